@@ -1,0 +1,1 @@
+"""What a response can be checked for: verifiable constraint types, their checkers, and the composer."""

@@ -1,0 +1,116 @@
+"""The shape of every verifiable constraint type, and the registry.
+
+A type is one small class: its parameters, several descriptions that say exactly what the checker checks, the
+checker, a sampler and its demands. To add one, put such a class in a file of ``if_factory/constraints/types/``
+or in a file of your own named under ``constraints.plugins`` in the recipe. The registry fails closed: an
+unknown type is an error, never a silent pass.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from random import Random
+from typing import Any, ClassVar, TypeVar
+
+from if_factory.constraints.demands import Demands
+from if_factory.errors import UserError
+
+
+class ConstraintType(ABC):
+    """One verifiable constraint type.
+
+    Class attributes:
+        type: the id, ``family:name``; IFEval's own id for IFEval's 25 types.
+        descriptions: at least three paraphrases, formatted with the arguments by ``str.format_map``; each
+            says exactly what ``check`` checks, as one sentence or clause without final punctuation.
+        difficulty_hint: 1 (most models manage) to 5 (few do); only used to order and to weigh sampling.
+    """
+
+    type: ClassVar[str]
+    descriptions: ClassVar[tuple[str, ...]]
+    difficulty_hint: ClassVar[int] = 2
+
+    @abstractmethod
+    def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
+        """Whether ``response`` (non-empty) satisfies the constraint. May raise: that is ``no_verdict``."""
+
+    def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
+        """The reference implementation's verdict, for types where it is known to err and we do not follow."""
+        return self.check(response, kwargs)
+
+    @abstractmethod
+    def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
+        """Arguments drawn for this seed prompt, or ``None`` where the type does not fit the seed."""
+
+    def demands(self, kwargs: Mapping[str, Any]) -> Demands:
+        """What a complying response must be like; see ``Demands``."""
+        return Demands()
+
+    def describe(self, kwargs: Mapping[str, Any], rng: Random) -> str:
+        """One of the descriptions, with the arguments filled in."""
+        return rng.choice(self.descriptions).format_map(self.words(kwargs))
+
+    def words(self, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What the descriptions are formatted with; override to phrase lists, plurals or relations."""
+        return kwargs
+
+    def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
+        """A short sentence for a failed check, shown in reports and to the correcting teacher."""
+        return f"does not satisfy {self.type}"
+
+
+_REGISTRY: dict[str, ConstraintType] = {}
+T = TypeVar("T", bound=type[ConstraintType])
+
+
+def register(cls: T) -> T:
+    """Class decorator: make a type known under its ``type``. A second class with that id is an error."""
+    known = _REGISTRY.get(cls.type)
+    if known is not None and type(known).__qualname__ != cls.__qualname__:
+        raise UserError(f"constraint type '{cls.type}' is defined twice: {type(known).__module__} and "
+                        f"{cls.__module__}", fix="give one of them another `type`")
+    _REGISTRY[cls.type] = cls()
+    return cls
+
+
+@cache
+def _load_builtin() -> None:
+    from if_factory.constraints import types
+
+    for module in pkgutil.iter_modules(types.__path__):
+        importlib.import_module(f"{types.__name__}.{module.name}")
+
+
+def load_plugin(path: Path) -> None:
+    """Import a user's own file of constraint types. It is trusted code: it runs with your rights."""
+    spec = importlib.util.spec_from_file_location(f"if_factory_plugin_{path.stem}", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise UserError("no such Python file", where=str(path), fix="name a .py file in constraints.plugins")
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+def get(type_id: str) -> ConstraintType:
+    """The registered type; an unknown id is a ``UserError`` that suggests the nearest known one."""
+    _load_builtin()
+    try:
+        return _REGISTRY[type_id]
+    except KeyError:
+        from difflib import get_close_matches
+
+        near = get_close_matches(type_id, _REGISTRY, n=1)
+        raise UserError(f"unknown constraint type '{type_id}'",
+                        fix=f"did you mean '{near[0]}'?" if near else "see `if-factory constraints`") from None
+
+
+def all_types() -> Iterator[ConstraintType]:
+    """Every registered type, in the order of ids."""
+    _load_builtin()
+    return iter(_REGISTRY[k] for k in sorted(_REGISTRY))
+
+

@@ -1,0 +1,51 @@
+"""Deciding constraints on a response: strict or loose, each verdict with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from if_factory.constraints.base import get
+from if_factory.records import Constraint, Outcome, Verdict
+
+Mode = Literal["strict", "loose"]
+
+
+def verify(response: str, constraints: Sequence[Constraint], mode: Mode = "strict", *,
+           ifeval_compat: bool = False) -> tuple[Verdict, ...]:
+    """One verdict per constraint, by position.
+
+    ``loose`` is IFEval's: a constraint passes if it holds for the response or for one of seven variants
+    without its first line, its last line, or asterisks. A checker that raises gives ``no_verdict``; so does a
+    constraint that code cannot decide (``kind`` other than ``code``). ``ifeval_compat`` reproduces the reference
+    checkers where they are known to err (docs/constraints.md lists the cases).
+
+    Raises:
+        UserError: an unknown constraint type.
+    """
+    return tuple(_verdict(response, c, mode, ifeval_compat) for c in constraints)
+
+
+def _verdict(response: str, constraint: Constraint, mode: Mode, compat: bool) -> Verdict:
+    if constraint.kind != "code":
+        return Verdict(outcome=Outcome.NO_VERDICT, reason=f"decided by {constraint.kind}, not by a checker")
+    kind = get(constraint.type)
+    if not response.strip():
+        return Verdict(outcome=Outcome.FAIL, reason="empty response")
+    try:
+        texts = [response] if mode == "strict" else loose_variants(response)
+        check = kind.check_compat if compat else kind.check
+        if any(check(text, constraint.kwargs) for text in texts if text.strip()):
+            return Verdict(outcome=Outcome.PASS)
+        return Verdict(outcome=Outcome.FAIL, reason=kind.why(response, constraint.kwargs))
+    except Exception as e:
+        return Verdict(outcome=Outcome.NO_VERDICT, reason=f"checker raised {type(e).__name__}: {e}")
+
+
+def loose_variants(response: str) -> list[str]:
+    """IFEval's eight readings of a response (google-research, ``instruction_following_eval``, loose mode)."""
+    lines = response.split("\n")
+    cuts = [response, "\n".join(lines[1:]).strip(), "\n".join(lines[:-1]).strip(), "\n".join(lines[1:-1]).strip()]
+    return cuts + [cut.replace("*", "") for cut in cuts]
+
+

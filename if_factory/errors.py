@@ -1,0 +1,22 @@
+"""The one error a user is meant to read."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """A mistake the user can mend: bad input, a bad recipe, a missing file, a server that is not there.
+
+    The command line prints it without a traceback and exits with status 2.
+
+    Args:
+        problem: what is wrong and what was expected, one sentence.
+        where: the place: a file, ``file:row``, ``file:row: field 'x'`` or a recipe key.
+        fix: what to do about it, one sentence.
+    """
+
+    def __init__(self, problem: str, *, where: str | None = None, fix: str | None = None) -> None:
+        self.problem = problem
+        self.where = where
+        self.fix = fix
+        text = f"{where}: {problem}" if where else problem
+        super().__init__(f"{text}\n  what to do: {fix}" if fix else text)

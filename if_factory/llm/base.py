@@ -1,0 +1,80 @@
+"""The one protocol every model backend speaks: one request in, one completion out.
+
+``n`` samples are ``n`` requests that differ in ``sample``; so each is logged, retried and resumed by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from if_factory.records import content_id
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """What is asked of a model, and nothing that does not change the answer.
+
+    Attributes:
+        messages: ``{"role", "content"}`` dicts, system turn first if there is one.
+        max_tokens: completion tokens at most.
+        seed: sent to servers that take one.
+        sample: index among equal requests; part of the key, so ten samples are ten answers.
+        schema: a JSON schema the answer should follow, for servers that can constrain it.
+        stop: strings at which the server stops.
+    """
+
+    model: str
+    messages: tuple[dict[str, str], ...]
+    temperature: float = 0.7
+    top_p: float = 1.0
+    max_tokens: int = 1024
+    seed: int | None = None
+    sample: int = 0
+    schema: dict[str, Any] | None = None
+    stop: tuple[str, ...] = ()
+
+    def key(self) -> str:
+        """The content address under which the answer is logged: everything above, nothing else."""
+        return content_id(asdict(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A model's answer. ``finish_reason`` is ``stop``, ``length``, ``content_filter`` or the server's own.
+
+    ``text`` has no ``<think>`` block. Token counts are the server's; 0 where it reports none.
+    """
+
+    text: str
+    finish_reason: str = "stop"
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class RequestFailed(Exception):
+    """A request that got no usable answer after all retries; the record is rejected with ``reason``."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class Transient(Exception):
+    """Worth another try: 429, 5xx, a timeout, a dropped connection. ``retry_after`` is in seconds."""
+
+    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+        self.reason = reason
+        self.retry_after = retry_after
+        super().__init__(reason)
+
+
+class Backend(Protocol):
+    """A way to reach a model. Raises ``Transient`` (retried by the client), ``RequestFailed`` (this request
+    is lost, e.g. refused as too long) or ``UserError`` (no request can succeed: wrong key, no server)."""
+
+    model: str
+
+    async def chat(self, request: ChatRequest) -> Completion: ...
+
+    async def close(self) -> None: ...

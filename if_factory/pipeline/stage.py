@@ -1,0 +1,55 @@
+"""What a method is made of: stages, and what a stage may do.
+
+A stage is an async function. An *each* stage takes one record and returns one record or a list of them; an
+*all* stage takes every record that reached it (deduplication, sampling) and returns those that go on together
+with those it rejects. A stage turns a record away by raising ``Reject`` with a short, countable reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Literal, Protocol
+
+from if_factory.llm.base import Completion
+from if_factory.records import Record
+
+
+class Reject(Exception):
+    """This record goes no further. ``reason`` is a key of the ledger: short, without the record's content."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+
+
+class Context(Protocol):
+    """What the runner gives a stage: models by role, and randomness that does not depend on arrival order."""
+
+    async def chat(self, role: str, messages: Sequence[dict[str, str]], *, sample: int = 0,
+                   schema: dict[str, Any] | None = None, stop: Sequence[str] = (),
+                   **sampling: Any) -> Completion:
+        """Ask the model playing ``role`` (``student``, ``teacher``...). ``sampling`` overrides the role's own
+        ``temperature``, ``top_p``, ``max_tokens``. Raises ``RequestFailed``, which rejects the record."""
+        ...
+
+    def has(self, role: str) -> bool: ...
+
+    def rng(self, *parts: object) -> Random:
+        """A generator seeded by the run's seed and ``parts`` (a record's id, a purpose)."""
+        ...
+
+
+Each = Callable[[Record, Context], Awaitable[Record | list[Record]]]
+All = Callable[[list[Record], Context], Awaitable[tuple[list[Record], list[tuple[Record, Reject]]]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A named step of a method. Read a method's list of stages top to bottom to know what it does."""
+
+    name: str
+    run: Each | All
+    scope: Literal["each", "all"] = "each"
