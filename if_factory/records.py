@@ -62,12 +62,14 @@ class Candidate(_Frozen):
     """One response to a record's prompt, where it came from, and what was found out about it.
 
     ``source`` is the method's name for how it was made (``vanilla``, ``generation``, ``discrimination``...).
-    ``verdicts[i]`` belongs to ``record.constraints[i]``.
+    ``verdicts[i]`` belongs to ``record.constraints[i]``. ``finish_reason`` is the server's: an answer cut by
+    ``length`` has no end and is never something to learn from.
     """
 
     text: str
     source: str
     model: str = ""
+    finish_reason: str = "stop"
     verdicts: tuple[Verdict, ...] = ()
 
     @property
@@ -185,6 +187,8 @@ def _why_not_good(record: Record, candidate: Candidate) -> str | None:
         return "not_checked"
     if any(v.failed for v in candidate.verdicts):
         return "fails_a_constraint"
+    if candidate.finish_reason != "stop":
+        return "truncated"
     return None if candidate.verified else "no_verdict"
 
 

@@ -1,0 +1,119 @@
+"""The shape of a method: options with presets, stages, a plan of its calls, and what it emits."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from pydantic import BaseModel
+
+from if_factory.errors import UserError
+from if_factory.pipeline.stage import Stage
+from if_factory.records import KTOExample, PreferenceExample, Record, Refusal, SFTExample
+
+
+@dataclass
+class Emission:
+    """The examples of a run, and why everything else stayed inside: ``refused["sft"]["truncated"] == 3``."""
+
+    sft: list[SFTExample] = field(default_factory=list)
+    dpo: list[PreferenceExample] = field(default_factory=list)
+    kto: list[KTOExample] = field(default_factory=list)
+    refused: dict[str, Counter[str]] = field(default_factory=lambda: {k: Counter() for k in ("sft", "dpo", "kto")})
+
+    def add(self, example: SFTExample | PreferenceExample | KTOExample | Refusal, kind: str) -> bool:
+        """File an example under its kind, or count its refusal. Returns whether it was emitted."""
+        match example:
+            case SFTExample():
+                self.sft.append(example)
+            case PreferenceExample():
+                self.dpo.append(example)
+            case KTOExample():
+                self.kto.append(example)
+            case Refusal():
+                self.refused[kind][example.reason] += 1
+                return False
+        return True
+
+
+@dataclass(frozen=True)
+class PlannedCalls:
+    """What one stage will ask of one role, before anything is asked.
+
+    ``low`` and ``high`` bound the number of requests; ``prompt_tokens`` and ``completion_tokens`` are
+    estimates for one request.
+    """
+
+    stage: str
+    role: str
+    low: int
+    high: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method. ``emit`` is a pure function of a finished record, so data can be exported again at any time.
+
+    Attributes:
+        roles: role name -> (needed or not, what it is for).
+        presets: name -> option values that differ from the defaults.
+        stages: the steps, in order, for given options.
+        emit: files the examples of one record into an ``Emission``.
+        plan: the calls to expect for ``(seed prompts, options, roles present)``.
+        difficulty: what "hard" means for this method's rows, for docs and reports.
+    """
+
+    name: str
+    summary: str
+    roles: Mapping[str, tuple[bool, str]]
+    options: type[BaseModel]
+    presets: Mapping[str, Mapping[str, Any]]
+    stages: Callable[[Any], list[Stage]]
+    emit: Callable[[Record, Any, Emission, int], None]
+    plan: Callable[[list[Record], Any, set[str]], list[PlannedCalls]]
+    difficulty: str
+
+
+def names() -> list[str]:
+    """Every method of the package, by file name."""
+    from if_factory import methods
+
+    return sorted(m.name for m in pkgutil.iter_modules(methods.__path__) if m.name not in ("base", "prompts"))
+
+
+def get(name: str) -> Method:
+    """The method in ``if_factory/methods/<name>.py``; an unknown name is a ``UserError`` with a suggestion."""
+    known = names()
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        raise UserError(f"unknown method '{name}'", where="method",
+                        fix=f"did you mean '{near[0]}'?" if near else f"one of: {', '.join(known)}")
+    method: Method = importlib.import_module(f"if_factory.methods.{name}").METHOD
+    return method
+
+
+@cache
+def template(method: str, name: str, override: str | None = None) -> jinja2.Template:
+    """``prompts/<method>/<name>.jinja``; a file of that name under ``override`` takes its place.
+
+    Undefined variables are errors, so a misspelt name in a user's own prompt is seen at once.
+    """
+    folders = [Path(__file__).parent / "prompts" / method]
+    if override:
+        folders.insert(0, Path(override))
+    env = jinja2.Environment(loader=jinja2.FileSystemLoader(folders), undefined=jinja2.StrictUndefined,
+                             trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701 plain text
+    try:
+        return env.get_template(f"{name}.jinja")
+    except jinja2.TemplateError as e:
+        raise UserError(f"prompt template {name}.jinja: {e}", where=override or "prompts") from None
