@@ -8,8 +8,11 @@ a hand-kept table of pairs, so a new type conflicts correctly with all others on
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from itertools import pairwise
+from typing import Literal, TypeVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +36,10 @@ class Demands:
     """The demands of one constraint; every field defaults to "demands nothing".
 
     Attributes:
-        literals: strings that stand in the response exactly as written (markers, phrases, separators).
+        literals: strings that stand in the response exactly as written (markers, phrases). What several
+            constraints write adds up, so name each one: ``("SECTION 1", "SECTION 2")``.
         words: words or phrases that must occur, case ignored.
-        forbidden: words or phrases that must not occur, case ignored.
+        forbidden: words or phrases that must not occur as whole words, case ignored.
         forbidden_chars: characters that must not occur (``","``).
         case: the response is entirely lower or upper case.
         language: ISO 639-1 code of the whole response.
@@ -43,9 +47,12 @@ class Demands:
         ends: the response closes with this text.
         owns: the form of the *whole* response (``json``, ``fixed_answer``, ``two_responses``...); two
             constraints may share a form only if it is equal.
-        allows: with ``owns``, the types that still make sense inside that form; every other type conflicts.
+        allows: with ``owns``, the types (``keywords:existence``) or families (``keywords``) that still make
+            sense inside that form; every other type conflicts.
         counts: ranges by unit: ``words``, ``sentences``, ``paragraphs``, ``capital_words``, ``bullets``,
-            ``lines``, ``letter:x``, ``word:x``... Equal units of two constraints must intersect.
+            ``lines``, ``characters``, ``numbers`` (runs of digits), ``sentence_words`` (words in each
+            sentence), ``word_letters`` (letters in each word), ``letter:x``, ``word:x``... Equal units of two
+            constraints must intersect.
         exclusive: tags of which one response can carry only one (``separator``: what divides paragraphs).
     """
 
@@ -61,3 +68,63 @@ class Demands:
     allows: frozenset[str] = frozenset()
     counts: dict[str, Range] = field(default_factory=dict)
     exclusive: frozenset[str] = frozenset()
+
+
+class Unsatisfiable(Exception):
+    """Demands that cannot hold together; the text says why."""
+
+
+def merge(parts: Iterable[Demands]) -> Demands:
+    """The demands of a whole set of constraints, as one (``allows``, which is about types, is left out).
+
+    Raises:
+        Unsatisfiable: two parts contradict each other field by field. What only shows across fields (a
+            forbidden word in a required phrase) is ``contradictions.conflict``'s to find.
+    """
+    parts = list(parts)
+    counts: dict[str, Range] = {}
+    exclusive: set[str] = set()
+    for part in parts:
+        for unit, limit in part.counts.items():
+            counts[unit] = limit = counts.get(unit, Range()) & limit
+            if limit.empty:
+                raise Unsatisfiable(f"no number of {unit} is both at least {limit.low} and at most {limit.high}")
+        if shared := exclusive & part.exclusive:
+            raise Unsatisfiable(f"two constraints decide the {min(shared)}")
+        exclusive |= part.exclusive
+    return Demands(
+        literals=tuple(dict.fromkeys(text for part in parts for text in part.literals)),
+        words=tuple(dict.fromkeys(word for part in parts for word in part.words)),
+        forbidden=tuple(dict.fromkeys(word for part in parts for word in part.forbidden)),
+        forbidden_chars="".join(sorted({char for part in parts for char in part.forbidden_chars})),
+        case=_only("case", (part.case for part in parts)),
+        language=_only("language", (part.language for part in parts)),
+        owns=_only("form", (part.owns for part in parts)),
+        starts=_longest("start", [part.starts for part in parts if part.starts], backwards=False),
+        ends=_longest("end", [part.ends for part in parts if part.ends], backwards=True),
+        counts=counts, exclusive=frozenset(exclusive))
+
+
+V = TypeVar("V", bound=str)
+
+
+def _only(what: str, values: Iterable[V | None]) -> V | None:
+    found = sorted({value for value in values if value is not None})
+    if len(found) > 1:
+        raise Unsatisfiable(f"one response has one {what}, not both {found[0]} and {found[1]}")
+    return found[0] if found else None
+
+
+def _longest(edge: str, texts: list[str], *, backwards: bool) -> str | None:
+    """The text that every other one is a beginning (or an ending) of, whole words only, case ignored.
+
+    Quotation marks around the whole response stand outside what opens and closes it, so they never clash.
+    """
+    quote = '"' if any(text.endswith('"') if backwards else text.startswith('"') for text in texts) else ""
+    bare = sorted({text.strip('"').strip() for text in texts} - {""}, key=lambda text: (len(text), text))
+    for short, long in pairwise(bare):
+        pattern = rf"(?<!\w){re.escape(short)}$" if backwards else rf"^{re.escape(short)}(?!\w)"
+        if not re.search(pattern, long, re.IGNORECASE):
+            raise Unsatisfiable(f"the response cannot {edge} with both {short!r} and {long!r}")
+    longest = bare[-1] if bare else ""
+    return (longest + quote if backwards else quote + longest) or None
