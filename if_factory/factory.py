@@ -1,0 +1,145 @@
+"""A recipe becomes data: seeds are read, models opened, the method run, and what is verified handed to export.
+
+These are the calls behind ``if-factory plan``, ``preview``, ``run`` and ``export``; use them from Python alike.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from if_factory.constraints.base import load_plugin
+from if_factory.constraints.verify import verify
+from if_factory.errors import UserError
+from if_factory.files import read_rows
+from if_factory.llm.budget import Budget, Price, Usage
+from if_factory.llm.client import Model
+from if_factory.llm.log import ResponseLog
+from if_factory.methods.base import Emission, PlannedCalls
+from if_factory.pipeline.rundir import RunDir
+from if_factory.pipeline.runner import Observer, RunResult
+from if_factory.pipeline.runner import run as run_stages
+from if_factory.recipe import ModelSpec, Recipe
+from if_factory.records import Record
+from if_factory.seeds import builtin, read_seeds
+
+
+def seeds_of(recipe: Recipe) -> list[Record]:
+    """The recipe's seed prompts as records."""
+    path = builtin("seeds") if recipe.seeds == "builtin" else recipe.path(recipe.seeds)
+    return read_seeds(path, method=recipe.method, limit=recipe.limit)
+
+
+def load_plugins(recipe: Recipe) -> None:
+    for given in recipe.constraints.plugins:
+        load_plugin(recipe.path(given))
+
+
+# ---------------------------------------------------------------- plan
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will ask for. ``usd`` is ``None`` where a price is unknown."""
+
+    seeds: int
+    calls: list[PlannedCalls]
+    minutes: tuple[float, float]
+    usd: tuple[float, float] | None
+
+
+def plan(recipe: Recipe, tokens_per_second: float) -> Plan:
+    """Count the calls before any is made; ``low`` and ``high`` bound what depends on the answers."""
+    load_plugins(recipe)
+    seeds = seeds_of(recipe)
+    calls = recipe.definition.plan(seeds, recipe.method_options(), set(recipe.models))
+    prices = {role: spec.price for role, spec in recipe.models.items()}
+
+    def usd(end: str) -> float | None:
+        total = 0.0
+        for c in calls:
+            price = prices[c.role]
+            if price is None:
+                return None
+            total += getattr(c, end) * (c.prompt_tokens * price.prompt + c.completion_tokens * price.completion)
+        return total / 1e6
+
+    low, high = usd("low"), usd("high")
+    tokens = [sum(getattr(c, end) * c.completion_tokens for c in calls) for end in ("low", "high")]
+    return Plan(len(seeds), calls, (tokens[0] / tokens_per_second / 60, tokens[1] / tokens_per_second / 60),
+                None if low is None or high is None else (low, high))
+
+
+# ---------------------------------------------------------------- run
+
+
+@contextlib.asynccontextmanager
+async def open_models(recipe: Recipe, log: ResponseLog | None, usage: Usage,
+                      budget: Budget) -> AsyncIterator[dict[str, Model]]:
+    """The recipe's models, ready to be asked; an embedded server is started once and stopped at the end."""
+    from if_factory.llm.embedded import EmbeddedServer
+    from if_factory.llm.http import OpenAIBackend
+
+    async with contextlib.AsyncExitStack() as stack:
+        servers: dict[str, Any] = {}
+        models = {}
+        for role, spec in sorted(recipe.models.items()):
+            url = spec.endpoint
+            if url.split(":")[0] == "embedded":
+                if url not in servers:
+                    servers[url] = await stack.enter_async_context(_embedded(EmbeddedServer, recipe, url, spec))
+                url = servers[url].base_url
+            backend = OpenAIBackend(url, spec.model, api_key_env=spec.api_key_env, concurrency=spec.concurrency,
+                                    timeout=spec.timeout)
+            stack.push_async_callback(backend.close)
+            models[role] = Model(
+                role, backend, log=log, budget=budget, usage=usage, concurrency=spec.concurrency,
+                temperature=spec.temperature, top_p=spec.top_p, max_tokens=spec.max_tokens, seed=recipe.seed,
+                price=Price(spec.price.prompt, spec.price.completion) if spec.price else None)
+        yield models
+
+
+async def run(recipe: Recipe, folder: RunDir, *, observer: Observer | None = None,
+              limit: int | None = None) -> tuple[RunResult, Usage]:
+    """Run the method over the seeds; answers already in the run folder's log are not asked for again."""
+    load_plugins(recipe)
+    seeds = seeds_of(recipe)[:limit]
+    usage = Usage()
+    budget = Budget(**recipe.budget.model_dump())
+    async with open_models(recipe, folder.log, usage, budget) as models:
+        result = await run_stages(recipe.definition.stages(recipe.method_options()), seeds, models,
+                                  seed=recipe.seed, observer=observer)
+    return result, usage
+
+
+# ---------------------------------------------------------------- emission
+
+
+def emit(recipe: Recipe, records: list[Record]) -> Emission:
+    """The examples of finished records. Every verdict is made anew: no stored "pass" is taken on trust."""
+    load_plugins(recipe)
+    options, out = recipe.method_options(), Emission()
+    for record in records:
+        fresh = [c.model_copy(update={"verdicts": verify(c.text, record.constraints)}) for c in record.candidates]
+        recipe.definition.emit(record.model_copy(update={"candidates": tuple(fresh)}), options, out, recipe.seed)
+    return out
+
+
+def replay_rows(recipe: Recipe) -> list[dict[str, str]]:
+    """General alpaca rows drawn from the user's file with the run's seed; empty where none are asked for."""
+    if not (recipe.replay.file and recipe.replay.rows):
+        return []
+    path = recipe.path(recipe.replay.file)
+    rows = []
+    for n, row in read_rows(path):
+        for field in ("instruction", "output"):
+            if not isinstance(row.get(field), str) or not row[field].strip():
+                raise UserError("expected a non-empty string", where=f"{path}:{n}: field '{field}'",
+                                fix="replay rows are alpaca rows: instruction, input (may be empty), output")
+        rows.append({"instruction": row["instruction"], "input": str(row.get("input") or ""),
+                     "output": row["output"], "system": str(row.get("system") or "")})
+    return Random(recipe.seed).sample(rows, min(recipe.replay.rows, len(rows)))

@@ -1,0 +1,200 @@
+"""The recipe: everything that decides a run, in one YAML file with every default visible."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from if_factory.errors import UserError
+from if_factory.files import read_text
+from if_factory.methods.base import Method, get
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class PriceSpec(_Strict):
+    prompt: Annotated[float, Field(ge=0)] = Field(description="USD per million prompt tokens")
+    completion: Annotated[float, Field(ge=0)] = Field(description="USD per million completion tokens")
+
+
+class ModelSpec(_Strict):
+    """How to reach one model."""
+
+    endpoint: str = Field("embedded", description="an OpenAI-compatible URL (http://localhost:8000/v1), "
+                          "`embedded` for the small built-in model, or `embedded:/path/to.gguf`")
+    model: str | None = Field(None, description="model name at that endpoint; null takes the first it serves")
+    api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the key")
+    concurrency: Annotated[int, Field(ge=1)] = Field(32, description="requests in flight at most")
+    temperature: Annotated[float, Field(ge=0, le=2)] = Field(0.7, description="sampling temperature")
+    top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="nucleus sampling")
+    max_tokens: Annotated[int, Field(ge=1)] = Field(512, description="completion tokens per answer at most")
+    timeout: Annotated[float, Field(gt=0)] = Field(600, description="seconds before a request is tried again")
+    price: PriceSpec | None = Field(None, description="{prompt, completion} in USD per million tokens")
+
+
+class BudgetSpec(_Strict):
+    """The run stops cleanly before it would pass one of these, and continues from there another day."""
+
+    max_requests: Annotated[int, Field(ge=1)] | None = Field(None, description="requests")
+    max_tokens: Annotated[int, Field(ge=1)] | None = Field(None, description="prompt plus completion tokens")
+    max_usd: Annotated[float, Field(gt=0)] | None = Field(None, description="USD; needs a price for every model")
+
+
+class ConstraintSpec(_Strict):
+    plugins: list[str] = Field([], description="Python files with constraint types of your own")
+
+
+class ReplaySpec(_Strict):
+    """General data mixed into SFT so that the model keeps what it could do."""
+
+    file: str | None = Field(None, description="alpaca rows {instruction, input, output} in .jsonl or .json")
+    rows: Annotated[int, Field(ge=0)] = Field(0, description="rows drawn from it, with the run's seed")
+
+
+class Recipe(_Strict):
+    """One run. Relative paths are relative to the recipe's folder."""
+
+    method: str = Field("complex_to_simple", description="one file of if_factory/methods")
+    preset: str = Field("default", description="default, paper or code: starting values for `options`")
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] = Field(
+        "fcs", description="prefix of the datasets in dataset_info.json")
+    seed: int = Field(0, description="same seed, recipe and model answers: byte-identical files")
+    seeds: str = Field("builtin", description="`builtin`, or a .jsonl/.json file whose rows have a `prompt`")
+    limit: Annotated[int, Field(ge=1)] | None = Field(None, description="only the first so many seeds")
+    models: dict[str, ModelSpec] = Field(default_factory=dict, description="role -> how to reach the model")
+    budget: BudgetSpec = Field(default_factory=BudgetSpec)
+    constraints: ConstraintSpec = Field(default_factory=ConstraintSpec)
+    options: dict[str, Any] = Field(default_factory=dict, description="the method's own options")
+    replay: ReplaySpec = Field(default_factory=ReplaySpec)
+
+    _folder: Path = Path()
+
+    @property
+    def definition(self) -> Method:
+        return get(self.method)
+
+    def method_options(self) -> BaseModel:
+        """The preset's values, overridden by ``options``, validated by the method."""
+        method = self.definition
+        if self.preset not in method.presets:
+            raise UserError(f"unknown preset '{self.preset}'", where="preset",
+                            fix=f"one of: {', '.join(method.presets)}")
+        return _validated(method.options, {**method.presets[self.preset], **self.options}, "options")
+
+    def path(self, given: str) -> Path:
+        return (self._folder / Path(given).expanduser()).resolve()
+
+
+def load(path: Path) -> Recipe:
+    """Read and validate a recipe.
+
+    Raises:
+        UserError: broken YAML, an unknown key (with the nearest known one), a value out of range, a role the
+            method does not know or one it needs that is missing.
+    """
+    try:
+        data = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as e:
+        mark = getattr(e, "problem_mark", None)
+        raise UserError(f"not valid YAML: {getattr(e, 'problem', e)}",
+                        where=f"{path}:{mark.line + 1}" if mark else str(path)) from None
+    recipe = parse(data, where=str(path))
+    recipe._folder = path.resolve().parent
+    return recipe
+
+
+def parse(data: Any, where: str = "recipe") -> Recipe:
+    """Validate an already loaded recipe; see ``load``."""
+    if not isinstance(data, Mapping):
+        raise UserError("expected a mapping of recipe keys", where=where,
+                        fix="start from `if-factory init complex_to_simple > recipe.yaml`")
+    recipe = _validated(Recipe, data, where)
+    recipe.method_options()
+    roles = recipe.definition.roles
+    for role in recipe.models:
+        if role not in roles:
+            near = get_close_matches(role, roles, n=1)
+            raise UserError(f"unknown role '{role}'", where=f"{where}: models",
+                            fix=f"did you mean '{near[0]}'?" if near else f"roles: {', '.join(roles)}")
+    missing = [r for r, (needed, _) in roles.items() if needed and r not in recipe.models]
+    if missing:
+        raise UserError(f"the method needs a model for the role '{missing[0]}'", where=f"{where}: models",
+                        fix=f"add `{missing[0]}: {{endpoint: embedded}}` or the URL of your server")
+    if recipe.budget.max_usd is not None and any(m.price is None for m in recipe.models.values()):
+        raise UserError("max_usd needs a price for every model", where=f"{where}: budget.max_usd",
+                        fix="give each model `price: {prompt: ..., completion: ...}` (0 for a local one)")
+    return recipe
+
+
+def _validated(model: type[M], data: Mapping[str, Any], where: str) -> M:
+    try:
+        return model.model_validate(dict(data))
+    except ValidationError as e:
+        first = e.errors()[0]
+        keys = [str(k) for k in first["loc"]]
+        place = f"{where}: {'.'.join(keys)}" if keys else where
+        if first["type"] == "extra_forbidden":
+            known = list(_fields_at(model, keys[:-1]))
+            near = get_close_matches(keys[-1], known, n=1)
+            raise UserError(f"unknown key '{keys[-1]}'", where=place, fix=f"did you mean '{near[0]}'?" if near else
+                            f"known keys: {', '.join(known)}") from None
+        given = "" if isinstance(first["input"], dict) else f" (found {first['input']!r})"
+        raise UserError(f"{first['msg']}{given}", where=place) from None
+
+
+def _fields_at(model: type[BaseModel], keys: list[str]) -> Iterator[str]:
+    for key in keys:
+        info = model.model_fields.get(key)
+        if info is None:  # a role's name under `models`
+            continue
+        inner = {"models": ModelSpec}.get(key, info.annotation)
+        nested = [t for t in (inner, *getattr(inner, "__args__", ())) if isinstance(t, type)
+                  and issubclass(t, BaseModel)]
+        model = nested[0] if nested else model
+    yield from model.model_fields
+
+
+# ---------------------------------------------------------------- init
+
+
+def commented(method_name: str) -> str:
+    """A recipe for the method with every default written out and explained; parses to the defaults."""
+    method = get(method_name)
+    lines = [f"# {method.name}: {method.summary}.",
+             f"# Difficulty of a row: {method.difficulty}.",
+             "# Every key below shows its default; delete what you do not change.",
+             "#   if-factory plan recipe.yaml     what it will cost, before anything is asked",
+             "#   if-factory run recipe.yaml      make the data; safe to kill and to run again", ""]
+    for key, info in Recipe.model_fields.items():
+        if key == "models":
+            lines += ["", "models:"]
+            for role, (needed, what) in method.roles.items():
+                mark = "" if needed else "# "
+                lines += [f"  # {role}: {what}{'' if needed else ' (optional: remove the # below)'}",
+                          f"  {mark}{role}:", *_block(ModelSpec, f"  {mark}  ")]
+        elif key == "options":
+            lines += ["", f"options:  # presets: {', '.join(method.presets)}", *_block(method.options, "  ")]
+        elif isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            lines += ["", f"{key}:", *_block(info.annotation, "  ")]
+        else:
+            value = method_name if key == "method" else info.default
+            lines.append(_line(key, value, info.description, ""))
+    return "\n".join(lines) + "\n"
+
+
+def _block(model: type[BaseModel], indent: str) -> list[str]:
+    return [_line(k, i.default, i.description, indent) for k, i in model.model_fields.items()]
+
+
+def _line(key: str, value: Any, description: str | None, indent: str) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip()
+    return f"{indent}{key}: {text}".ljust(36) + (f"  # {description}" if description else "")

@@ -1,0 +1,71 @@
+"""Seed prompts in: the shipped ones or a user's file, as records."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from if_factory.constraints.ifeval import read_row
+from if_factory.errors import UserError
+from if_factory.files import read_rows
+from if_factory.records import Record, Turn
+
+def builtin(name: str) -> Path:
+    """A data file of the package: ``seeds`` or ``held_out``."""
+    return Path(str(files("if_factory") / "data" / f"{name}.jsonl"))
+
+
+def read_seeds(path: Path, *, method: str = "", limit: int | None = None) -> list[Record]:
+    """Records from ``{"prompt", "system"?, "history"?, "id"?, "category"?}`` rows, or IFEval-style rows.
+
+    An IFEval-style row (``instruction_id_list``, ``kwargs``) keeps its prompt and brings its own constraints.
+    ``history`` is a list of ``{"role": "user" | "assistant", "content": str}``. Other keys are kept as
+    provenance.
+
+    Raises:
+        UserError: names the row and the field; also for a file without a single seed.
+    """
+    records = []
+    for n, row in read_rows(path):
+        if limit is not None and len(records) == limit:
+            break
+        records.append(_record(row, f"{path}:{n}", method))
+    if not records:
+        raise UserError("no seeds: the file has no rows", where=str(path), fix='add rows like {"prompt": "..."}')
+    return records
+
+
+def _record(row: dict[str, Any], where: str, method: str) -> Record:
+    prompt = row.get("prompt")
+    if not isinstance(prompt, str) or not prompt.strip():
+        near = [k for k in ("instruction", "query", "question", "text") if k in row]
+        raise UserError("expected a non-empty string" if "prompt" in row else "missing", where=f"{where}: field 'prompt'",
+                        fix=f"rename '{near[0]}' to 'prompt'" if near else "every seed row needs a prompt")
+    system = row.get("system") or ""
+    if not isinstance(system, str):
+        raise UserError(f"expected a string, found {type(system).__name__}", where=f"{where}: field 'system'")
+    used = {"prompt", "system", "history", "instruction_id_list", "kwargs", "constraints"}
+    rest = {"seed_id" if k == "id" else k: v for k, v in row.items() if k not in used}
+    record = Record.from_seed(prompt.strip(), system=system, history=_history(row, where), method=method,
+                              extra=rest)
+    if "instruction_id_list" in row:
+        constraints = read_row(row, where)
+        return record.child(record.prompt, constraints, difficulty=len(constraints))
+    return record
+
+
+def _history(row: dict[str, Any], where: str) -> tuple[Turn, ...]:
+    turns = row.get("history") or []
+    place = f"{where}: field 'history'"
+    if not isinstance(turns, list):
+        raise UserError(f"expected a list of turns, found {type(turns).__name__}", where=place)
+    expected = "user"
+    for i, turn in enumerate(turns):
+        if not (isinstance(turn, dict) and turn.get("role") == expected and isinstance(turn.get("content"), str)):
+            raise UserError(f"turn {i + 1} must be {{'role': '{expected}', 'content': text}}", where=place,
+                            fix="turns alternate user, assistant and end with assistant")
+        expected = "assistant" if expected == "user" else "user"
+    if expected == "assistant":
+        raise UserError("ends with a user turn", where=place, fix="the last user turn is the row's `prompt`")
+    return tuple(Turn(role=t["role"], content=t["content"]) for t in turns)
