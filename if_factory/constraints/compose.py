@@ -1,0 +1,100 @@
+"""Drawing sets of constraints that can be satisfied together.
+
+A constraint that clashes with a set still clashes when the set grows, so every type is looked at once: families
+are drawn by weight, the types of a family in random order, and what does not fit is dropped for good. That is
+the same as drawing from the compatible set at each step, without computing the clashes of types never drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
+from random import Random
+
+from if_factory.constraints.base import ConstraintType, all_types
+from if_factory.constraints.contradictions import clash
+from if_factory.constraints.demands import Demands
+from if_factory.errors import UserError
+from if_factory.records import Constraint
+
+
+def compose(seed_prompt: str, rng: Random, *, low: int = 1, high: int = 6, n: int | None = None,
+            include: Collection[str] = (), exclude: Collection[str] = (),
+            weights: Mapping[str, float] | None = None, max_difficulty: int = 5) -> list[Constraint]:
+    """Between ``low`` and ``high`` constraints (or exactly ``n``) for this seed, with their texts.
+
+    Each family (the part of the id before the colon) is as likely as any other, however many types it has, and
+    comes again only when all others have been tried. Fewer constraints are returned only if, with the
+    arguments drawn, no further type fits the seed and the set. The same seed, generator state and registered
+    types give the same constraints.
+
+    Args:
+        include: ids or families to draw from; empty means all.
+        exclude: ids or families never drawn; stronger than ``include``.
+        weights: by id or family, default 1; 0 never draws it. A type's weight counts within its family.
+        max_difficulty: highest ``difficulty_hint`` drawn.
+
+    Raises:
+        UserError: a range that is empty or a name that is neither a type nor a family.
+    """
+    if n is not None:
+        low = high = n
+    if not 0 <= low <= high:
+        raise UserError(f"cannot draw between {low} and {high} constraints", fix="give 0 <= low <= high")
+    weights = weights or {}
+    families = _pool(include, exclude, weights, max_difficulty)
+    wanted = rng.randint(low, high)
+    chosen: list[tuple[Constraint, Demands]] = []
+    fresh = sorted(families)
+    used: list[str] = []
+    while len(chosen) < wanted and (fresh or used):
+        if not fresh:
+            fresh, used = sorted(used), []
+        family = rng.choices(fresh, [weights.get(f, 1.0) for f in fresh])[0]
+        fresh.remove(family)
+        left = families[family]
+        while left:
+            kind = left.pop(_pick(left, weights, rng))
+            drawn = _draw(kind, seed_prompt, rng)
+            if drawn and not clash([(c.type, d) for c, d in (*chosen, drawn)]):
+                chosen.append(drawn)
+                break
+        if left:
+            used.append(family)
+    return [c for c, _ in chosen]
+
+
+def _pool(include: Collection[str], exclude: Collection[str], weights: Mapping[str, float],
+          max_difficulty: int) -> dict[str, list[ConstraintType]]:
+    """The types that may be drawn, by family."""
+    kinds = list(all_types())
+    known = {kind.type for kind in kinds} | {_family(kind.type) for kind in kinds}
+    for name in (*include, *exclude, *weights):
+        if name not in known:
+            near = get_close_matches(name, sorted(known), n=1)
+            raise UserError(f"'{name}' is neither a constraint type nor a family of types",
+                            fix=f"did you mean '{near[0]}'?" if near else "see `if-factory constraints`")
+    if negative := [name for name, weight in weights.items() if weight < 0]:
+        raise UserError(f"the weight of '{negative[0]}' is below 0", fix="give 0 to never draw it")
+    families: dict[str, list[ConstraintType]] = {}
+    for kind in kinds:
+        names = {kind.type, _family(kind.type)}
+        if (kind.difficulty_hint <= max_difficulty and (not include or names & set(include))
+                and not names & set(exclude) and all(weights.get(name, 1.0) > 0 for name in names)):
+            families.setdefault(_family(kind.type), []).append(kind)
+    return families
+
+
+def _family(type_id: str) -> str:
+    return type_id.partition(":")[0]
+
+
+def _pick(kinds: list[ConstraintType], weights: Mapping[str, float], rng: Random) -> int:
+    return rng.choices(range(len(kinds)), [weights.get(kind.type, 1.0) for kind in kinds])[0]
+
+
+def _draw(kind: ConstraintType, seed_prompt: str, rng: Random) -> tuple[Constraint, Demands] | None:
+    kwargs = kind.sample(rng, seed_prompt)
+    if kwargs is None:
+        return None
+    return Constraint(type=kind.type, kwargs=kwargs, text=kind.describe(kwargs, rng)), kind.demands(kwargs)
