@@ -1,0 +1,221 @@
+"""Measuring text: words, sentences, paragraphs, bullets, capitals, language; one definition for all types.
+
+Everything here is a pure function of the text. Word and sentence rules are for English and other languages that
+write spaces between words; each function says what it counts.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Any
+
+# ---------------------------------------------------------------- words
+
+_WORD = re.compile(r"\w+(?:['’]\w+)*")
+_NAME = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+
+
+def words(text: str) -> list[str]:
+    """Runs of letters, digits and underscores; an apostrophe joins (``don't`` is one, ``well-known`` two)."""
+    return _WORD.findall(text)
+
+
+def count_words(text: str) -> int:
+    return sum(1 for _ in _WORD.finditer(text))
+
+
+def capital_words(text: str) -> list[str]:
+    """Words written only in capitals, ``I`` and ``A`` included; inner apostrophes and hyphens join."""
+    return [w for w in _NAME.findall(text) if w.isupper()]
+
+
+@lru_cache(maxsize=4096)
+def phrase_pattern(phrase: str) -> re.Pattern[str]:
+    """Matches ``phrase`` literally as whole words, case ignored; any white space matches any other."""
+    body = r"\s+".join(re.escape(part) for part in phrase.split())
+    # Borders only where the phrase itself ends in a word character: "C++" has no \b after it.
+    left = r"(?<!\w)" if phrase[:1].isalnum() or phrase[:1] == "_" else ""
+    right = r"(?!\w)" if phrase[-1:].isalnum() or phrase[-1:] == "_" else ""
+    return re.compile(left + body + right, re.IGNORECASE)
+
+
+def count_phrase(text: str, phrase: str) -> int:
+    """How often ``phrase`` occurs as whole words, case ignored (``cat`` does not occur in ``category``)."""
+    return len(phrase_pattern(phrase.strip()).findall(text)) if phrase.strip() else 0
+
+
+def contains_phrase(text: str, phrase: str) -> bool:
+    return bool(phrase.strip()) and phrase_pattern(phrase.strip()).search(text) is not None
+
+
+def first_word(text: str) -> str:
+    """The first word without the quotes, brackets and Markdown marks around it; ``""`` if there is none."""
+    found = _NAME.search(text)
+    return found.group() if found else ""
+
+
+# ---------------------------------------------------------------- lines, paragraphs, lists
+
+
+def lines(text: str) -> list[str]:
+    """Lines that are not blank, stripped."""
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def paragraphs(text: str) -> list[str]:
+    """Blocks separated by at least one blank line, stripped, none empty."""
+    return [p.strip() for p in re.split(r"\n[ \t\r]*\n", text) if p.strip()]
+
+
+_BULLET = re.compile(r"^[ \t]*(?:[-•+]|\*)[ \t]+(\S.*)$", re.MULTILINE)
+_NUMBERED = re.compile(r"^[ \t]*\d+[.)][ \t]+(\S.*)$", re.MULTILINE)
+
+
+def bullets(text: str) -> list[str]:
+    """The texts of Markdown bullet points: a line that opens with ``-``, ``*``, ``+`` or ``•`` and a space."""
+    return [m.strip() for m in _BULLET.findall(text)]
+
+
+def numbered_items(text: str) -> list[str]:
+    """The texts of numbered list items: a line that opens with ``1.`` or ``1)`` and a space."""
+    return [m.strip() for m in _NUMBERED.findall(text)]
+
+
+def placeholders(text: str) -> list[str]:
+    """Non-empty texts in square brackets on one line: ``[name]``; a Markdown link's ``[text](url)`` is none."""
+    return [m.strip() for m in re.findall(r"\[([^\[\]\n]*)\](?!\()", text) if m.strip()]
+
+
+def highlights(text: str) -> list[str]:
+    """Texts between single or double asterisks on one line: ``*this*`` and ``**this**``."""
+    found = re.findall(r"\*\*([^\n*]+)\*\*|(?<!\*)\*([^\s*](?:[^\n*]*[^\s*])?)\*(?!\*)", text)
+    return [s.strip() for pair in found for s in pair if s.strip()]
+
+
+def strip_code_fence(text: str) -> str:
+    """The body of a text that is one fenced Markdown block, else the text; stripped either way."""
+    text = text.strip()
+    fenced = re.fullmatch(r"```[\w-]*[ \t]*\n?(.*?)\n?[ \t]*```", text, re.DOTALL)
+    return fenced.group(1).strip() if fenced else text
+
+
+# ---------------------------------------------------------------- sentences
+
+_ABBREVIATIONS = frozenset("""
+    adj adm adv al apr approx apt assn assoc asst attn aug ave bldg blvd brig bros ca capt cf cm cmdr co col
+    comdr corp cpl ct dec dept dist div dr ed eds est etc ex excl ext feb fig figs fri ft gen gov govt hon hr
+    hrs ibid inc incl jan jr jul jun kg km lb lbs lt ltd maj mar max mfg mg mgr min misc mm mon mr mrs ms
+    msgr mt mtn nat no nos nov oct op orig oz pg ph.d phd pl pp prof prop pt pty pub pvt rd ref refs rep res
+    ret rev sat sec sen sep sept sgt sq sr st ste sun supt tel temp thu thur thurs tue tues univ v viz vol
+    vols vs wed wk yr yrs
+    """.split())  # noqa: SIM905
+# A capital follows these inside a sentence as a rule, so a capital after them proves nothing.
+_TITLES = frozenset("""
+    adm brig capt cmdr col cpl dr fig figs gen gov hon lt maj mr mrs ms mt no nos pp prof rep rev sen sgt st
+    supt v viz vs e.g i.e cf ph.d vol approx ca
+    """.split())  # noqa: SIM905
+_STOP = re.compile(
+    r"""(?<![.!?…])(?P<mark>[.!?…]++|[。！？｡]++)(?P<closing>["'”’»)\]}*_]*+)(?:(?=(?P<space>\s+))|$|(?<=[。！？｡]))""")
+_OPENING = "\"'“‘«([{*_#>-–—•+ \t\n\r"
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a text, stripped, in order; a text without any end mark is one sentence.
+
+    A sentence ends at ``.``, ``!``, ``?``, an ellipsis or their full-width forms, with the quotes and brackets
+    that close after it, before white space, or at a blank line. It does not end after a known abbreviation, an
+    initial (``J. Smith``) or a list number (``1.``), nor before a lower-case word. Pieces without a letter or
+    digit (rules, stray marks) are no sentence.
+    """
+    found = []
+    start = 0
+    for end in _ends(text):
+        piece = text[start:end].strip()
+        if any(c.isalnum() for c in piece):
+            found.append(piece)
+            start = end
+    if any(c.isalnum() for c in text[start:]):
+        found.append(text[start:].strip())
+    return found
+
+
+def count_sentences(text: str) -> int:
+    return len(sentences(text))
+
+
+def _ends(text: str) -> list[int]:
+    ends = [m.end() for m in _STOP.finditer(text) if _is_end(text, m)]
+    ends += [m.start() for m in re.finditer(r"\n[ \t\r]*\n", text)]
+    return sorted(set(ends))
+
+
+def _is_end(text: str, stop: re.Match[str]) -> bool:
+    mark, closing, space = stop["mark"], stop["closing"], stop["space"] or ""
+    before = text[max(0, stop.start() - 60):stop.start()]
+    word = "" if not before or before[-1].isspace() else before.split()[-1]
+    following = text[stop.end():stop.end() + 40].lstrip(_OPENING)
+    if mark == "." and _opens_a_line(text, stop.start(), word):
+        return False
+    if not following or mark[0] in "。！？｡" or "\n" in space:
+        return True
+    if following[0].islower():
+        return False
+    return mark != "." or closing != "" or not _is_abbreviation(word, following)
+
+
+def _opens_a_line(text: str, stop: int, word: str) -> bool:
+    """``1.`` or ``a.`` at the start of a line is a list number."""
+    marker = word.lstrip(_OPENING)
+    line = text[text.rfind("\n", 0, stop) + 1:stop - len(marker)]
+    return (marker.isdigit() or len(marker) == 1) and not line.strip(_OPENING)
+
+
+def _is_abbreviation(before: str, following: str) -> bool:
+    word = before.lstrip(_OPENING).rsplit("-", 1)[-1]
+    if not word:
+        return False
+    if len(word) == 1 and word.isupper() and word != "I":
+        return True  # an initial
+    lower = word.lower()
+    if lower in _TITLES:
+        return True
+    dotted = "." in word and all(len(part) <= 2 for part in word.split("."))
+    return (lower in _ABBREVIATIONS or dotted) and not following[0].isupper()
+
+
+# ---------------------------------------------------------------- language
+
+
+@lru_cache(maxsize=1)
+def _detectors() -> Any:
+    from langdetect import DetectorFactory
+    from langdetect.detector_factory import PROFILES_DIRECTORY
+
+    factory = DetectorFactory()
+    factory.load_profile(PROFILES_DIRECTORY)
+    factory.seed = 0  # langdetect samples; without a seed the same text gets different answers
+    return factory
+
+
+@lru_cache(maxsize=2048)
+def detect_language(text: str) -> str | None:
+    """The ISO 639-1 code (``zh-cn``, ``zh-tw`` for Chinese) by langdetect with seed 0; ``None`` if undetectable.
+
+    langdetect ignores words in capitals: pass ``text.lower()`` where those matter.
+    """
+    from langdetect.lang_detect_exception import LangDetectException
+
+    detector = _detectors().create()
+    detector.append(text)
+    try:
+        found = str(detector.detect())
+    except LangDetectException:
+        return None
+    return None if found == "unknown" else found
+
+
+def share_of_letters(text: str, first: str, last: str) -> float:
+    """Share (0 to 1) of the letters of ``text`` that lie between two code points, both included."""
+    letters = [c for c in text if c.isalpha()]
+    return sum(first <= c <= last for c in letters) / len(letters) if letters else 0.0
