@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import errno
 import json
 import os
 import tempfile
@@ -14,75 +16,144 @@ from if_factory.errors import UserError
 
 
 def read_text(path: Path) -> str:
-    """The file's text; a missing, unreadable or non-UTF-8 file is a ``UserError`` that says which byte."""
+    """The file's text; a missing, unreadable or non-UTF-8 file is a ``UserError`` that says which line."""
     try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as e:
-        raise UserError(f"not UTF-8: byte {e.start} is 0x{e.object[e.start]:02x}", where=str(path),
-                        fix="convert the file, e.g. `iconv -f LATIN1 -t UTF-8`") from None
+        raw = path.read_bytes()
     except FileNotFoundError:
         raise UserError("no such file", where=str(path), fix="check the path; it is relative to where you "
                         "run the command") from None
+    except IsADirectoryError:
+        raise UserError("this is a folder", where=str(path), fix="name a file in it") from None
     except OSError as e:
-        raise UserError(e.strerror or str(e), where=str(path)) from None
+        raise UserError(f"cannot read: {e.strerror or e}", where=str(path),
+                        fix="check the path and that you may read the file") from None
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in raw[:4]:
+        raise UserError("looks like UTF-16 or a binary file, not UTF-8", where=str(path),
+                        fix="if it is text, convert it: `iconv -f UTF-16 -t UTF-8`")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as e:
+        # e.object, not raw: the positions are counted after a byte order mark.
+        row = e.object.count(b"\n", 0, e.start) + 1
+        raise UserError(f"not UTF-8: byte {e.start} is 0x{e.object[e.start]:02x}", where=f"{path}:{row}",
+                        fix="convert the file, e.g. `iconv -f LATIN1 -t UTF-8`") from None
+    if (nul := text.find("\0")) >= 0:
+        raise UserError("contains a NUL byte", where=f"{path}:{text.count(chr(10), 0, nul) + 1}",
+                        fix="the file may have been cut short by a crash; restore it or delete this line")
+    return text
+
+
+def parse_json(text: str) -> Any:
+    """``json.loads`` for what others must be able to read again.
+
+    Raises:
+        ValueError: not JSON; NaN or Infinity (Python takes them, JSON has none); half of a surrogate pair
+            (it cannot be written as UTF-8); nested too deeply.
+    """
+    try:
+        value = _DECODER.decode(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if "\\ud" in text or "\\uD" in text:
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as e:
+            raise ValueError(f"half of a surrogate pair: \\u{ord(e.object[e.start]):04x}") from None
+    return value
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a JSON value")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def read_rows(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
     """``(row number from 1, object)`` of a .jsonl or .json file (a .json file holds a list of objects).
 
-    Blank lines are skipped but counted, so a row number is a line number in .jsonl.
+    Blank lines are skipped but counted, so a row number is a line number in .jsonl. An empty .jsonl file has
+    no rows; whether that is an error is the caller's to say.
     """
     path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in (".json", ".jsonl"):
+        raise UserError(f"cannot read a '{suffix}' file" if suffix else "the file name has no ending",
+                        where=str(path), fix="use .jsonl (one object per line) or .json (a list of objects)")
     text = read_text(path)
-    if path.suffix == ".json":
-        try:
-            rows = json.loads(text)
-        except ValueError as e:
-            raise UserError(f"not valid JSON: {e}", where=str(path)) from None
-        if not isinstance(rows, list):
-            raise UserError(f"expected a list of objects, found {type(rows).__name__}", where=str(path),
-                            fix="wrap the rows in [ ... ], or use one object per line in a .jsonl file")
-        numbered: Iterable[tuple[int, Any]] = enumerate(rows, 1)
-    elif path.suffix == ".jsonl":
-        numbered = ((n, _parse_line(path, n, line)) for n, line in enumerate(text.split("\n"), 1) if line.strip())
-    else:
-        raise UserError(f"cannot read a '{path.suffix}' file", where=str(path), fix="use .jsonl or .json")
+    numbered = enumerate(_parse_list(path, text), 1) if suffix == ".json" else _parse_lines(path, text)
     for n, row in numbered:
         if not isinstance(row, dict):
-            raise UserError(f"expected an object, found {type(row).__name__}", where=f"{path}:{n}")
+            raise UserError(f"expected an object, found {_kind(row)}", where=f"{path}:{n}",
+                            fix="a list of rows belongs in a .json file" if suffix == ".jsonl" and
+                            isinstance(row, list) else "write each row as { ... }")
         yield n, row
 
 
-def _parse_line(path: Path, n: int, line: str) -> Any:
+def _parse_list(path: Path, text: str) -> list[Any]:
     try:
-        return json.loads(line)
+        rows = parse_json(text)
+    except json.JSONDecodeError as e:
+        fix = "one object per line? then name the file .jsonl" if e.msg == "Extra data" else \
+              "mend the file there, or make it again"
+        raise UserError(f"not valid JSON: {e}", where=f"{path}:{e.lineno}", fix=fix) from None
     except ValueError as e:
-        hint = "one JSON object per line; is this a .json list saved as .jsonl?" if n == 1 else \
-               "mend or delete this line; every line is one JSON object"
-        raise UserError(f"not valid JSON: {e}", where=f"{path}:{n}", fix=hint) from None
+        raise UserError(f"not valid JSON: {e}", where=str(path), fix="remove that value") from None
+    if not isinstance(rows, list):
+        raise UserError(f"expected a list of objects, found {_kind(rows)}", where=str(path),
+                        fix="wrap the rows in [ ... ], or use one object per line in a .jsonl file")
+    return rows
+
+
+def _parse_lines(path: Path, text: str) -> Iterator[tuple[int, Any]]:
+    # Not splitlines(): U+2028 and friends may stand inside a JSON string.
+    for n, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = parse_json(line)
+        except ValueError as e:
+            fix = "one JSON object per line; a list, or an object over several lines, belongs in a .json file" \
+                if n == 1 else "mend or delete this line; every line is one JSON object"
+            raise UserError(f"not valid JSON: {e}", where=f"{path}:{n}", fix=fix) from None
+        yield n, row
+
+
+def _kind(value: Any) -> str:
+    """The value's type in JSON's words, for error messages."""
+    return {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}.get(
+        type(value), "a number")
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
     """Replace ``path`` in one step: a reader sees the old bytes or the new ones, never a part.
+
+    A symbolic link is followed: its target is replaced, the link stays.
 
     Raises:
         UserError: the folder is read-only, the disk is full, ... (the old file is then untouched).
     """
     raw = data.encode() if isinstance(data, str) else data
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fd, tmp = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        target = Path(os.path.realpath(path))
+        if target.is_symlink():  # only a loop resolves to a link
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fd, tmp = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:80]}.")
         try:
             with os.fdopen(fd, "wb") as f:
                 f.write(raw)
                 f.flush()
                 os.fsync(f.fileno())
-            os.chmod(tmp, path.stat().st_mode & 0o777 if path.exists() else 0o644)
-            os.replace(tmp, path)
+            os.chmod(tmp, target.stat().st_mode & 0o777 if target.exists() else 0o644)
+            os.replace(tmp, target)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(tmp)
             raise
+    except FileExistsError as e:
+        raise UserError(f"cannot write: '{e.filename}' is a file, not a folder", where=str(path),
+                        fix="choose another output folder; nothing was changed") from None
     except OSError as e:
         raise UserError(f"cannot write: {e.strerror or e}", where=str(path),
                         fix="free space or choose another output folder; nothing was changed") from None
