@@ -1,0 +1,272 @@
+"""Re-check any dataset's answers against its own constraints. It trusts nothing the dataset says about itself.
+
+Constraints are found, in this order: in a file given by the caller and joined by prompt; in the sidecar
+``<name>.provenance.jsonl`` beside our own exports, joined by position; in the row. An answer the dataset calls
+good must pass everything; one it calls bad (``rejected``, a false KTO label) must fail something.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from if_factory.constraints.contradictions import conflict
+from if_factory.constraints.verify import Mode, verify
+from if_factory.errors import UserError
+from if_factory.evaluation.rows import Side, answers_of, constraints_of, prompt_of
+from if_factory.files import dump_json, read_rows
+from if_factory.records import Constraint, Outcome, Verdict
+
+
+@dataclass(slots=True)
+class Count:
+    """Constraints of one type on the good answers."""
+
+    n: int = 0
+    passed: int = 0
+    no_verdict: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A good answer's failed or undecided constraint. ``row`` counts from 1 (the line of a .jsonl file)."""
+
+    row: int
+    side: Side
+    type: str
+    outcome: Outcome
+    reason: str
+
+
+@dataclass(slots=True)
+class AuditReport:
+    """What was found.
+
+    Attributes:
+        rows: rows in the file; ``skipped`` counts those not checked, by reason.
+        good, good_passing: answers claimed good, and how many of them pass every constraint.
+        bad, bad_justified: answers claimed bad, and how many of them fail at least one constraint.
+        by_type: counts on good answers, by constraint type.
+        contradictions: ``(row, why)`` where the checkers can never all pass.
+        doubtful: ``(row, why)`` where they might but no sensible answer would.
+        fails_nothing: rows whose bad answer fails no constraint.
+    """
+
+    path: str
+    mode: Mode
+    ifeval_compat: bool
+    rows: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    good: int = 0
+    good_passing: int = 0
+    bad: int = 0
+    bad_justified: int = 0
+    by_type: dict[str, Count] = field(default_factory=dict)
+    contradictions: list[tuple[int, str]] = field(default_factory=list)
+    doubtful: list[tuple[int, str]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    fails_nothing: list[int] = field(default_factory=list)
+
+    @property
+    def constraints(self) -> int:
+        return sum(c.n for c in self.by_type.values())
+
+    @property
+    def constraints_passed(self) -> int:
+        return sum(c.passed for c in self.by_type.values())
+
+    @property
+    def no_verdict(self) -> int:
+        return sum(c.no_verdict for c in self.by_type.values())
+
+    @property
+    def score(self) -> float:
+        """The share in [0, 1] of answers that are what the dataset claims; the worse side where it has two."""
+        shares = [k / n for k, n in ((self.good_passing, self.good), (self.bad_justified, self.bad)) if n]
+        return min(shares, default=0.0)
+
+    def exit_status(self, fail_under: float | None) -> int:
+        """1 if ``fail_under`` (a share in [0, 1]) is given and not reached, else 0."""
+        return int(fail_under is not None and self.score < fail_under)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON; the same file gives the same bytes."""
+        return {"format": 1, "path": self.path, "mode": self.mode, "ifeval_compat": self.ifeval_compat,
+                "rows": self.rows, "skipped": dict(sorted(self.skipped.items())),
+                "good": self.good, "good_passing": self.good_passing,
+                "bad": self.bad, "bad_justified": self.bad_justified,
+                "constraints": self.constraints, "constraints_passed": self.constraints_passed,
+                "no_verdict": self.no_verdict, "score": round(self.score, 6),
+                "by_type": {t: asdict(self.by_type[t]) for t in sorted(self.by_type)},
+                "contradictions": [{"row": r, "why": w} for r, w in self.contradictions],
+                "doubtful": [{"row": r, "why": w} for r, w in self.doubtful],
+                "fails_nothing": self.fails_nothing, "failures": [asdict(f) for f in self.failures]}
+
+
+def audit(path: Path | str, *, constraints: Path | str | None = None, mode: Mode = "strict",
+          ifeval_compat: bool = False) -> AuditReport:
+    """Re-check every answer of a .jsonl or .json dataset.
+
+    Args:
+        constraints: a file with the prompts' constraints, joined by prompt (white space ignored), for datasets
+            that lost theirs. A prompt listed there with two different sets is skipped as ``ambiguous_prompt``.
+        mode: ``loose`` forgives first and last lines and asterisks, as IFEval does.
+        ifeval_compat: decide as the reference checkers do where they are known to err.
+
+    Raises:
+        UserError: an unreadable file or row, a sidecar of another length, or no row that could be checked.
+    """
+    path = Path(path)
+    report = AuditReport(str(path), mode, ifeval_compat)
+    find = _finder(path, Path(constraints) if constraints else None)
+    for n, row in read_rows(path):
+        report.rows += 1
+        found = find(n, row)
+        answers = answers_of(row)
+        if isinstance(found, str) or not found:
+            report.skipped[found if isinstance(found, str) else "no_constraints"] += 1
+        elif not answers:
+            report.skipped["no_response"] += 1
+        else:
+            _contradictions(report, n, found)
+            for answer in answers:
+                verdicts = [_verdict(answer.text, c, mode, ifeval_compat) for c in found]
+                (_good if answer.good else _bad)(report, n, answer.side, found, verdicts)
+    if report.rows == sum(report.skipped.values()):
+        reasons = ", ".join(f"{reason} {k}" for reason, k in sorted(report.skipped.items()))
+        raise UserError(f"no row could be checked ({reasons or 'the file is empty'})", where=str(path),
+                        fix="rows need constraints (`instruction_id_list` and `kwargs`, or `constraints`) and a "
+                        "response; if the constraints are in another file, name it with --constraints")
+    return report
+
+
+def to_json(report: AuditReport) -> str:
+    return dump_json(report.as_dict(), indent=1) + "\n"
+
+
+def print_report(report: AuditReport, console: Any = None, *, examples: int = 5) -> None:
+    """The report as tables. ``console`` is a ``rich.console.Console``; default standard output."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = console or Console()
+    compat = ", IFEval-compatible" if report.ifeval_compat else ""
+    console.print(f"[bold]{escape(report.path)}[/]  {report.rows} rows, {report.mode}{compat}")
+    head = Table(box=None, show_header=False, pad_edge=False)
+    head.add_row("answers that pass every constraint", _share(report.good_passing, report.good))
+    head.add_row("constraints passed on them", _share(report.constraints_passed, report.constraints))
+    if report.bad:
+        head.add_row("rejected answers that fail a constraint", _share(report.bad_justified, report.bad))
+    head.add_row("constraints without a verdict", str(report.no_verdict))
+    head.add_row("rows no answer can satisfy", str(len(report.contradictions)))
+    head.add_row("rows no sensible answer satisfies", str(len(report.doubtful)))
+    for reason, k in sorted(report.skipped.items()):
+        head.add_row(f"rows not checked: {reason}", str(k))
+    console.print(head)
+
+    table = Table("constraint type", title="by type, worst first", title_justify="left")
+    for column in ("n", "passed", "share", "no verdict"):
+        table.add_column(column, justify="right")
+    for kind, c in sorted(report.by_type.items(), key=lambda kv: (kv[1].passed / kv[1].n, kv[0])):
+        table.add_row(escape(kind), str(c.n), str(c.passed), f"{100 * c.passed / c.n:.1f} %",
+                      str(c.no_verdict or ""))
+    if report.by_type:
+        console.print(table)
+    for title, lines in (
+            ("answers that fail", [f"row {f.row}: {f.type}: {f.reason}" for f in report.failures]),
+            ("contradictions", [f"row {row}: {why}" for row, why in report.contradictions]),
+            ("rejected answers that fail nothing", [f"row {row}" for row in report.fails_nothing])):
+        if lines:
+            console.print(f"[bold]{title}[/] ({min(examples, len(lines))} of {len(lines)})")
+            for line in lines[:examples]:
+                console.print(f"  {line}", markup=False, highlight=False)
+
+
+def _share(k: int, n: int) -> str:
+    return f"{k} of {n}  ({100 * k / n:.1f} %)" if n else "none"
+
+
+Found = tuple[Constraint, ...] | str | None
+"""A row's constraints, or the reason why there are none."""
+
+
+def _finder(path: Path, joined: Path | None) -> Callable[[int, dict[str, Any]], Found]:
+    if joined:
+        by_prompt = _by_prompt(joined)
+
+        def by_text(n: int, row: dict[str, Any]) -> Found:
+            prompt = prompt_of(row)
+            return "no_prompt" if prompt is None else by_prompt.get(_key(prompt), "prompt_not_in_constraints_file")
+
+        return by_text
+    sidecar = path.with_suffix(".provenance.jsonl")
+    if sidecar.is_file():
+        aligned = [constraints_of(row, f"{sidecar}:{n}") for n, row in read_rows(sidecar)]
+        rows = sum(1 for _ in read_rows(path))
+        if len(aligned) != rows:
+            raise UserError(f"{len(aligned)} rows, but {path.name} has {rows}", where=str(sidecar),
+                            fix="export again: the two files belong together row by row")
+        positions: Iterator[tuple[Constraint, ...] | None] = iter(aligned)
+        return lambda n, row: next(positions)
+    return lambda n, row: constraints_of(row, f"{path}:{n}")
+
+
+def _by_prompt(path: Path) -> dict[str, Found]:
+    found: dict[str, Found] = {}
+    for n, row in read_rows(path):
+        prompt = prompt_of(row)
+        if prompt is None:
+            raise UserError("no prompt to join by", where=f"{path}:{n}", fix="give every row a `prompt`")
+        constraints = constraints_of(row, f"{path}:{n}")
+        known = found.setdefault(_key(prompt), constraints)
+        if known != constraints:
+            found[_key(prompt)] = "ambiguous_prompt"
+    return found
+
+
+def _key(prompt: str) -> str:
+    return " ".join(prompt.split())
+
+
+def _verdict(text: str, constraint: Constraint, mode: Mode, compat: bool) -> Verdict:
+    """An unknown type is an error elsewhere; here it is no verdict, so that the rest of the dataset is told."""
+    try:
+        return verify(text, [constraint], mode, ifeval_compat=compat)[0]
+    except UserError as e:
+        return Verdict(outcome=Outcome.NO_VERDICT, reason=e.problem)
+
+
+def _contradictions(report: AuditReport, n: int, constraints: tuple[Constraint, ...]) -> None:
+    try:
+        if why := conflict(constraints, strict=True):
+            report.contradictions.append((n, why))
+        elif why := conflict(constraints):
+            report.doubtful.append((n, why))
+    except UserError as e:
+        report.doubtful.append((n, e.problem))
+
+
+def _good(report: AuditReport, n: int, side: Side, constraints: tuple[Constraint, ...],
+          verdicts: list[Verdict]) -> None:
+    report.good += 1
+    report.good_passing += all(v.passed for v in verdicts)
+    for constraint, verdict in zip(constraints, verdicts, strict=True):
+        count = report.by_type.setdefault(constraint.type, Count())
+        count.n += 1
+        count.passed += verdict.passed
+        count.no_verdict += verdict.outcome is Outcome.NO_VERDICT
+        if not verdict.passed:
+            report.failures.append(Failure(n, side, constraint.type, verdict.outcome, verdict.reason))
+
+
+def _bad(report: AuditReport, n: int, side: Side, constraints: tuple[Constraint, ...],
+         verdicts: list[Verdict]) -> None:
+    report.bad += 1
+    if any(v.failed for v in verdicts):
+        report.bad_justified += 1
+    else:
+        report.fails_nothing.append(n)

@@ -1,0 +1,125 @@
+"""Ask models the prompts of a suite, greedily, and write what they said and how it scored.
+
+Greedy decoding (temperature 0) so that before and after differ by the weights and not by the draw. A request
+that got no answer is kept as ``null``: it has no verdict, never counts as a pass, and is shown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from if_factory.evaluation.passrate import MODES, Item, Results, check_all, markdown, measure
+from if_factory.files import dump_json, write_atomic, write_jsonl
+from if_factory.llm.base import ChatRequest, Completion, RequestFailed, Transient
+
+
+class Chat(Protocol):
+    """What is needed of a model: a backend of ``llm.base``, or the client that adds retries and a log to one."""
+
+    @property
+    def model(self) -> str: ...
+
+    async def chat(self, request: ChatRequest) -> Completion: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``text`` is ``None`` where the request failed; ``finish_reason`` then says why."""
+
+    text: str | None
+    finish_reason: str
+    completion_tokens: int = 0
+
+
+async def generate(items: Sequence[Item], model: Chat, *, max_tokens: int = 1024, concurrency: int = 8,
+                   on_answer: Callable[[Item, Answer], None] | None = None) -> dict[str, Answer]:
+    """One greedy answer per item, by item id in the order of ``items``.
+
+    Args:
+        max_tokens: completion tokens at most; answers cut there are kept with ``finish_reason`` ``length``.
+        concurrency: requests in flight at most.
+        on_answer: called for each answer as it arrives, e.g. to move a progress bar.
+
+    Raises:
+        UserError: no request can succeed (no server, wrong key).
+    """
+    slots = asyncio.Semaphore(concurrency)
+    answers: dict[str, Answer] = {}
+
+    async def one(item: Item) -> None:
+        request = ChatRequest(model=model.model, messages=tuple(item.messages()), temperature=0.0,
+                              max_tokens=max_tokens, seed=0)
+        async with slots:
+            answers[item.id] = await _ask(model, request)
+        if on_answer:
+            on_answer(item, answers[item.id])
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for item in items:
+                tasks.create_task(one(item))
+    except ExceptionGroup as several:
+        raise several.exceptions[0] from None  # a UserError must reach the user as one
+    return {item.id: answers[item.id] for item in items}
+
+
+async def evaluate(items: Sequence[Item], models: Mapping[str, Chat], out: Path, *, max_tokens: int = 1024,
+                   concurrency: int = 8, seed: int = 0, ifeval_compat: bool = False,
+                   on_answer: Callable[[str, Item, Answer], None] | None = None) -> Results:
+    """Generate with each model in turn, score, and write ``responses.jsonl``, ``results.json``, ``results.md``.
+
+    Args:
+        models: by label; the first (``before``) is what the others are compared with.
+        out: folder; files in it are replaced.
+    """
+    answers = {}
+    for label, model in models.items():
+        watch = None if on_answer is None else lambda item, answer, label=label: on_answer(label, item, answer)
+        answers[label] = await generate(items, model, max_tokens=max_tokens, concurrency=concurrency,
+                                        on_answer=watch)
+    return write_results(items, answers, out, models={k: m.model for k, m in models.items()}, seed=seed,
+                         ifeval_compat=ifeval_compat)
+
+
+def write_results(items: Sequence[Item], answers: Mapping[str, Mapping[str, Answer]], out: Path, *,
+                  models: Mapping[str, str] | None = None, seed: int = 0, ifeval_compat: bool = False) -> Results:
+    """Score answers that exist and write the three files. Use it where the models cannot be open together."""
+    texts = {label: {k: a.text for k, a in by_id.items()} for label, by_id in answers.items()}
+    results = measure(items, texts, seed=seed, ifeval_compat=ifeval_compat)
+    generation = {label: {"model": (models or {}).get(label, ""),
+                          "failed": sum(a.text is None for a in by_id.values()),
+                          "cut_at_max_tokens": sum(a.finish_reason == "length" for a in by_id.values()),
+                          "completion_tokens": sum(a.completion_tokens for a in by_id.values())}
+                  for label, by_id in answers.items()}
+    write_jsonl(out / "responses.jsonl", _rows(items, answers, ifeval_compat))
+    write_atomic(out / "results.json", dump_json({**results.as_dict(), "generation": generation,
+                                                  "seed": seed, "ifeval_compat": ifeval_compat}, indent=1) + "\n")
+    write_atomic(out / "results.md", markdown(results))
+    return results
+
+
+def _rows(items: Sequence[Item], answers: Mapping[str, Mapping[str, Answer]],
+          ifeval_compat: bool) -> list[dict[str, Any]]:
+    verdicts = {(label, mode): check_all(items, {k: a.text for k, a in by_id.items()}, mode,
+                                         ifeval_compat=ifeval_compat)
+                for label, by_id in answers.items() for mode in MODES}
+    return [{"id": item.id, "prompt": item.prompt, "system": item.system,
+             "history": [t.model_dump() for t in item.history],
+             "constraints": [c.model_dump() for c in item.constraints],
+             "responses": {label: {"text": by_id[item.id].text, "finish_reason": by_id[item.id].finish_reason,
+                                   **{mode: [v.model_dump(mode="json") for v in verdicts[label, mode][i]]
+                                      for mode in MODES}}
+                           for label, by_id in answers.items()}}
+            for i, item in enumerate(items)]
+
+
+async def _ask(model: Chat, request: ChatRequest) -> Answer:
+    try:
+        done = await model.chat(request)
+    except (RequestFailed, Transient) as e:
+        return Answer(None, e.reason)
+    return Answer(done.text, done.finish_reason, done.completion_tokens)

@@ -1,0 +1,94 @@
+"""Intervals and tests for pass rates, all from scipy. Pure functions, seeded, nothing about models here.
+
+Prompts are independent of each other; the constraints of one prompt are not (one answer decides them all). So
+the prompt level gets Wilson's interval and McNemar's test, and whatever is counted per constraint is
+resampled by prompt (cluster bootstrap). A bootstrap of answers that all agree has zero width: it cannot know
+what it never saw, so read the prompt-level interval in that case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from if_factory.errors import UserError
+
+RESAMPLES = 4999
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """``passed`` of ``n`` (both counts) and the 95 % interval of the share; all shares lie in [0, 1]."""
+
+    passed: int
+    n: int
+    low: float
+    high: float
+
+    @property
+    def value(self) -> float:
+        return self.passed / self.n if self.n else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A paired difference of shares (after minus before, in [-1, 1]) and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def _scipy_stats() -> Any:
+    try:
+        from scipy import stats
+    except ImportError:
+        raise UserError("confidence intervals need scipy, which is not installed",
+                        fix='pip install "if-factory[eval]"') from None
+    return stats
+
+
+def wilson(passed: int, n: int) -> Rate:
+    """A share of independent trials with Wilson's score interval; nothing seen (``n`` 0) is [0, 1]."""
+    if n == 0:
+        return Rate(0, 0, 0.0, 1.0)
+    interval = _scipy_stats().binomtest(passed, n).proportion_ci(confidence_level=0.95, method="wilson")
+    return Rate(passed, n, float(interval.low), float(interval.high))
+
+
+def cluster_rate(passed: Sequence[int], sizes: Sequence[int], seed: int = 0) -> Rate:
+    """``sum(passed) / sum(sizes)`` over clusters (prompts), resampled by cluster."""
+    low, high = _bootstrap((passed, sizes), lambda p, s, axis=-1: p.sum(axis=axis) / s.sum(axis=axis), seed,
+                           unknown=(0.0, 1.0))
+    return Rate(sum(passed), sum(sizes), low, high)
+
+
+def cluster_difference(before: Sequence[int], after: Sequence[int], sizes: Sequence[int],
+                       seed: int = 0) -> Difference:
+    """Difference of two shares over the same clusters; each resample draws a prompt with both its answers."""
+    low, high = _bootstrap((before, after, sizes),
+                           lambda b, a, s, axis=-1: (a.sum(axis=axis) - b.sum(axis=axis)) / s.sum(axis=axis), seed,
+                           unknown=(-1.0, 1.0))
+    total = sum(sizes)
+    return Difference((sum(after) - sum(before)) / total if total else 0.0, low, high)
+
+
+def mcnemar(lost: int, gained: int) -> float:
+    """Two-sided exact p of McNemar's test from the discordant pairs; 1.0 where no pair differs."""
+    if lost + gained == 0:
+        return 1.0
+    return float(_scipy_stats().binomtest(gained, lost + gained, 0.5).pvalue)
+
+
+def _bootstrap(columns: tuple[Sequence[int], ...], statistic: Callable[..., Any], seed: int,
+               unknown: tuple[float, float]) -> tuple[float, float]:
+    stats = _scipy_stats()
+    import numpy as np
+
+    if len(columns[0]) < 2:  # one prompt says nothing about the spread between prompts
+        return unknown
+    result = stats.bootstrap(tuple(np.asarray(c, dtype=float) for c in columns), statistic, paired=True,
+                             vectorized=True, n_resamples=RESAMPLES, batch=500, method="percentile",
+                             random_state=np.random.default_rng(seed))
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)

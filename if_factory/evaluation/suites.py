@@ -1,0 +1,84 @@
+"""Which prompts are evaluated: the shipped held-out prompts with constraints drawn from a seed, or your own file.
+
+The held-out prompts share nothing with the shipped seeds, and their constraints depend on the seed and the
+installed types only, so before and after, on any machine, see the same suite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from random import Random
+
+import if_factory
+from if_factory.constraints.compose import compose
+from if_factory.constraints.join import join
+from if_factory.errors import UserError
+from if_factory.evaluation.passrate import Item
+from if_factory.evaluation.rows import constraints_of, prompt_of
+from if_factory.files import read_rows
+from if_factory.records import Turn, content_id
+
+HELD_OUT = Path(if_factory.__file__).parent / "data" / "held_out.jsonl"
+
+
+def held_out_suite(n: int | None = None, *, seed: int = 0, low: int = 1, high: int = 5,
+                   types: Collection[str] = ()) -> list[Item]:
+    """The shipped held-out prompts, each with ``low`` to ``high`` constraints.
+
+    Args:
+        n: how many prompts, at most; ``None`` is all. A smaller suite is a subset of a larger one.
+        types: ids or families of constraints to draw from; empty means all.
+
+    Raises:
+        UserError: ``n`` or the range is empty, a name in ``types`` is unknown.
+    """
+    if n is not None and n < 1:
+        raise UserError(f"cannot evaluate {n} prompts", fix="give n >= 1, or leave it out for all of them")
+    if low < 1:
+        raise UserError("every evaluated prompt needs a constraint", fix="give low >= 1")
+    rows = [row for _, row in read_rows(HELD_OUT)]
+    # One order for all n, drawn apart from the constraints: the file is grouped by category.
+    Random(f"{seed}/order").shuffle(rows)
+    items = []
+    for row in rows[:n]:
+        rng = Random(f"{seed}/{row['id']}")
+        constraints = compose(row["prompt"], rng, low=low, high=high, include=types)
+        if constraints:
+            items.append(Item(row["id"], join(row["prompt"], constraints, rng), tuple(constraints)))
+    if not items:
+        raise UserError("none of the chosen constraint types fits a held-out prompt",
+                        fix="choose other types, or leave them out for all")
+    return items
+
+
+def load_suite(path: Path) -> list[Item]:
+    """A suite of your own: rows with a prompt and constraints, IFEval's or ``constraints: [{type, kwargs}]``.
+
+    Optional fields: ``id`` or ``key`` (else a hash of the row), ``system``, ``history`` (``[{role, content}]``).
+
+    Raises:
+        UserError: naming the row that has no prompt, no constraints, or an unknown type; or no rows at all.
+    """
+    items = []
+    for n, row in read_rows(path):
+        where = f"{path}:{n}"
+        prompt, constraints = prompt_of(row), constraints_of(row, where)
+        if prompt is None:
+            raise UserError("no prompt", where=where, fix="give every row a `prompt`")
+        if not constraints:
+            raise UserError("no constraints that code can check", where=where,
+                            fix="give `constraints: [{type, kwargs}]`, or `instruction_id_list` and `kwargs`")
+        key = row.get("id", row.get("key", content_id(prompt, n)))
+        items.append(Item(str(key), prompt, constraints, system=row.get("system") or "",
+                          history=tuple(Turn.model_validate(t) for t in row.get("history") or ())))
+    if not items:
+        raise UserError("no rows", where=str(path))
+    return items
+
+
+def suite(name: str, n: int | None = None, **options: object) -> list[Item]:
+    """``held_out`` (with its options), or the path of a file."""
+    if name == "held_out":
+        return held_out_suite(n, **options)  # type: ignore[arg-type]
+    return load_suite(Path(name))[:n]

@@ -1,0 +1,80 @@
+import asyncio
+import json
+
+import pytest
+
+from if_factory.errors import UserError
+from if_factory.evaluation.generate import evaluate, generate
+from if_factory.evaluation.passrate import Item
+from if_factory.llm.base import ChatRequest, Completion, RequestFailed
+from if_factory.records import Constraint
+
+ITEMS = [Item(str(i), f"prompt {i}", (Constraint(type="punctuation:no_comma"),)) for i in range(20)]
+
+
+class Scripted:
+    """A scripted model: answers by prompt, raises where the script holds an exception, replies out of order."""
+
+    model = "scripted"
+
+    def __init__(self, answers):
+        self.answers = answers
+        self.requests: list[ChatRequest] = []
+        self.open = self.most_open = 0
+
+    async def chat(self, request):
+        self.requests.append(request)
+        self.open += 1
+        self.most_open = max(self.open, self.most_open)
+        prompt = request.messages[-1]["content"]
+        await asyncio.sleep(0.001 * (hash(prompt) % 5))
+        self.open -= 1
+        answer = self.answers(prompt)
+        if isinstance(answer, Exception):
+            raise answer
+        return Completion(answer, "length" if len(answer) > 30 else "stop", completion_tokens=3)
+
+
+async def test_asks_greedily_once_per_item_within_the_concurrency():
+    model = Scripted(lambda p: p)
+    answers = await generate(ITEMS, model, concurrency=3)
+    assert list(answers) == [item.id for item in ITEMS]
+    assert answers["7"].text == "prompt 7"
+    assert {r.temperature for r in model.requests} == {0.0}
+    assert len(model.requests) == len(ITEMS)
+    assert model.most_open == 3
+
+
+async def test_a_failed_request_is_kept_as_null_and_does_not_stop_the_rest(tmp_path):
+    model = Scripted(lambda p: RequestFailed("too_long") if p == "prompt 3" else p)
+    results = await evaluate(ITEMS, {"before": model}, tmp_path)
+    assert results.rates["before"]["strict"].prompt.passed == 19
+    assert results.rates["before"]["strict"].no_verdict == 1
+    rows = [json.loads(line) for line in (tmp_path / "responses.jsonl").read_text().splitlines()]
+    assert rows[3]["responses"]["before"]["text"] is None
+    assert rows[3]["responses"]["before"]["finish_reason"] == "too_long"
+    assert json.loads((tmp_path / "results.json").read_text())["generation"]["before"]["failed"] == 1
+
+
+async def test_a_user_error_stops_everything_and_arrives_as_itself():
+    with pytest.raises(UserError, match="no server"):
+        await generate(ITEMS, Scripted(lambda p: UserError("no server")))
+
+
+async def test_before_and_after_are_written_and_the_files_are_stable(tmp_path):
+    def models():
+        return {"before": Scripted(lambda p: p + ", with comma"), "after": Scripted(lambda p: p + " " + "x" * 40)}
+
+    results = await evaluate(ITEMS, models(), tmp_path / "1")
+    await evaluate(ITEMS, models(), tmp_path / "2", concurrency=1)
+    assert results.comparisons["after"]["strict"].gained == 20
+    for name in ("responses.jsonl", "results.json", "results.md"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+    assert json.loads((tmp_path / "1" / "results.json").read_text())["generation"]["after"]["cut_at_max_tokens"] == 20
+
+
+async def test_on_answer_sees_every_answer_with_its_label(tmp_path):
+    seen = []
+    await evaluate(ITEMS, {"before": Scripted(lambda p: p)}, tmp_path,
+                   on_answer=lambda label, item, answer: seen.append((label, item.id)))
+    assert sorted(seen) == sorted(("before", item.id) for item in ITEMS)
