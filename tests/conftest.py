@@ -1,0 +1,13 @@
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference data; tests that need it are skipped where it is not there."""
+    folder = Path(os.environ.get("IF_FACTORY_SHARED", Path(__file__).parents[2] / "shared"))
+    if not (folder / "data").is_dir():
+        pytest.skip("reference data not found: set IF_FACTORY_SHARED to its folder")
+    return folder
