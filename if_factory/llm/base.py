@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from if_factory.records import content_id
@@ -34,9 +34,13 @@ class ChatRequest:
     schema: dict[str, Any] | None = None
     stop: tuple[str, ...] = ()
 
+    def fields(self) -> dict[str, Any]:
+        """Name to value, not copied: ``dataclasses.asdict`` would deep-copy the messages of every request."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
     def key(self) -> str:
         """The content address under which the answer is logged: everything above, nothing else."""
-        return content_id(asdict(self))
+        return content_id(self.fields())
 
 
 @dataclass(frozen=True, slots=True)

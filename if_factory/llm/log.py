@@ -113,7 +113,7 @@ class ResponseLog:
         """
         if key in self._offsets:
             return
-        line = (_encode({"key": key, "stage": stage, "request": _plain(request),
+        line = (_encode({"key": key, "stage": stage, "request": request.fields(),
                          "completion": {"text": completion.text, "finish_reason": completion.finish_reason,
                                         "prompt_tokens": completion.prompt_tokens,
                                         "completion_tokens": completion.completion_tokens}}) + "\n").encode()
@@ -135,17 +135,3 @@ class ResponseLog:
     def close(self) -> None:
         self._file.close()
         self._lock.release()
-
-
-def _plain(request: ChatRequest) -> dict[str, object]:
-    """The request without what is at its default; ``asdict`` would deep-copy the messages."""
-    plain: dict[str, object] = {"model": request.model, "messages": request.messages,
-                                "temperature": request.temperature, "top_p": request.top_p,
-                                "max_tokens": request.max_tokens, "seed": request.seed}
-    if request.sample:
-        plain["sample"] = request.sample
-    if request.schema is not None:
-        plain["schema"] = request.schema
-    if request.stop:
-        plain["stop"] = request.stop
-    return plain
