@@ -1,0 +1,1 @@
+"""The small real model that needs no account: fetched from the package registry, served, trained on."""
