@@ -6,7 +6,7 @@ These are the calls behind ``if-factory plan``, ``preview``, ``run`` and ``expor
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -20,11 +20,10 @@ from if_factory.llm.budget import Budget, Price, Usage
 from if_factory.llm.client import Model
 from if_factory.llm.log import ResponseLog
 from if_factory.methods.base import Emission, PlannedCalls
-from if_factory.pipeline.rundir import RunDir
 from if_factory.pipeline.runner import Observer, RunResult
 from if_factory.pipeline.runner import run as run_stages
 from if_factory.recipe import ModelSpec, Recipe
-from if_factory.records import Record
+from if_factory.records import Candidate, Constraint, Record
 from if_factory.seeds import builtin, read_seeds
 
 
@@ -103,16 +102,20 @@ async def open_models(recipe: Recipe, log: ResponseLog | None, usage: Usage,
         yield models
 
 
-async def run(recipe: Recipe, folder: RunDir, *, observer: Observer | None = None,
+async def run(recipe: Recipe, log_path: Path, *, observer: Observer | None = None,
               limit: int | None = None) -> tuple[RunResult, Usage]:
-    """Run the method over the seeds; answers already in the run folder's log are not asked for again."""
+    """Run the method over the seeds; answers already in the log are not asked for again."""
     load_plugins(recipe)
     seeds = seeds_of(recipe)[:limit]
     usage = Usage()
     budget = Budget(**recipe.budget.model_dump())
-    async with open_models(recipe, folder.log, usage, budget) as models:
-        result = await run_stages(recipe.definition.stages(recipe.method_options()), seeds, models,
-                                  seed=recipe.seed, observer=observer)
+    log = ResponseLog(log_path)
+    try:
+        async with open_models(recipe, log, usage, budget) as models:
+            result = await run_stages(recipe.definition.stages(recipe.method_options()), seeds, models,
+                                      seed=recipe.seed, observer=observer)
+    finally:
+        log.close()
     return result, usage
 
 
@@ -124,9 +127,17 @@ def emit(recipe: Recipe, records: list[Record]) -> Emission:
     load_plugins(recipe)
     options, out = recipe.method_options(), Emission()
     for record in records:
-        fresh = [c.model_copy(update={"verdicts": verify(c.text, record.constraints)}) for c in record.candidates]
-        recipe.definition.emit(record.model_copy(update={"candidates": tuple(fresh)}), options, out, recipe.seed)
+        fresh = tuple(_rechecked(c, record.constraints) for c in record.candidates)
+        recipe.definition.emit(record.model_copy(update={"candidates": fresh}), options, out, recipe.seed)
     return out
+
+
+def _rechecked(candidate: Candidate, constraints: Sequence[Constraint]) -> Candidate:
+    verdicts = list(verify(candidate.text, constraints))
+    for i, (constraint, stored) in enumerate(zip(constraints, candidate.verdicts, strict=False)):
+        if constraint.kind != "code":  # a judge is not asked twice
+            verdicts[i] = stored
+    return candidate.model_copy(update={"verdicts": tuple(verdicts)})
 
 
 def replay_rows(recipe: Recipe) -> list[dict[str, str]]:

@@ -43,6 +43,11 @@ class Emission:
                 return False
         return True
 
+    def counts(self) -> dict[str, dict[str, Any]]:
+        """``{"sft": {"rows": n, "refused": {reason: n}}, ...}``, reasons sorted by name."""
+        return {kind: {"rows": len(getattr(self, kind)), "refused": dict(sorted(self.refused[kind].items()))}
+                for kind in ("sft", "dpo", "kto")}
+
 
 @dataclass(frozen=True)
 class PlannedCalls:

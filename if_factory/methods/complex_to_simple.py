@@ -30,7 +30,7 @@ from if_factory.constraints.verify import verify
 from if_factory.llm.base import Completion
 from if_factory.llm.parse import Failure, ask_parsed, parse_json, parse_tagged
 from if_factory.methods.base import Emission, Method, PlannedCalls, template
-from if_factory.pipeline.stage import Context, Stage
+from if_factory.pipeline.stage import Context, Reject, Stage
 from if_factory.records import Candidate, Constraint, Record, emit_kto, emit_preference, emit_sft
 
 NAME = "complex_to_simple"
@@ -76,7 +76,8 @@ PRESETS: dict[str, dict[str, object]] = {
     "default": {},
     # Three to five constraints, one vanilla answer, one pair per correction (paper sections 3-4).
     "paper": {"min_constraints": 3, "max_constraints": 5, "student_samples": 1, "keywords": "teacher",
-              "correction_rounds": 1, "correction_tries": 1, "pairs_per_prompt": 6, "rejected_from": "corrections"},
+              "correction_rounds": 1, "correction_tries": 1, "pairs_per_prompt": 6,
+              "rejected_from": "corrections"},
     # As get_data/correct.py: rows that needed no correction give no SFT row.
     "code": {"min_constraints": 3, "max_constraints": 5, "student_samples": 1, "keywords": "teacher",
              "correction_rounds": 1, "correction_tries": 1, "pairs_per_prompt": 6, "rejected_from": "corrections",
@@ -96,6 +97,8 @@ def stages(options: Options) -> list[Stage]:
 async def compose_prompts(record: Record, ctx: Context, *, options: Options) -> list[Record]:
     """Constraints drawn onto a seed; a seed that brings its own constraints (IFEval rows) is kept as it is."""
     if record.constraints:
+        if why := conflict(record.constraints):
+            raise Reject("unsatisfiable_constraints", why)
         return [record]
     proposed: tuple[str, ...] = ()
     if options.keywords == "teacher" and ctx.has("teacher"):
@@ -204,14 +207,14 @@ def emit(record: Record, options: Options, out: Emission, seed: int) -> None:
     teacher corrected, then the teacher's own.
     """
     trust = {"vanilla": 0, "discrimination": 1, "generation": 2}
-    unique = {c.text: c for c in reversed(record.candidates)}
-    candidates = [c for c in record.candidates if unique[c.text] is c]
-    good = sorted((c for c in candidates if c.verified and c.source in trust and c.finish_reason == "stop"),
-                  key=lambda c: trust[c.source])
-    bad = [c for c in candidates if c.failed_positions]
+    candidates = list({c.text: c for c in reversed(record.candidates)}.values())[::-1]
+    whole = [c for c in candidates if c.finish_reason == "stop"]
+    good = sorted((c for c in whole if c.verified and c.source in trust), key=lambda c: trust[c.source])
+    bad = [c for c in whole if c.failed_positions]
     if not good:
-        out.refused["sft"]["no_verified_answer"] += 1
-        out.refused["dpo"]["no_verified_answer"] += 1
+        why = "truncated" if any(c.verified for c in candidates) else "no_verified_answer"
+        out.refused["sft"][why] += 1
+        out.refused["dpo"][why] += 1
 
     corrected = [c for c in good if c.source != "vanilla"]
     for c in (good if options.sft_uncorrected else corrected)[: options.sft_per_prompt]:

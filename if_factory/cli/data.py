@@ -1,0 +1,186 @@
+"""Commands that make data: init, plan, preview, run, export, check."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from if_factory.methods.base import Emission
+    from if_factory.recipe import Recipe
+    from if_factory.records import Record
+
+RECIPE = click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))
+OUT = click.option("-o", "--out", type=click.Path(path_type=Path, file_okay=False),
+                   help="Run folder; default runs/<name of the recipe>.")
+
+
+def overrides(f: Any) -> Any:
+    """The recipe values people change from the command line."""
+    f = click.option("--limit", type=click.IntRange(1), help="Only the first so many seeds.")(f)
+    f = click.option("--teacher", metavar="URL", help="Endpoint of the teacher.")(f)
+    return click.option("--student", metavar="URL", help="Endpoint of the student.")(f)
+
+
+def _load(path: Path, student: str | None, teacher: str | None, limit: int | None) -> Recipe:
+    from if_factory.recipe import ModelSpec, load
+
+    recipe = load(path)
+    for role, url in (("student", student), ("teacher", teacher)):
+        if url:
+            spec = recipe.models.get(role, ModelSpec())
+            recipe.models[role] = spec.model_copy(update={"endpoint": url})
+    if limit:
+        recipe.limit = limit
+    return recipe
+
+
+def _folder(recipe_path: Path, out: Path | None) -> Path:
+    return out or Path("runs") / recipe_path.stem
+
+
+@click.command()
+@click.argument("method", default="complex_to_simple")
+def init(method: str) -> None:
+    """Print a commented recipe for METHOD, every default visible."""
+    from if_factory.recipe import commented
+
+    click.echo(commented(method), nl=False)
+
+
+@click.command()
+@RECIPE
+@overrides
+@click.option("--tokens-per-second", type=click.FloatRange(min=0, min_open=True), default=120, show_default=True,
+              help="Output speed of the endpoint; 120 is the embedded model on 2 CPU cores.")
+def plan(recipe: Path, student: str | None, teacher: str | None, limit: int | None,
+         tokens_per_second: float) -> None:
+    """Show calls, tokens, minutes and price. Nothing is called."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from if_factory import factory
+
+    planned = factory.plan(_load(recipe, student, teacher, limit), tokens_per_second)
+    table = Table("stage", "role", "requests", "prompt tokens", "completion tokens",
+                  title=f"{planned.seeds} seeds", title_justify="left")
+    for c in planned.calls:
+        span = [f"{c.low:,}" if c.low == c.high else f"{c.low:,} - {c.high:,}"]
+        for each in (c.prompt_tokens, c.completion_tokens):
+            span.append(f"{c.low * each:,}" if c.low == c.high else f"{c.low * each:,} - {c.high * each:,}")
+        table.add_row(c.stage, c.role, *span)
+    console = Console()
+    console.print(table)
+    low, high = planned.minutes
+    console.print(f"time   {low:.0f} - {high:.0f} min at {tokens_per_second:g} output tokens/s")
+    console.print("price  unknown (a model has no `price`)" if planned.usd is None
+                  else f"price  {planned.usd[0]:.2f} - {planned.usd[1]:.2f} USD")
+
+
+@click.command()
+@RECIPE
+@OUT
+@overrides
+@click.option("-n", "--rows", type=click.IntRange(1), default=3, show_default=True, help="Seeds to try.")
+def preview(recipe: Path, out: Path | None, student: str | None, teacher: str | None, limit: int | None,
+            rows: int) -> None:
+    """Run a few seeds for real and show the rows. Their answers are logged: `run` does not pay for them again."""
+    from if_factory import factory
+    from if_factory.cli.show import show_records
+    from if_factory.pipeline.rundir import RunDir
+
+    loaded = _load(recipe, student, teacher, limit)
+    folder = RunDir(_folder(recipe, out))
+    with folder.opened(loaded.resolved(), method=loaded.method, seed=loaded.seed):
+        result, _ = asyncio.run(factory.run(loaded, folder.log_path, limit=rows))
+    show_records(result.records, factory.emit(loaded, result.records))
+
+
+@click.command()
+@RECIPE
+@OUT
+@overrides
+def run(recipe: Path, out: Path | None, student: str | None, teacher: str | None, limit: int | None) -> None:
+    """Make the data. Safe to kill: the same command continues, and asks again only what was in flight."""
+    from if_factory import factory
+    from if_factory.cli.show import show_run
+    from if_factory.pipeline.progress import Progress
+    from if_factory.pipeline.rundir import RunDir
+
+    loaded = _load(recipe, student, teacher, limit)
+    folder = RunDir(_folder(recipe, out))
+    with folder.opened(loaded.resolved(), method=loaded.method, seed=loaded.seed):
+        result, usage = asyncio.run(factory.run(loaded, folder.log_path, observer=Progress()))
+        emission = factory.emit(loaded, result.records)
+        folder.write(result, usage.to_dict(), emission.counts())
+    show_run(folder.path, result, usage, emission)
+    if not result.complete:
+        raise SystemExit(3)
+
+
+@click.command()
+@click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--into", required=True, type=click.Path(path_type=Path, file_okay=False),
+              help="LLaMA-Factory's data folder (the one with dataset_info.json).")
+@click.option("--format", "fmt", type=click.Choice(["alpaca", "sharegpt"]), default="alpaca", show_default=True)
+@click.option("--bins", type=click.IntRange(1), default=2, show_default=True,
+              help="Also write each kind as so many datasets from easy to hard, for the curriculum.")
+@click.option("--force", is_flag=True, help="Replace entries of the same name in dataset_info.json.")
+def export(run_folder: Path, into: Path, fmt: str, bins: int, force: bool) -> None:
+    """Write SFT, DPO and KTO datasets and merge them into dataset_info.json; every row is checked again."""
+    from if_factory import factory
+    from if_factory.cli.show import show_export
+    from if_factory.export.dataset_info import merge_entries
+
+    recipe, records = _finished(run_folder)
+    emission = factory.emit(recipe, records)
+    written = list(_write_all(recipe, emission, into, fmt, bins))
+    report = merge_entries(into / "dataset_info.json", {w.name: w.entry for w in written}, force=force)
+    show_export(written, emission, report)
+
+
+def _finished(run_folder: Path) -> tuple[Recipe, list[Record]]:
+    from if_factory.pipeline.rundir import RunDir
+    from if_factory.recipe import load
+
+    folder = RunDir(run_folder)
+    records = list(folder.records())
+    return load(run_folder / "recipe.yaml"), records
+
+
+def _write_all(recipe: Recipe, emission: Emission, into: Path, fmt: Any, bins: int) -> Any:
+    from if_factory.export.curriculum import bin_names, split_bins
+    from if_factory.export.formats import write_dataset, write_replay
+    from if_factory.factory import replay_rows
+
+    for kind in ("sft", "dpo", "kto"):
+        examples = getattr(emission, kind)
+        if not examples:
+            continue
+        yield write_dataset(f"{recipe.name}_{kind}", examples, into, fmt)
+        if bins > 1:
+            for label, part in zip(bin_names(bins), split_bins(examples, bins), strict=False):
+                yield write_dataset(f"{recipe.name}_{kind}_{label}", part, into, fmt)
+    if rows := replay_rows(recipe):
+        yield write_replay(f"{recipe.name}_replay", rows, into)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("names", nargs=-1)
+@click.option("--all-problems", is_flag=True, help="Show every row, not the first ten per dataset.")
+def check(folder: Path, names: tuple[str, ...], all_problems: bool) -> None:
+    """Say which rows of the datasets NAMES in FOLDER (default: all local ones) LLaMA-Factory would drop."""
+    from if_factory.cli.show import show_check
+    from if_factory.export.acceptance import check_dataset, local_names
+
+    reports = [check_dataset(folder, name) for name in names or local_names(folder)]
+    show_check(reports, limit=None if all_problems else 10)
+    if any(r.accepted < r.rows or r.problems for r in reports):
+        raise SystemExit(1)
+
+
+COMMANDS = (init, plan, preview, run, export, check)

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Passes the tests on a fresh machine: sets up .venv, then linter, types, fast, slow and end-to-end tests.
+#   ./scripts/test.sh            everything
+#   ./scripts/test.sh fast       linter, types and the fast tests
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/venv.sh "dev,embedded,train,eval"
+
+ruff check .
+mypy
+pytest -q
+if [ "${1:-all}" != fast ]; then
+  pytest -q -m "slow and not gpu"
+  # One process at a time on purpose: training and serving share the cores.
+  OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}" pytest -q -m "e2e and not gpu"
+fi

@@ -1,0 +1,69 @@
+"""Recipes: what init writes parses to the defaults, and every mistake is named with its mend."""
+
+import pytest
+
+from if_factory.errors import UserError
+from if_factory.methods import base
+from if_factory.recipe import Recipe, commented, load, parse
+
+OK = {"models": {"student": {"endpoint": "http://127.0.0.1:1/v1"}}}
+
+
+@pytest.mark.parametrize("method", base.names())
+def test_init_writes_a_recipe_that_loads_to_the_defaults(method, tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text(commented(method))
+    recipe = load(path)
+    assert recipe.method_options() == recipe.definition.options()
+    defaults = Recipe(method=method, options=recipe.options,
+                      models={role: {} for role, (needed, _) in recipe.definition.roles.items() if needed})
+    assert recipe.model_dump(exclude={"options"}) == defaults.model_dump(exclude={"options"})
+
+
+def test_init_writes_every_key_of_the_recipe_and_of_the_method():
+    text = commented("complex_to_simple")
+    for key in (*Recipe.model_fields, *base.get("complex_to_simple").options.model_fields):
+        assert f"{key}:" in text
+
+
+@pytest.mark.parametrize(("data", "where", "fix"), [
+    ({"methd": "x"}, "methd", "did you mean 'method'?"),
+    ({"models": {"student": {"endpont": "x"}}}, "models.student.endpont", "did you mean 'endpoint'?"),
+    ({**OK, "budget": {"max_requets": 3}}, "budget.max_requets", "did you mean 'max_requests'?"),
+    ({**OK, "options": {"student_sample": 3}}, "options", "did you mean 'student_samples'?"),
+    ({**OK, "method": "complex_to_simpel"}, "method", "did you mean 'complex_to_simple'?"),
+    ({**OK, "preset": "papr"}, "preset", "default, paper, code"),
+    ({"models": {"studnt": {}}}, "models", "did you mean 'student'?"),
+    ({"models": {}}, "models", "student"),
+    ({**OK, "budget": {"max_usd": 1}}, "budget.max_usd", "price"),
+])
+def test_a_mistake_names_its_place_and_its_mend(data, where, fix):
+    with pytest.raises(UserError) as e:
+        parse(data)
+    assert where in str(e.value)
+    assert fix in str(e.value)
+
+
+@pytest.mark.parametrize(("data", "said"), [
+    ([], "expected a mapping"),
+    ({**OK, "seed": "many"}, "valid integer"),
+    ({**OK, "limit": 0}, "greater than or equal to 1"),
+    ({**OK, "name": "a b,c"}, "pattern"),
+    ({**OK, "options": {"min_constraints": 5, "max_constraints": 2}}, "min_constraints is larger"),
+    ({**OK, "options": {"student_samples": 0}}, "nobody would answer"),
+])
+def test_a_value_out_of_range_is_refused(data, said):
+    with pytest.raises(UserError, match=said):
+        parse(data)
+
+
+def test_broken_yaml_names_the_line(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text("method: complex_to_simple\nmodels: [\n")
+    with pytest.raises(UserError, match=r"r\.yaml:\d+: not valid YAML"):
+        load(path)
+
+
+def test_options_override_the_preset_and_the_preset_the_defaults():
+    options = parse({**OK, "preset": "paper", "options": {"student_samples": 7}}).method_options()
+    assert (options.min_constraints, options.student_samples) == (3, 7)

@@ -1,0 +1,85 @@
+"""The emission rule: nothing unchecked leaves, and every refusal has a reason."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from if_factory.records import (
+    Candidate,
+    Constraint,
+    KTOExample,
+    Outcome,
+    PreferenceExample,
+    Record,
+    Refusal,
+    SFTExample,
+    Verdict,
+    emit_kto,
+    emit_preference,
+    emit_sft,
+)
+
+TWO = (Constraint(type="punctuation:no_comma"), Constraint(type="startend:quotation"))
+RECORD = Record.from_seed("Say hello.").child("Say hello. No commas.", TWO, 2)
+
+
+def candidate(*outcomes: str, text: str = "hello", finish: str = "stop") -> Candidate:
+    return Candidate(text=text, source="vanilla", finish_reason=finish,
+                     verdicts=tuple(Verdict(outcome=Outcome(o)) for o in outcomes))
+
+
+@pytest.mark.parametrize(("answer", "reason"), [
+    (candidate("pass", "fail"), "fails_a_constraint"),
+    (candidate("pass", "no_verdict"), "no_verdict"),
+    (candidate("pass"), "not_checked"),
+    (candidate(), "not_checked"),
+    (candidate("pass", "pass", text="  \n"), "empty_response"),
+    (candidate("pass", "pass", finish="length"), "truncated"),
+])
+def test_an_answer_that_is_not_wholly_verified_is_refused_with_its_reason(answer, reason):
+    assert emit_sft(RECORD, answer) == Refusal(reason=reason)
+    assert emit_preference(RECORD, answer, candidate("fail", "fail", text="other")) == Refusal(reason=reason)
+
+
+@pytest.mark.parametrize(("worse", "reason"), [
+    (candidate("pass", "pass", text="other"), "rejected_fails_nothing"),
+    (candidate("pass", "no_verdict", text="other"), "rejected_fails_nothing"),
+    (candidate("fail", "fail", text=""), "empty_response"),
+    (candidate("fail", "pass", text=" hello "), "chosen_equals_rejected"),
+])
+def test_a_rejected_side_needs_a_recorded_failure(worse, reason):
+    assert emit_preference(RECORD, candidate("pass", "pass"), worse) == Refusal(reason=reason)
+
+
+outcomes = st.lists(st.sampled_from(list(Outcome)), min_size=0, max_size=3)
+
+
+@given(outcomes, outcomes, st.text(max_size=5), st.text(max_size=5), st.sampled_from(["stop", "length"]))
+def test_whatever_is_emitted_obeys_the_rule(good, bad, text, other, finish):
+    chosen = candidate(*good, text=text, finish=finish)
+    rejected = candidate(*bad, text=other)
+    if isinstance(emit_sft(RECORD, chosen), SFTExample):
+        assert good == [Outcome.PASS] * 2
+        assert text.strip()
+        assert finish == "stop"
+    pair = emit_preference(RECORD, chosen, rejected)
+    if isinstance(pair, PreferenceExample):
+        assert good == [Outcome.PASS] * 2
+        assert pair.violated
+        assert all(bad[i] is Outcome.FAIL for i in pair.violated)
+        assert pair.chosen.strip() != pair.rejected.strip()
+    row = emit_kto(RECORD, chosen)
+    if isinstance(row, KTOExample):
+        assert row.label is (good == [Outcome.PASS] * 2 and finish == "stop")
+        assert row.label or Outcome.FAIL in good
+
+
+def test_equal_content_has_equal_ids_and_any_difference_changes_them():
+    assert Record.from_seed("a").id == Record.from_seed("a").id
+    assert Record.from_seed("a").id != Record.from_seed("a", system="b").id
+    assert Record.from_seed("a").child("b", TWO, 2).id != Record.from_seed("a").child("b", TWO[:1], 1).id
+
+
+def test_a_record_survives_a_round_trip_through_json():
+    record = RECORD.with_candidates(candidate("pass", "fail"))
+    assert Record.model_validate_json(record.model_dump_json()) == record
