@@ -1,0 +1,136 @@
+"""Rows as LLaMA-Factory's converters will see them: one Arrow type per column, absent keys filled with null.
+
+A data file goes through the ``datasets`` JSON loader before LLaMA-Factory looks at a single row. That step can
+refuse the whole file (a field that is a string here and a number there) or change what a value is (a column
+of nothing but dates becomes timestamps, no longer strings). Both are restated here for files below 10 MB;
+larger ones are typed in 10 MB pieces, so a key absent from one whole piece can still stop them from loading.
+Source: ``datasets`` 4.0.0 ``packaged_modules/json``, Arrow's JSON reader.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d(?::?\d\d(?::?\d\d(?:\.\d{1,9})?)?)?(?:Z|[+-]\d\d(?::?\d\d)?)?)?")
+
+
+class Unloadable(Exception):
+    """The loader refuses the whole file because of this place. ``row`` counts from 1."""
+
+    def __init__(self, reason: str, *, row: int | None = None, field: str = "") -> None:
+        self.reason, self.row, self.field = reason, row, field
+        super().__init__(reason)
+
+
+class Timestamp:
+    """Stands for a string that the loader turned into a timestamp: it is not a ``str`` any more."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return f"timestamp {self.text}"
+
+
+@dataclass(slots=True)
+class _Type:
+    """``kind`` is null, bool, number, date, string, list or object; ``parts`` is what a list or object holds."""
+
+    kind: str
+    parts: dict[str, _Type]
+
+
+def parse(raw: bytes) -> list[Any]:
+    """The rows of a .json or .jsonl file; the loader goes by the content, not by the extension.
+
+    Raises:
+        Unloadable: not UTF-8, a byte order mark, not JSON, or not rows.
+    """
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as e:
+        line = raw.count(b"\n", 0, e.start) + 1
+        raise Unloadable(f"not UTF-8: byte {e.start} is 0x{raw[e.start]:02x}", row=line) from None
+    if text.startswith("\ufeff"):
+        raise Unloadable("the file starts with a byte order mark, which the loader does not accept", row=1)
+    if text.lstrip().startswith("["):
+        try:
+            rows = json.loads(text)
+        except ValueError as e:
+            raise Unloadable(f"not valid JSON: {e}") from None
+        return list(rows)
+    parsed = []
+    for number, content in enumerate(text.split("\n"), 1):
+        if content.strip():
+            try:
+                parsed.append(json.loads(content))
+            except ValueError as e:
+                raise Unloadable(f"not valid JSON: {e}", row=number) from None
+    return parsed
+
+
+def unify(rows: Sequence[Any], *, dates: bool = True) -> list[dict[str, Any]]:
+    """Every row with every column of the file, and the values the loader makes of them.
+
+    ``dates``: whether date-like columns become timestamps; true for line-by-line JSON, false for a JSON list.
+
+    Raises:
+        Unloadable: a row is not an object, or a field changes its type between rows.
+    """
+    table = _Type("null", {})
+    for n, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise Unloadable(f"expected an object, found {_kind(row, dates)}", row=n)
+        table = _merge(table, _type_of(row, dates), n, "")
+    return [_cast(row, table) for row in rows]
+
+
+def _kind(value: Any, dates: bool) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, str):
+        return "date" if dates and _DATE.fullmatch(value) else "string"
+    return "number" if isinstance(value, int | float) else "list" if isinstance(value, list) else "object"
+
+
+def _type_of(value: Any, dates: bool, row: int = 0, path: str = "") -> _Type:
+    kind = _kind(value, dates)
+    if kind == "object":
+        return _Type(kind, {k: _type_of(v, dates) for k, v in value.items()})
+    if kind == "list":
+        item = _Type("null", {})
+        for v in value:
+            item = _merge(item, _type_of(v, dates), row, path)
+        return _Type(kind, {"[]": item})
+    return _Type(kind, {})
+
+
+def _merge(a: _Type, b: _Type, row: int, path: str) -> _Type:
+    if a.kind == "null" or b.kind == "null":
+        return b if a.kind == "null" else a
+    if {a.kind, b.kind} == {"date", "string"}:
+        return _Type("string", {})
+    if a.kind != b.kind:
+        raise Unloadable(f"is a {b.kind} here and a {a.kind} before; a field has one type in all rows",
+                         row=row or None, field=path)
+    for key, part in b.parts.items():
+        known = a.parts.get(key)
+        inner = f"{path}.{key}" if path and key != "[]" else path + key
+        a.parts[key] = part if known is None else _merge(known, part, row, inner)
+    return a
+
+
+def _cast(value: Any, t: _Type) -> Any:
+    if value is None:
+        return None
+    if t.kind == "object":
+        return {key: _cast(value.get(key), part) for key, part in t.parts.items()}
+    if t.kind == "list":
+        return [_cast(v, t.parts["[]"]) for v in value]
+    return Timestamp(value) if t.kind == "date" else value

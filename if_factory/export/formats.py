@@ -1,0 +1,132 @@
+"""Checked examples as LLaMA-Factory rows, alpaca or sharegpt, with their provenance in a file beside them.
+
+Every row of a file has the same keys with the same types, because the file becomes one Arrow table. What made
+a row (constraints, violated ones, sources, models) is not in it but in ``<name>.provenance.jsonl``, line for
+line; dataset_info.json does not name that file, so LLaMA-Factory never reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from if_factory.errors import UserError
+from if_factory.export.acceptance import Problem, check_rows
+from if_factory.export.dataset_info import Kind, dataset_entry
+from if_factory.files import write_jsonl
+from if_factory.records import Example, KTOExample, PreferenceExample, SFTExample
+
+Format = Literal["alpaca", "sharegpt"]
+
+
+@dataclass(slots=True)
+class Written:
+    """One dataset on disk. ``entry`` belongs into dataset_info.json; ``accepted`` of ``written`` rows pass
+    LLaMA-Factory's rules, and ``problems`` says what it would do with the others."""
+
+    name: str
+    path: Path
+    entry: dict[str, Any]
+    written: int
+    accepted: int
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def provenance(self) -> Path:
+        return provenance_path(self.path)
+
+
+def provenance_path(data: Path) -> Path:
+    """The sidecar of a data file: ``x.jsonl`` -> ``x.provenance.jsonl``."""
+    return data.with_name(f"{data.stem}.provenance.jsonl")
+
+
+def kind_of(examples: Sequence[Example]) -> Kind:
+    """Which stage the examples are for. Raises ``ValueError`` if they are mixed."""
+    kinds: dict[type[Example], Kind] = {SFTExample: "sft", PreferenceExample: "dpo", KTOExample: "kto"}
+    found = {type(e) for e in examples}
+    if len(found) != 1:
+        raise ValueError(f"one dataset holds one kind of example, not {sorted(t.__name__ for t in found)}")
+    return kinds[found.pop()]
+
+
+def alpaca_rows(examples: Sequence[Example]) -> list[dict[str, Any]]:
+    """``instruction, input, system, history`` and ``output`` | ``chosen, rejected`` | ``output, label``."""
+    return [{"instruction": e.prompt, "input": "", **_answer(e), "system": e.system, "history": _pairs(e)}
+            for e in examples]
+
+
+def sharegpt_rows(examples: Sequence[Example]) -> list[dict[str, Any]]:
+    """``conversations, system`` and, for preferences, ``chosen, rejected`` as ``{from, value}``; KTO ``label``.
+
+    SFT and KTO conversations end with the answer, preference conversations with the prompt.
+    """
+    rows = []
+    for e in examples:
+        talk = [_turn("human" if t.role == "user" else "gpt", t.content) for t in e.history]
+        talk.append(_turn("human", e.prompt))
+        row: dict[str, Any] = {"conversations": talk}
+        if isinstance(e, PreferenceExample):
+            row |= {"chosen": _turn("gpt", e.chosen), "rejected": _turn("gpt", e.rejected)}
+        elif isinstance(e, SFTExample | KTOExample):
+            talk.append(_turn("gpt", e.response))
+            row |= {"label": e.label} if isinstance(e, KTOExample) else {}
+        rows.append(row | {"system": e.system})
+    return rows
+
+
+def provenance_rows(examples: Sequence[Example]) -> list[dict[str, Any]]:
+    """One line per row: identity, difficulty, constraints as data, and what the method recorded."""
+    rows = []
+    for n, e in enumerate(examples, 1):
+        row = {"row": n, "record_id": e.record_id, "difficulty": e.difficulty,
+               "constraints": [c.model_dump() for c in e.constraints]}
+        if isinstance(e, PreferenceExample):
+            row["violated_positions"] = list(e.violated)
+        rows.append(row | {k: v for k, v in e.provenance.items() if k not in row})
+    return rows
+
+
+def write_dataset(name: str, examples: Sequence[Example], folder: Path, fmt: Format = "sharegpt") -> Written:
+    """Check the rows against LLaMA-Factory's rules, then write ``<name>.jsonl`` and its provenance.
+
+    Returns the entry for ``merge_entries``. Rows are written in the order given.
+
+    Raises:
+        UserError: no examples, or LLaMA-Factory would refuse the whole file; nothing is then written.
+    """
+    path = folder / f"{name}.jsonl"
+    if not examples:
+        raise UserError("there are no examples to write", where=str(path),
+                        fix="look at the run's ledger: it says where the records went")
+    entry = dataset_entry(path.name, fmt, kind_of(examples))
+    rows = alpaca_rows(examples) if fmt == "alpaca" else sharegpt_rows(examples)
+    report = check_rows(rows, entry, name=name)
+    if report.fails:
+        raise UserError(f"LLaMA-Factory would refuse this dataset: {report.fails[0]}", where=str(path))
+    write_jsonl(provenance_path(path), provenance_rows(examples))
+    written = write_jsonl(path, rows)
+    return Written(name, path, entry, written, report.accepted, report.problems)
+
+
+def _turn(role: str, text: str) -> dict[str, str]:
+    return {"from": role, "value": text}
+
+
+def _pairs(e: Example) -> list[list[str]]:
+    roles = [t.role for t in e.history]
+    if roles != ["user", "assistant"] * (len(roles) // 2):
+        raise UserError("the history must alternate user and assistant and end with the assistant",
+                        where=f"record {e.record_id}", fix="use sharegpt, or mend the seed's history")
+    return [[q.content, a.content] for q, a in zip(e.history[::2], e.history[1::2], strict=True)]
+
+
+def _answer(e: Example) -> dict[str, Any]:
+    if isinstance(e, PreferenceExample):
+        return {"chosen": e.chosen, "rejected": e.rejected}
+    if isinstance(e, KTOExample):
+        return {"output": e.response, "label": e.label}
+    assert isinstance(e, SFTExample)
+    return {"output": e.response}
