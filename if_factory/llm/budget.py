@@ -50,6 +50,11 @@ class Budget:
     lost: int = field(default=0, init=False)
     tokens: int = field(default=0, init=False)
     usd: float = field(default=0.0, init=False)
+    closed: bool = field(default=False, init=False)
+
+    def close(self) -> None:
+        """Nothing more is to be sent: the run is stopping."""
+        self.closed = True
 
     def start(self) -> None:
         """Account for a call about to be made.
@@ -57,6 +62,8 @@ class Budget:
         Raises:
             BudgetExceeded: the call is not to be made.
         """
+        if self.closed:
+            raise BudgetExceeded("requests after the stop", 0)
         if self.max_requests is not None and self.requests >= self.max_requests:
             raise BudgetExceeded("max_requests", self.max_requests)
         # answers expected in the end, per answer so far
@@ -126,7 +133,7 @@ class Usage:
     def total(self) -> Tally:
         """Everything added up; the cost is ``None`` if any part of it is unknown."""
         total = Tally()
-        for part in self.tallies.values():
+        for part in list(self.tallies.values()):  # the display's thread reads while the run adds
             for name in Tally.__slots__:
                 mine, theirs = getattr(total, name), getattr(part, name)
                 setattr(total, name, None if mine is None or theirs is None else mine + theirs)

@@ -55,6 +55,7 @@ class Model:
         self.price = price
         self.seed = seed
         self.retries = retries
+        self.concurrency = concurrency
         self.sampling = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens}
         self._slots = asyncio.Semaphore(concurrency)
         self._in_flight: dict[str, asyncio.Future[Completion]] = {}
@@ -100,6 +101,11 @@ class Model:
         finally:
             answer.cancel()
             del self._in_flight[key]
+
+    @property
+    def in_flight(self) -> int:
+        """Requests asked and not yet answered, those that wait for a place at the endpoint included."""
+        return len(self._in_flight)
 
     async def close(self) -> None:
         await self.backend.close()

@@ -1,0 +1,167 @@
+"""A run's folder: the response log that makes a run resumable, and the files that are its outcome.
+
+::
+
+    recipe.yaml      the recipe of the latest run here, every value written out
+    responses.jsonl  the response log; only ever appended to (llm/log.py). Its lock is the folder's lock
+    records.jsonl    the records that passed every stage
+    rejects.jsonl    those that did not: stage, record_id, reason, detail
+    usage.json       answers, tokens and cost per stage and role, whether asked now or by an earlier run
+    ledger.json      the account; written last, so where it is, the files beside it are of the same run
+
+All but the log is rewritten whole by each run and is a function of recipe, seed and answers alone: no clock,
+no host, no order of arrival.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import yaml
+
+from if_factory.errors import UserError
+from if_factory.files import dump_json, read_rows, read_text, write_atomic, write_jsonl
+from if_factory.llm.budget import Usage
+from if_factory.llm.log import ResponseLog
+from if_factory.pipeline.ledger import Ledger
+from if_factory.pipeline.runner import Rejected, RunResult
+from if_factory.records import Record
+
+_IDENTITY = ("method", "seed")
+
+
+class RunDir:
+    """``with RunDir(path) as folder`` holds the folder for one run; reading a finished run needs no ``with``."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self._log: ResponseLog | None = None
+
+    def __enter__(self) -> RunDir:
+        """Raises ``UserError``: another run holds the folder, or it cannot be written."""
+        self._log = ResponseLog(self.path / "responses.jsonl")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        if self._log:
+            self._log.close()
+            self._log = None
+
+    @property
+    def log(self) -> ResponseLog:
+        if self._log is None:
+            raise RuntimeError("the run folder is not open: use `with RunDir(path) as folder`")
+        return self._log
+
+    # ------------------------------------------------------------------ writing
+
+    def claim(self, recipe: Mapping[str, Any], *, force: bool = False) -> None:
+        """Say which recipe is about to run here, and keep a copy of it.
+
+        An edited recipe is welcome: what was already asked is taken from the log. Another method or seed
+        would ask everything anew and replace the outcome, so that needs ``force``.
+
+        Raises:
+            UserError: the folder holds a run of another method or seed.
+        """
+        if not force and (self.path / "recipe.yaml").exists():
+            before = self.recipe()
+            for key in _IDENTITY:
+                if before.get(key) != recipe.get(key):
+                    raise UserError(f"this folder holds a run with {key} {before.get(key)!r}, the recipe has "
+                                    f"{recipe.get(key)!r}", where=str(self.path),
+                                    fix="give this run another folder with --out, or delete this one")
+        plain = json.loads(json.dumps(dict(recipe), default=str))
+        write_atomic(self.path / "recipe.yaml", yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+
+    def write(self, result: RunResult, usage: Usage, emission: Mapping[str, Any] | None = None) -> None:
+        """Write the outcome; ``emission`` is the method's count of what can be emitted of it.
+
+        A kill at any point leaves no ledger beside files of another run.
+        """
+        stages = [row.stage for row in result.ledger.rows]
+        account = {"complete": result.complete, "stopped_by": result.stopped_by,
+                   "stages": result.ledger.to_dict(), "emission": dict(emission or {})}
+        (self.path / "ledger.json").unlink(missing_ok=True)
+        write_jsonl(self.path / "records.jsonl", (record.model_dump(mode="json") for record in result.records))
+        write_jsonl(self.path / "rejects.jsonl", (reject._asdict() for reject in result.rejects))
+        write_atomic(self.path / "usage.json", dump_json(usage_rows(usage, stages), indent=2) + "\n")
+        write_atomic(self.path / "ledger.json", dump_json(account, indent=2) + "\n")
+
+    # ------------------------------------------------------------------ reading a run back
+
+    def recipe(self) -> dict[str, Any]:
+        """The recipe of the latest run here, as loaded from YAML."""
+        path = self.path / "recipe.yaml"
+        if not path.exists():
+            raise UserError("there is no run here", where=str(self.path), fix="make one with `if-factory run`")
+        try:
+            recipe = yaml.safe_load(read_text(path))
+        except yaml.YAMLError as e:
+            raise UserError(f"not valid YAML: {e}", where=str(path), fix="delete it and run again") from None
+        if not isinstance(recipe, dict):
+            raise UserError("expected a mapping", where=str(path), fix="delete it and run again")
+        return recipe
+
+    def records(self) -> list[Record]:
+        """Raises ``UserError`` where the folder holds no finished run or a row is not a record."""
+        self._account()
+        path, records = self.path / "records.jsonl", []
+        for n, row in read_rows(path):
+            try:
+                records.append(Record.model_validate(row))
+            except ValueError as e:
+                raise UserError(f"not a record: {e}", where=f"{path}:{n}",
+                                fix="run again; what was already answered costs nothing") from None
+        return records
+
+    def rejects(self) -> list[Rejected]:
+        self._account()
+        return [Rejected(**row) for _, row in read_rows(self.path / "rejects.jsonl")]
+
+    def ledger(self) -> Ledger:
+        return Ledger.from_dict(self._account()["stages"])
+
+    def emission(self) -> dict[str, Any]:
+        """What ``write`` was given."""
+        return dict(self._account()["emission"])
+
+    def complete(self) -> bool:
+        """The last run here reached the end: no budget and no Ctrl-C stopped it."""
+        return bool(self._account()["complete"])
+
+    def usage(self) -> list[dict[str, Any]]:
+        """Rows of ``usage_rows``."""
+        self._account()
+        return list(json.loads(read_text(self.path / "usage.json")))
+
+    def _account(self) -> dict[str, Any]:
+        path = self.path / "ledger.json"
+        if not path.exists():
+            started = (self.path / "responses.jsonl").exists()
+            raise UserError("the run here has not finished" if started else "there is no run here",
+                            where=str(self.path), fix="start or continue it with `if-factory run`")
+        try:
+            return dict(json.loads(read_text(path)))
+        except (ValueError, TypeError) as e:
+            raise UserError(f"not valid JSON: {e}", where=str(path), fix="run again; what was already answered "
+                            "costs nothing") from None
+
+
+def usage_rows(usage: Usage, stages: Sequence[str]) -> list[dict[str, Any]]:
+    """Usage as a function of the answers alone: stages in order, no matter which process asked.
+
+    ``cost`` is in USD, rounded to 1e-6 because it was added up in the order of arrival; None if unknown.
+    """
+    rows = []
+    for (stage, role), t in sorted(usage.tallies.items(), key=lambda kv: (stages.index(kv[0][0]), kv[0][1])):
+        rows.append({"stage": stage, "role": role, "answers": t.requests + t.replayed, "failed": t.failed,
+                     "prompt_tokens": t.prompt_tokens, "completion_tokens": t.completion_tokens,
+                     "truncated": t.truncated, "filtered": t.filtered,
+                     "cost": None if t.cost is None else round(t.cost, 6)})
+    return rows

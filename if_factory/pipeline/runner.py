@@ -1,0 +1,402 @@
+"""Takes records through a method's stages: streaming, accounted for, and the same bytes in any arrival order.
+
+Each record is one asyncio task that carries it from stage to stage, so a slow reply delays its own record and
+no other. At most ``window`` such tasks exist at a time; children of a record that became several wait on a
+stack and go before new seeds, so memory does not grow with the number of inputs. Only an *all* stage waits
+for everyone. The runner writes no file: every answer is in the response log the moment it arrives, and asking
+again for what is logged is free, which is the whole of resume.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass
+from random import Random
+from typing import Any, NamedTuple, Protocol, cast
+
+from if_factory.errors import UserError
+from if_factory.llm.base import Completion, RequestFailed
+from if_factory.llm.budget import BudgetExceeded
+from if_factory.llm.client import Model
+from if_factory.pipeline.ledger import Ledger, LedgerError, Row
+from if_factory.pipeline.stage import All, Each, Reject, Stage
+from if_factory.records import Record, content_id
+
+# Where a record stands in the output: its seed's position, then its index among siblings at every split.
+Path = tuple[int, ...]
+
+
+class StageFailed(Exception):
+    """A stage raised something other than ``Reject``, ``RequestFailed`` or ``UserError``: a bug in it."""
+
+
+class Rejected(NamedTuple):
+    stage: str
+    record_id: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run made. Both lists are ordered by the position of the seed and the path of its children.
+
+    Attributes:
+        records: those that passed every stage; none unless every record could reach the end of its segment.
+        complete: nothing is unfinished; a stopped run continues where it was if run again.
+        stopped_by: ``budget``, ``interrupt`` or None.
+    """
+
+    records: list[Record]
+    rejects: list[Rejected]
+    ledger: Ledger
+    complete: bool
+    stopped_by: str | None = None
+
+
+class Observer(Protocol):
+    """Someone watching, e.g. the progress display. It reads counters at its own pace; no event is sent."""
+
+    def start(self, ledger: Ledger, models: Mapping[str, Model], total: int | None) -> None:
+        """``total``: how many inputs there are, None where they are not counted beforehand."""
+        ...
+
+    def stop(self) -> None: ...
+
+
+async def run(stages: Sequence[Stage], inputs: Iterable[Record], models: Mapping[str, Model], *, seed: int,
+              window: int | None = None, observer: Observer | None = None) -> RunResult:
+    """Take ``inputs`` through ``stages``.
+
+    A reached budget or Ctrl-C stops cleanly: no new work, requests in flight finish and are logged, and the
+    result says ``complete=False``. A second Ctrl-C raises ``KeyboardInterrupt`` at once.
+
+    Args:
+        models: by the role under which stages ask for them.
+        seed: of the run; ``ctx.rng`` depends on it and on nothing else but its arguments.
+        window: records in flight at most; default four times what the models take at once: a
+            record waiting for a retry takes up no place at the endpoint.
+
+    Raises:
+        UserError: from a stage or model; requests in flight are cancelled.
+        StageFailed: a bug in a stage; requests in flight finish and are logged before it is raised.
+        LedgerError: the account does not balance.
+    """
+    ledger = Ledger([stage.name for stage in stages])
+    total = len(inputs) if isinstance(inputs, Sized) else None
+    if window is None:
+        window = max(64, 4 * sum(m.concurrency for m in models.values()))
+    runner = _Runner(stages, models, seed, window, ledger)
+    if observer:
+        observer.start(ledger, models, total)
+    try:
+        with _ctrl_c(lambda: runner.stop("interrupt")):
+            return await runner.run(inputs)
+    finally:
+        if observer:
+            observer.stop()
+
+
+@contextlib.contextmanager
+def _ctrl_c(stop: Callable[[], None]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+
+    def first(*_: object) -> None:
+        # A stage that never yields would keep the loop from ever hearing a second Ctrl-C.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        loop.call_soon_threadsafe(stop)
+
+    previous = signal.signal(signal.SIGINT, first)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous or signal.SIG_DFL)
+
+
+@dataclass(slots=True)
+class _Item:
+    """A record on its way and the index of the stage it is at."""
+
+    record: Record
+    path: Path
+    stage: int
+
+
+class _Runner:
+    """The state of one run. Every change of it happens on the event loop's thread."""
+
+    def __init__(self, stages: Sequence[Stage], models: Mapping[str, Model], seed: int, window: int,
+                 ledger: Ledger) -> None:
+        self.stages = stages
+        self.models = models
+        self.seed = seed
+        self.window = window
+        self.ledger = ledger
+        self.contexts = [_Context(self, stage.name) for stage in stages]
+        self.rejects: list[Rejected] = []
+        self.stopped_by: str | None = None
+        self.error: BaseException | None = None
+        # A stopping run lets requests in flight finish and lets no other begin; then it halts.
+        self.requests_in_flight = 0
+        self.draining = False
+        self.halted = asyncio.Event()
+        # The segment being streamed: the stages up to `end`, which is an *all* stage or the end of the method.
+        self.tasks: dict[asyncio.Task[Any], _Item | None] = {}
+        self.source: Iterator[_Item] = iter(())
+        self.waiting: list[_Item] = []
+        self.arrived: list[_Item] = []
+        self.turned_away: list[tuple[Path, Rejected]] = []
+        self.end = 0
+        self.idle = asyncio.Event()
+
+    # ------------------------------------------------------------------ the whole run
+
+    async def run(self, inputs: Iterable[Record]) -> RunResult:
+        records: list[Record] = []
+        try:
+            barriers = [i for i, stage in enumerate(self.stages) if stage.scope == "all"]
+            waiting: list[_Item] = []
+            seeds = self._admit(inputs)
+            for end in barriers:
+                kept = await self._all(end, await self._stream(waiting, end, seeds))
+                waiting = [_Item(record, (i,), end + 1) for i, record in enumerate(kept)]
+                seeds = iter(())
+            records = await self._stream(waiting, len(self.stages), seeds)
+            if self.requests_in_flight and not self.halted.is_set():
+                # Left over from a stage that gave up on a record with several requests under way: paid, so kept.
+                self.draining = True
+                await self.halted.wait()
+        finally:
+            self.draining = True
+            self._halt()
+            if self.tasks:
+                await asyncio.gather(*self.tasks, return_exceptions=True)
+        if self.error:
+            raise self.error
+        if self.stopped_by and isinstance(inputs, Sized):
+            seeds = self.ledger.rows[0]
+            seeds.unfinished = len(inputs) - seeds.taken
+            seeds.taken = len(inputs)
+        self._audit(records)
+        return RunResult(records, self.rejects, self.ledger, self.stopped_by is None, self.stopped_by)
+
+    def _admit(self, inputs: Iterable[Record]) -> Iterator[_Item]:
+        row = self.ledger.rows[0]
+        seen: set[str] = set()
+        for position, record in enumerate(inputs):
+            row.taken += 1
+            if record.id in seen:
+                self._reject(row, record, (position,), "duplicate_seed", "")
+                continue
+            seen.add(record.id)
+            row.advanced += 1
+            row.produced += 1
+            yield _Item(record, (position,), 0)
+
+    def _audit(self, records: list[Record]) -> None:
+        self.ledger.check()
+        rows = self.ledger.rows
+        unfinished = sum(row.unfinished for row in rows)
+        rejected = sum(row.rejected.total() for row in rows)
+        if unfinished and not self.stopped_by:
+            raise LedgerError(f"{unfinished} records are unfinished but nothing stopped the run")
+        if rows[-1].produced != len(records) or rejected != len(self.rejects):
+            raise LedgerError(f"the ledger counts {rows[-1].produced} records and {rejected} rejected ones, "
+                              f"the run holds {len(records)} and {len(self.rejects)}")
+
+    # ------------------------------------------------------------------ each record by itself
+
+    async def _stream(self, waiting: list[_Item], end: int, seeds: Iterator[_Item]) -> list[Record]:
+        """Carry records to stage ``end``, as many at a time as the window allows; returns those that arrive."""
+        self.source, self.end = seeds, end
+        self.waiting, self.arrived, self.turned_away = waiting[::-1], [], []
+        self.idle.clear()
+        self._fill()
+        await self.idle.wait()
+        for item in self.waiting:
+            row = self.ledger.rows[item.stage + 1]
+            row.taken += 1
+            row.unfinished += 1
+        self.rejects += [reject for _, reject in sorted(self.turned_away)]
+        return [item.record for item in sorted(self.arrived, key=lambda item: item.path)]
+
+    def _fill(self) -> None:
+        try:
+            while not self.draining and len(self.tasks) < self.window:
+                item = self.waiting.pop() if self.waiting else next(self.source, None)
+                if item is None:
+                    break
+                if item.stage == self.end:
+                    self.arrived.append(item)
+                    continue
+                self.ledger.rows[item.stage + 1].taken += 1
+                task = asyncio.create_task(self._carry(item))
+                self.tasks[task] = item
+                task.add_done_callback(self._done)
+        except Exception as e:  # from the inputs: they are read here, a little at a time
+            self._fail(e)
+        if not self.tasks:
+            self.idle.set()
+
+    async def _carry(self, item: _Item) -> None:
+        while item.stage < self.end:
+            stage, row = self.stages[item.stage], self.ledger.rows[item.stage + 1]
+            try:
+                out = await cast(Each, stage.run)(item.record, self.contexts[item.stage])
+            except Reject as e:
+                return self._reject(row, item.record, item.path, e.reason, e.detail)
+            except RequestFailed as e:
+                return self._reject(row, item.record, item.path, e.reason, "")
+            except UserError:
+                raise
+            except Exception as e:
+                raise StageFailed(f"stage '{stage.name}' failed on record '{item.record.id}': "
+                                  f"{type(e).__name__}: {e}") from e
+            children = out if isinstance(out, list) else [out]
+            if not children:
+                return self._reject(row, item.record, item.path, "produced_nothing", "")
+            row.advanced += 1
+            row.produced += len(children)
+            item.stage += 1
+            if len(children) > 1:
+                family = [_Item(child, (*item.path, i), item.stage) for i, child in enumerate(children)]
+                if item.stage < self.end:
+                    self.waiting += reversed(family)
+                else:
+                    self.arrived += family
+                return None
+            item.record = children[0]
+            if item.stage < self.end:
+                self.ledger.rows[item.stage + 1].taken += 1
+        self.arrived.append(item)
+        return None
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        item = self.tasks.pop(task)
+        if task.cancelled():
+            if item:
+                self.ledger.rows[item.stage + 1].unfinished += 1
+                if not self.halted.is_set():
+                    self._fail(StageFailed(f"stage '{self.stages[item.stage].name}' cancelled its own task "
+                                           f"on record '{item.record.id}'"))
+        elif error := task.exception():
+            self._fail(error)
+        self._fill()
+
+    def _reject(self, row: Row, record: Record, path: Path, reason: str, detail: str) -> None:
+        row.rejected[reason] += 1
+        self.turned_away.append((path, Rejected(row.stage, record.id, reason, detail)))
+
+    # ------------------------------------------------------------------ all records together
+
+    async def _all(self, index: int, records: list[Record]) -> list[Record]:
+        """Run an *all* stage. Every record must come back, itself or as a parent, or be rejected."""
+        stage, row = self.stages[index], self.ledger.rows[index + 1]
+        row.taken += len(records)
+        if self.draining or not records:
+            row.unfinished += len(records)
+            return []
+        task = asyncio.ensure_future(cast(All, stage.run)(list(records), self.contexts[index]))
+        self.tasks[task] = None
+        try:
+            await asyncio.wait([task])
+        finally:
+            if task.done():
+                del self.tasks[task]
+        if task.cancelled():
+            row.unfinished += len(records)
+            return []
+        if error := task.exception():
+            if not isinstance(error, UserError):
+                try:
+                    raise StageFailed(f"stage '{stage.name}' failed: {type(error).__name__}: {error}") from error
+                except StageFailed as failed:
+                    error = failed
+            self._fail(error)
+            return []
+        kept, turned_away = task.result()
+        for record, why in turned_away:
+            row.rejected[why.reason] += 1
+            self.rejects.append(Rejected(stage.name, record.id, why.reason, why.detail))
+        gone = Counter(record.id for record, _ in turned_away)
+        here = Counter(record.id for record in kept)
+        parents = {record.parent for record in kept}
+        for record in records:
+            if gone[record.id]:
+                gone[record.id] -= 1
+            elif here[record.id] or record.id in parents:
+                here[record.id] -= 1
+                row.advanced += 1
+        row.produced += len(kept)
+        return kept
+
+    # ------------------------------------------------------------------ stopping
+
+    def stop(self, reason: str) -> None:
+        """Take no new work; halt when the requests in flight have finished."""
+        self.stopped_by = self.stopped_by or reason
+        self.draining = True
+        for model in self.models.values():
+            model.budget.close()  # those that wait for a free place at the endpoint must not be sent any more
+        if not self.requests_in_flight:
+            asyncio.get_running_loop().call_soon(self._halt)
+
+    def _fail(self, error: BaseException) -> None:
+        self.error = self.error or error
+        self.stop("error")
+        if isinstance(error, UserError):  # a server that is not there answers nothing: do not wait for it
+            asyncio.get_running_loop().call_soon(self._halt)
+
+    def _halt(self) -> None:
+        self.halted.set()
+        for task in self.tasks:
+            task.cancel()
+
+    async def chat(self, role: str, messages: Sequence[dict[str, str]], **request: Any) -> Completion:
+        model = self.models.get(role)
+        if model is None:
+            raise UserError(f"stage '{request['stage']}' needs a model for the role '{role}'",
+                            fix=f"name one; this run has: {', '.join(sorted(self.models)) or 'none'}")
+        if not self.draining:
+            self.requests_in_flight += 1
+            try:
+                return await model.chat(messages, **request)
+            except BudgetExceeded:
+                if not self.draining:
+                    self.stop("budget")
+            finally:
+                self.requests_in_flight -= 1
+                if self.draining and not self.requests_in_flight:
+                    # Soon, not now: a task that cancels itself on its last step would lose its result.
+                    asyncio.get_running_loop().call_soon(self._halt)
+        # The stage must not see the stop, or it might take it for an answer; it waits here to be cancelled.
+        await self.halted.wait()
+        raise asyncio.CancelledError
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    """What one stage sees of the run; see ``stage.Context``."""
+
+    runner: _Runner
+    stage: str
+
+    async def chat(self, role: str, messages: Sequence[dict[str, str]], *, sample: int = 0,
+                   schema: dict[str, Any] | None = None, stop: Sequence[str] = (),
+                   **sampling: Any) -> Completion:
+        return await self.runner.chat(role, messages, stage=self.stage, sample=sample, schema=schema,
+                                      stop=tuple(stop), **sampling)
+
+    def has(self, role: str) -> bool:
+        return role in self.runner.models
+
+    def rng(self, *parts: object) -> Random:
+        return Random(content_id(self.runner.seed, parts))
