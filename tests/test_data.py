@@ -54,6 +54,13 @@ def test_enough_prompts_of_enough_kinds(seeds: Prompts, held_out: Prompts) -> No
     assert {row["category"] for row in held_out} == {row["category"] for row in seeds}
 
 
+def test_any_beginning_of_a_file_is_varied_because_limit_takes_the_first_rows(
+        seeds: Prompts, held_out: Prompts) -> None:
+    for rows in (seeds, held_out):
+        assert len({row["category"] for row in rows[:20]}) >= 10
+        assert len({row["category"] for row in rows[:60]}) >= 20
+
+
 def test_rows_have_exactly_the_documented_fields_and_their_own_ids(seeds: Prompts, held_out: Prompts) -> None:
     for row in seeds + held_out:
         assert set(row) == {"id", "prompt", "category"}
