@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
 
+from if_factory.constraints import text as measure
 from if_factory.constraints.base import get
 from if_factory.constraints.demands import Demands, Range, Unsatisfiable, merge
 from if_factory.errors import UserError
@@ -67,14 +67,14 @@ def clash(parts: Sequence[tuple[str, Demands]], *, strict: bool = False) -> str 
 
 def exact_texts(d: Demands) -> list[str]:
     """What the response contains letter by letter; a text inside another needs no room of its own."""
-    texts = [text for text in (*d.literals, d.starts, d.ends) if text]
-    return _outermost(texts)
+    return _outermost(d.literals)
 
 
 def required_texts(d: Demands) -> list[str]:
     """``exact_texts`` and the words required in any case, each once."""
     counted = [unit[5:] for unit, limit in d.counts.items() if unit.startswith("word:") and limit.low]
-    return _outermost([*exact_texts(d), *d.words, *counted])
+    edges = [text for text in (d.starts, d.ends) if text]
+    return _outermost([*d.literals, *d.words, *counted, *edges])
 
 
 def _outermost(texts: Iterable[str]) -> list[str]:
@@ -85,11 +85,6 @@ def _outermost(texts: Iterable[str]) -> list[str]:
     return kept
 
 
-@lru_cache(maxsize=4096)
-def _whole_word(word: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<!\w){re.escape(word)}(?!\w)", re.IGNORECASE)
-
-
 # ---------------------------------------------------------------- what the checkers make impossible
 
 
@@ -97,7 +92,7 @@ def _forbidden_word(d: Demands) -> Iterator[str]:
     never = [*d.forbidden, *(u[5:] for u, r in d.counts.items() if u.startswith("word:") and r.high == 0)]
     for word in never:
         for text in required_texts(d):
-            if _whole_word(word).search(text):
+            if measure.contains_phrase(text, word):
                 yield f"{word!r} is forbidden but {_short(text)} is required"
 
 
@@ -106,6 +101,8 @@ def _forbidden_character(d: Demands) -> Iterator[str]:
         for char in d.forbidden_chars:
             if char in text:
                 yield f"{char!r} is forbidden but {_short(text)} is required"
+    if d.counts.get("numbers", Range()).low and set("0123456789") <= set(d.forbidden_chars):
+        yield "digits are forbidden but a number is required"
 
 
 def _wrong_case(d: Demands) -> Iterator[str]:
@@ -129,13 +126,13 @@ def _too_few_allowed(d: Demands) -> Iterator[str]:
             continue
         needed = 0
         if unit == "capital_words":
-            needed = sum(word.isupper() for text in exact for word in re.findall(r"\w+", text) if len(word) > 1)
+            needed = sum(len(measure.capital_words(text)) for text in exact)
         elif unit == "numbers":
             needed = sum(len(re.findall(r"\d+", text)) for text in exact)
         elif unit.startswith("letter:"):
             needed = sum(text.lower().count(unit[-1].lower()) for text in texts)
         elif unit.startswith("word:"):
-            needed = sum(len(_whole_word(unit[5:]).findall(text)) for text in texts)
+            needed = sum(measure.count_phrase(text, unit[5:]) for text in texts)
         elif unit == "words":
             needed = fewest_words(d)
         elif unit == "characters":
@@ -157,7 +154,7 @@ def fewest_words(d: Demands) -> int:
     """A lower bound for the words of a complying response."""
     low = {unit: limit.low for unit, limit in d.counts.items()}
     repeated = sum(n for unit, n in low.items() if unit.startswith("word:"))
-    texts = sum(len(re.findall(r"\w+", text)) for text in required_texts(d))
+    texts = sum(measure.count_words(text) for text in required_texts(d))
     return max(1, texts, repeated, *(low.get(u, 0) for u in ("words", "sentences", "capital_words", "bullets")))
 
 
@@ -183,7 +180,7 @@ def _no_room(d: Demands) -> Iterator[str]:
     words = d.counts.get("words", Range())
     parts = sum(d.counts.get(part, Range()).low
                 for part in ("bullets", "numbered", "rows", "headings", "paragraphs"))
-    needed = sum(len(re.findall(r"\w+", text)) for text in required_texts(d)) + 3 * parts
+    needed = sum(measure.count_words(text) for text in required_texts(d)) + 3 * parts
     needed = max(needed, 3 * d.counts.get("sentences", Range()).low)
     if words.high is not None and needed > words.high:
         yield f"at most {words.high} words leave no room for the {needed} that the other constraints need"

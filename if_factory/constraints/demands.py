@@ -22,6 +22,15 @@ class Range:
     low: int = 0
     high: int | None = None
 
+    @classmethod
+    def of(cls, relation: str, n: int) -> Range:
+        """``exactly``, ``at least``, ``at most`` or ``less than`` ``n``."""
+        limits = {"exactly": (n, n), "at least": (n, None), "at most": (0, n), "less than": (0, n - 1)}
+        return cls(*limits[relation])
+
+    def __contains__(self, n: int) -> bool:
+        return self.low <= n and (self.high is None or n <= self.high)
+
     def __and__(self, other: Range) -> Range:
         highs = [h for h in (self.high, other.high) if h is not None]
         return Range(max(self.low, other.low), min(highs) if highs else None)
@@ -43,8 +52,8 @@ class Demands:
         forbidden_chars: characters that must not occur (``","``).
         case: the response is entirely lower or upper case.
         language: ISO 639-1 code of the whole response.
-        starts: the response opens with this text.
-        ends: the response closes with this text.
+        starts: the response opens with this text, case ignored (if its case counts, it is a literal too).
+        ends: the response closes with this text, case ignored.
         owns: the form of the *whole* response (``json``, ``fixed_answer``, ``two_responses``...); two
             constraints may share a form only if it is equal.
         allows: with ``owns``, the types (``keywords:existence``) or families (``keywords``) that still make
@@ -123,8 +132,11 @@ def _longest(edge: str, texts: list[str], *, backwards: bool) -> str | None:
     quote = '"' if any(text.endswith('"') if backwards else text.startswith('"') for text in texts) else ""
     bare = sorted({text.strip('"').strip() for text in texts} - {""}, key=lambda text: (len(text), text))
     for short, long in pairwise(bare):
-        pattern = rf"(?<!\w){re.escape(short)}$" if backwards else rf"^{re.escape(short)}(?!\w)"
-        if not re.search(pattern, long, re.IGNORECASE):
+        cut = long[-len(short):] if backwards else long[:len(short)]
+        inside = long[:-len(short)][-1:] + short[:1] if backwards else short[-1:] + long[len(short):][:1]
+        if cut.lower() != short.lower() or re.fullmatch(r"\w\w", inside):
             raise Unsatisfiable(f"the response cannot {edge} with both {short!r} and {long!r}")
     longest = bare[-1] if bare else ""
+    if quote and longest and (longest[-1] if backwards else longest[0]) in "<>{}[]#|":
+        raise Unsatisfiable(f"the response cannot {edge} with both a quotation mark and {longest!r}")
     return (longest + quote if backwards else quote + longest) or None

@@ -59,7 +59,7 @@ def _ended(text: str) -> bool:
 
 
 def _quotes(seed: str, constraints: Sequence[Constraint]) -> bool:
-    return any(isinstance(value, str) and value.strip() == seed for c in constraints for value in c.kwargs.values())
+    return any(isinstance(v, str) and v.strip() == seed for c in constraints for v in c.kwargs.values())
 
 
 def _runs_on(seed: str) -> bool:

@@ -1,0 +1,121 @@
+"""What every sentence or paragraph is like."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from random import Random
+from typing import Any
+
+from if_factory.constraints import text as measure
+from if_factory.constraints.base import ConstraintType, register
+from if_factory.constraints.demands import Demands, Range
+
+_FENCED = re.compile(r"^[ \t]*```.*?^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
+_OWN_LINE = re.compile(r"^[ \t]*(?:[-*•+#]+[ \t]|\d+[.)][ \t]|<<|\*{3,}|(?:SECTION|Section)\b)")
+_MARK = re.compile(r"^[ \t]*(?:[-*•+#]+|\d+[.)])[ \t]+")
+
+
+def prose_sentences(text: str) -> list[str]:
+    """The sentences of a text; each list item and heading is on its own, code blocks and tables are none."""
+    blocks: list[str] = [""]
+    for line in _FENCED.sub("\n\n", text).splitlines():
+        if line.count("|") > 1:
+            blocks.append("")
+        elif _OWN_LINE.match(line):
+            blocks += [_MARK.sub("", line), ""]
+        else:
+            blocks[-1] += line + "\n"
+    return [sentence for block in blocks if block.strip() for sentence in measure.sentences(block)]
+
+
+@register
+class SentenceWords(ConstraintType):
+    type = "sentence:max_words"
+    descriptions = (
+        "No sentence may have more than {max_words} words",
+        "Keep every sentence to at most {max_words} words",
+        "Each sentence of your response must have {max_words} words or fewer",
+        "Write only sentences of up to {max_words} words",
+    )
+    difficulty_hint = 3
+
+    def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
+        return _longest(response) in Range(0, kwargs["max_words"])
+
+    def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any]:
+        return {"max_words": rng.choice((10, 12, 15, 18, 20, 25))}
+
+    def demands(self, kwargs: Mapping[str, Any]) -> Demands:
+        return Demands(counts={"sentence_words": Range(0, kwargs["max_words"])})
+
+    def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
+        return f"has a sentence of {_longest(response)} words, more than {kwargs['max_words']}"
+
+
+def _longest(response: str) -> int:
+    return max(map(measure.count_words, prose_sentences(response)), default=0)
+
+
+@register
+class DistinctStarts(ConstraintType):
+    type = "sentence:distinct_starts"
+    descriptions = (
+        "Start every sentence with a different word",
+        "No two sentences may begin with the same word",
+        "The first words of your sentences must all be different",
+        "Each sentence has to begin with a word that no other sentence begins with",
+    )
+    difficulty_hint = 4
+
+    def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
+        return _repeated_start(response) is None
+
+    def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any]:
+        return {}
+
+    def demands(self, kwargs: Mapping[str, Any]) -> Demands:
+        return Demands(exclusive=frozenset({"first words of its sentences"}))
+
+    def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
+        return f"has more than one sentence that begins with '{_repeated_start(response)}'"
+
+
+def _repeated_start(response: str) -> str | None:
+    seen: set[str] = set()
+    for sentence in prose_sentences(response):
+        word = measure.first_word(sentence).lower()
+        if word and word in seen:
+            return word
+        seen.add(word)
+    return None
+
+
+@register
+class ParagraphStart(ConstraintType):
+    type = "paragraph:first_word"
+    descriptions = (
+        "Begin every paragraph with the word '{word}'",
+        "Each paragraph of your response must start with '{word}'; a blank line separates paragraphs",
+        "The first word of every paragraph has to be '{word}'",
+        "Start all your paragraphs, which blank lines set apart, with the word '{word}'",
+    )
+    difficulty_hint = 3
+
+    def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
+        return _other_start(response, kwargs["word"]) is None
+
+    def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any]:
+        return {"word": rng.choice(("Another", "As", "Consider", "In", "One", "So", "The", "Then", "This"))}
+
+    def demands(self, kwargs: Mapping[str, Any]) -> Demands:
+        # Whatever else fixes where a block begins (lists, tables, sections, titles) would need this word too.
+        return Demands(starts=kwargs["word"], exclusive=frozenset({"first words of its paragraphs"}))
+
+    def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
+        return f"has a paragraph that begins with '{_other_start(response, kwargs['word'])}'"
+
+
+def _other_start(response: str, word: str) -> str | None:
+    starts = (measure.first_word(paragraph) for paragraph in measure.paragraphs(response))
+    return next((start for start in starts if start.lower() != word.lower()), None)
