@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -22,7 +21,7 @@ from if_factory.llm.log import ResponseLog
 from if_factory.methods.base import Emission, PlannedCalls
 from if_factory.pipeline.runner import Observer, RunResult
 from if_factory.pipeline.runner import run as run_stages
-from if_factory.recipe import ModelSpec, Recipe
+from if_factory.recipe import Recipe
 from if_factory.records import Candidate, Constraint, Record
 from if_factory.seeds import builtin, read_seeds
 
@@ -84,15 +83,17 @@ async def open_models(recipe: Recipe, log: ResponseLog | None, usage: Usage,
     from if_factory.llm.http import OpenAIBackend
 
     async with contextlib.AsyncExitStack() as stack:
-        servers: dict[str, Any] = {}
+        servers: dict[str, EmbeddedServer] = {}
         models = {}
         for role, spec in sorted(recipe.models.items()):
             url = spec.endpoint
             if url.split(":")[0] == "embedded":
                 if url not in servers:
-                    servers[url] = await stack.enter_async_context(_embedded(EmbeddedServer, recipe, url, spec))
+                    gguf = url.partition(":")[2]
+                    servers[url] = await stack.enter_async_context(
+                        EmbeddedServer(recipe.path(gguf) if gguf else None, parallel=spec.concurrency))
                 url = servers[url].base_url
-            backend = OpenAIBackend(url, spec.model, api_key_env=spec.api_key_env, concurrency=spec.concurrency,
+            backend = OpenAIBackend(url, spec.model or "", api_key_env=spec.api_key_env, concurrency=spec.concurrency,
                                     timeout=spec.timeout)
             stack.push_async_callback(backend.close)
             models[role] = Model(
@@ -102,20 +103,16 @@ async def open_models(recipe: Recipe, log: ResponseLog | None, usage: Usage,
         yield models
 
 
-async def run(recipe: Recipe, log_path: Path, *, observer: Observer | None = None,
+async def run(recipe: Recipe, log: ResponseLog | None, *, observer: Observer | None = None,
               limit: int | None = None) -> tuple[RunResult, Usage]:
     """Run the method over the seeds; answers already in the log are not asked for again."""
     load_plugins(recipe)
     seeds = seeds_of(recipe)[:limit]
     usage = Usage()
     budget = Budget(**recipe.budget.model_dump())
-    log = ResponseLog(log_path)
-    try:
-        async with open_models(recipe, log, usage, budget) as models:
-            result = await run_stages(recipe.definition.stages(recipe.method_options()), seeds, models,
-                                      seed=recipe.seed, observer=observer)
-    finally:
-        log.close()
+    async with open_models(recipe, log, usage, budget) as models:
+        result = await run_stages(recipe.definition.stages(recipe.method_options()), seeds, models,
+                                  seed=recipe.seed, observer=observer)
     return result, usage
 
 
@@ -140,7 +137,7 @@ def _rechecked(candidate: Candidate, constraints: Sequence[Constraint]) -> Candi
     return candidate.model_copy(update={"verdicts": tuple(verdicts)})
 
 
-def replay_rows(recipe: Recipe) -> list[dict[str, str]]:
+def replay_rows(recipe: Recipe) -> list[dict[str, Any]]:
     """General alpaca rows drawn from the user's file with the run's seed; empty where none are asked for."""
     if not (recipe.replay.file and recipe.replay.rows):
         return []
@@ -152,5 +149,5 @@ def replay_rows(recipe: Recipe) -> list[dict[str, str]]:
                 raise UserError("expected a non-empty string", where=f"{path}:{n}: field '{field}'",
                                 fix="replay rows are alpaca rows: instruction, input (may be empty), output")
         rows.append({"instruction": row["instruction"], "input": str(row.get("input") or ""),
-                     "output": row["output"], "system": str(row.get("system") or "")})
+                     "output": row["output"], "system": str(row.get("system") or ""), "history": []})
     return Random(recipe.seed).sample(rows, min(recipe.replay.rows, len(rows)))

