@@ -68,12 +68,12 @@ def paragraphs(text: str) -> list[str]:
     return [p.strip() for p in re.split(r"\n[ \t\r]*\n", text) if p.strip()]
 
 
-_BULLET = re.compile(r"^[ \t]*(?:[-•+]|\*)[ \t]+(\S.*)$", re.MULTILINE)
+_BULLET = re.compile(r"^[ \t]*[-*][ \t]+(\S.*)$", re.MULTILINE)
 _NUMBERED = re.compile(r"^[ \t]*\d+[.)][ \t]+(\S.*)$", re.MULTILINE)
 
 
 def bullets(text: str) -> list[str]:
-    """The texts of Markdown bullet points: a line that opens with ``-``, ``*``, ``+`` or ``•`` and a space."""
+    """The texts of bullet points: a line that opens with ``-`` or ``*`` and a space."""
     return [m.strip() for m in _BULLET.findall(text)]
 
 
@@ -117,6 +117,7 @@ _TITLES = frozenset("""
     """.split())  # noqa: SIM905
 _STOP = re.compile(
     r"""(?<![.!?…])(?P<mark>[.!?…]++|[。！？｡]++)(?P<closing>["'”’»)\]}*_]*+)(?:(?=(?P<space>\s+))|$|(?<=[。！？｡]))""")
+_PUNKT_STOP = re.compile(r"""(?P<mark>\.{2,}|[.!?])(?:["'\])}]+(?=\s|$)|(?=[\s)";}\]*:@'({\[!?])|$)""")
 _OPENING = "\"'“‘«([{*_#>-–—•+ \t\n\r"
 
 
@@ -182,6 +183,26 @@ def _is_abbreviation(before: str, following: str) -> bool:
         return True
     dotted = "." in word and all(len(part) <= 2 for part in word.split("."))
     return (lower in _ABBREVIATIONS or dotted) and not following[0].isupper()
+
+
+def punkt_sentences(text: str) -> list[str]:
+    """Sentences as NLTK's English Punkt model divides a text, for comparison with the reference checkers.
+
+    It knows no lines: a list number (``1.``) is a sentence, a bullet list without full stops is one sentence, and
+    ``!`` or ``?`` always ends one. The trained model is not installed; its rules are followed with our own
+    abbreviations.
+    """
+    found, start = [], 0
+    for stop in _PUNKT_STOP.finditer(text):
+        word = text[max(0, stop.start() - 60):stop.start()].split(" ")[-1].split("\n")[-1]
+        following = text[stop.end():stop.end() + 40].lstrip()
+        if stop["mark"] == "." and (_is_abbreviation(word, following) if following else False):
+            continue
+        if stop["mark"].startswith("..") and following[:1].islower():
+            continue
+        found.append(text[start:stop.end()].strip())
+        start = stop.end()
+    return [*found, text[start:].strip()] if text[start:].strip() else found
 
 
 # ---------------------------------------------------------------- language
