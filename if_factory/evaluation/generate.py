@@ -10,20 +10,14 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from if_factory.evaluation.passrate import MODES, Item, Results, check_all, markdown, measure
 from if_factory.files import dump_json, write_atomic, write_jsonl
-from if_factory.llm.base import ChatRequest, Completion, RequestFailed, Transient
-
-
-class Chat(Protocol):
-    """What is needed of a model: a backend of ``llm.base``, or the client that adds retries and a log to one."""
-
-    @property
-    def model(self) -> str: ...
-
-    async def chat(self, request: ChatRequest) -> Completion: ...
+from if_factory.llm.base import Backend, RequestFailed
+from if_factory.llm.budget import Budget, Usage
+from if_factory.llm.client import Model
+from if_factory.llm.log import ResponseLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,26 +29,31 @@ class Answer:
     completion_tokens: int = 0
 
 
-async def generate(items: Sequence[Item], model: Chat, *, max_tokens: int = 1024, concurrency: int = 8,
+async def generate(items: Sequence[Item], backend: Backend, *, max_tokens: int = 1024, concurrency: int = 32,
+                   log: ResponseLog | None = None,
                    on_answer: Callable[[Item, Answer], None] | None = None) -> dict[str, Answer]:
     """One greedy answer per item, by item id in the order of ``items``.
 
     Args:
         max_tokens: completion tokens at most; answers cut there are kept with ``finish_reason`` ``length``.
-        concurrency: requests in flight at most.
+        concurrency: requests in flight at most; what fails in passing is tried again.
+        log: answers in it are not asked for again. It knows models by name only, so two adapters served under
+            one name need two logs.
         on_answer: called for each answer as it arrives, e.g. to move a progress bar.
 
     Raises:
         UserError: no request can succeed (no server, wrong key).
     """
-    slots = asyncio.Semaphore(concurrency)
+    model = Model("evaluated", backend, log=log, budget=Budget(), usage=Usage(), concurrency=concurrency,
+                  temperature=0.0, max_tokens=max_tokens)
     answers: dict[str, Answer] = {}
 
     async def one(item: Item) -> None:
-        request = ChatRequest(model=model.model, messages=tuple(item.messages()), temperature=0.0,
-                              max_tokens=max_tokens, seed=0)
-        async with slots:
-            answers[item.id] = await _ask(model, request)
+        try:
+            done = await model.chat(item.messages(), stage="evaluate")
+            answers[item.id] = Answer(done.text, done.finish_reason, done.completion_tokens)
+        except RequestFailed as e:
+            answers[item.id] = Answer(None, e.reason)
         if on_answer:
             on_answer(item, answers[item.id])
 
@@ -67,8 +66,8 @@ async def generate(items: Sequence[Item], model: Chat, *, max_tokens: int = 1024
     return {item.id: answers[item.id] for item in items}
 
 
-async def evaluate(items: Sequence[Item], models: Mapping[str, Chat], out: Path, *, max_tokens: int = 1024,
-                   concurrency: int = 8, seed: int = 0, ifeval_compat: bool = False,
+async def evaluate(items: Sequence[Item], models: Mapping[str, Backend], out: Path, *, max_tokens: int = 1024,
+                   concurrency: int = 32, seed: int = 0, ifeval_compat: bool = False,
                    on_answer: Callable[[str, Item, Answer], None] | None = None) -> Results:
     """Generate with each model in turn, score, and write ``responses.jsonl``, ``results.json``, ``results.md``.
 
@@ -115,11 +114,3 @@ def _rows(items: Sequence[Item], answers: Mapping[str, Mapping[str, Answer]],
                                       for mode in MODES}}
                            for label, by_id in answers.items()}}
             for i, item in enumerate(items)]
-
-
-async def _ask(model: Chat, request: ChatRequest) -> Answer:
-    try:
-        done = await model.chat(request)
-    except (RequestFailed, Transient) as e:
-        return Answer(None, e.reason)
-    return Answer(done.text, done.finish_reason, done.completion_tokens)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from if_factory.constraints.ifeval import constraints_of as ifeval_constraints
+from if_factory.constraints.ifeval import read_row
 from if_factory.errors import UserError
 from if_factory.records import Constraint
 
@@ -42,7 +42,7 @@ def constraints_of(row: Mapping[str, Any], where: str) -> tuple[Constraint, ...]
         UserError: a malformed list or an unknown type, naming the row and the field.
     """
     if "instruction_id_list" in row:
-        return ifeval_constraints(row, where)
+        return tuple(read_row(dict(row), where))
     listed = row.get("constraints")
     if not isinstance(listed, list) or not listed or not all(isinstance(c, dict) for c in listed):
         return None

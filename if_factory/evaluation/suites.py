@@ -10,7 +10,6 @@ from collections.abc import Collection
 from pathlib import Path
 from random import Random
 
-import if_factory
 from if_factory.constraints.compose import compose
 from if_factory.constraints.join import join
 from if_factory.errors import UserError
@@ -18,8 +17,7 @@ from if_factory.evaluation.passrate import Item
 from if_factory.evaluation.rows import constraints_of, prompt_of
 from if_factory.files import read_rows
 from if_factory.records import Turn, content_id
-
-HELD_OUT = Path(if_factory.__file__).parent / "data" / "held_out.jsonl"
+from if_factory.seeds import builtin
 
 
 def held_out_suite(n: int | None = None, *, seed: int = 0, low: int = 1, high: int = 5,
@@ -37,7 +35,7 @@ def held_out_suite(n: int | None = None, *, seed: int = 0, low: int = 1, high: i
         raise UserError(f"cannot evaluate {n} prompts", fix="give n >= 1, or leave it out for all of them")
     if low < 1:
         raise UserError("every evaluated prompt needs a constraint", fix="give low >= 1")
-    rows = [row for _, row in read_rows(HELD_OUT)]
+    rows = [row for _, row in read_rows(builtin("held_out"))]
     # One order for all n, drawn apart from the constraints: the file is grouped by category.
     Random(f"{seed}/order").shuffle(rows)
     items = []

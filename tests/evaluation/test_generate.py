@@ -13,7 +13,7 @@ ITEMS = [Item(str(i), f"prompt {i}", (Constraint(type="punctuation:no_comma"),))
 
 
 class Scripted:
-    """A scripted model: answers by prompt, raises where the script holds an exception, replies out of order."""
+    """A scripted backend: answers by prompt, raises where the script holds an exception, replies out of order."""
 
     model = "scripted"
 
@@ -33,6 +33,9 @@ class Scripted:
         if isinstance(answer, Exception):
             raise answer
         return Completion(answer, "length" if len(answer) > 30 else "stop", completion_tokens=3)
+
+    async def close(self):
+        pass
 
 
 async def test_asks_greedily_once_per_item_within_the_concurrency():
@@ -70,7 +73,8 @@ async def test_before_and_after_are_written_and_the_files_are_stable(tmp_path):
     assert results.comparisons["after"]["strict"].gained == 20
     for name in ("responses.jsonl", "results.json", "results.md"):
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
-    assert json.loads((tmp_path / "1" / "results.json").read_text())["generation"]["after"]["cut_at_max_tokens"] == 20
+    written = json.loads((tmp_path / "1" / "results.json").read_text())
+    assert written["generation"]["after"]["cut_at_max_tokens"] == 20
 
 
 async def test_on_answer_sees_every_answer_with_its_label(tmp_path):

@@ -59,7 +59,9 @@ def test_a_clear_gain_on_a_hundred_prompts_excludes_zero():
 
 def test_order_of_responses_does_not_matter_but_their_ids_do():
     turned = dict(reversed(AFTER.items()))
-    assert measure(ITEMS, {"before": BEFORE, "after": AFTER}) == measure(ITEMS, {"before": BEFORE, "after": turned})
+    straight = measure(ITEMS, {"before": BEFORE, "after": AFTER})
+    assert straight == measure(ITEMS, {"before": BEFORE, "after": turned})
+    assert straight != measure(ITEMS, {"before": BEFORE, "after": {**AFTER, "a": "x, y"}})
 
 
 def test_loose_forgives_what_strict_does_not():

@@ -15,7 +15,7 @@ def test_wilson_matches_the_textbook_figure():
 
 def test_wilson_of_all_passed_does_not_claim_certainty():
     assert wilson(20, 20).low < 0.9
-    assert wilson(0, 0).low == 0 and wilson(0, 0).high == 1
+    assert (wilson(0, 0).low, wilson(0, 0).high) == (0, 1)
 
 
 @settings(max_examples=60, deadline=None)
