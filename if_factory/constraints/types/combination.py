@@ -51,7 +51,8 @@ class TwoResponses(ConstraintType):
         parts = self._parts(response)
         if len(parts) == 2 and parts[0] == parts[1]:
             return "the two answers are the same"
-        return f"has {count_of(len([p for p in parts if p]), 'answer')} divided by {self.divider}; two were asked for"
+        found = count_of(len([p for p in parts if p]), "answer")
+        return f"has {found} divided by {self.divider}; two were asked for"
 
 
 @register

@@ -21,7 +21,7 @@ class NumberPlaceholders(ConstraintType):
     descriptions = (
         "Include at least {num_placeholders} {noun} in square brackets, such as [address]",
         "Your response must contain at least {num_placeholders} {noun} written in square brackets, like [name]",
-        "Use {num_placeholders} or more {noun_or_more} in square brackets, for example [date]",
+        "Use {num_placeholders} or more placeholders in square brackets, for example [date]",
         "Leave at least {num_placeholders} {noun} in square brackets, such as [place], for the reader to fill in",
         "There should be at least {num_placeholders} {noun} in square brackets, like [title], in your answer",
     )
@@ -41,7 +41,7 @@ class NumberPlaceholders(ConstraintType):
         return Demands(literals=("[", "]"), counts={"placeholders": Range(n)})
 
     def words(self, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {**kwargs, "noun": plural(kwargs["num_placeholders"], "placeholder"), "noun_or_more": "placeholders"}
+        return {**kwargs, "noun": plural(kwargs["num_placeholders"], "placeholder")}
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
         found = count_of(len(placeholders(response)), "placeholder")

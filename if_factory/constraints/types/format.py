@@ -129,7 +129,7 @@ class NumberHighlightedSections(ConstraintType):
 
 @register
 class MultipleSections(ConstraintType):
-    """At least ``num_sections`` sections, each headed by a line that opens with ``section_spliter`` and a number."""
+    """At least ``num_sections`` headings: lines that open with ``section_spliter`` and each its own number."""
 
     type = "detectable_format:multiple_sections"
     descriptions = (
@@ -139,7 +139,8 @@ class MultipleSections(ConstraintType):
         "Your answer should have at least {num_sections} {noun}, headed {section_spliter} 1 and so on",
         "Structure the reply as {num_sections} or more numbered sections, each starting on a new line with "
         "{section_spliter} X (X being 1, 2, 3, ...)",
-        "Use at least {num_sections} {noun}, each introduced by a line that starts with {section_spliter} and its number",
+        "Use at least {num_sections} {noun}, each introduced by a line that starts with {section_spliter} and "
+        "its number",
     )
     difficulty_hint = 3
 
@@ -169,8 +170,8 @@ class MultipleSections(ConstraintType):
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
         found = count_of(len(self._numbers(response, kwargs)), "section")
-        marker = kwargs["section_spliter"]
-        return f"has {found} headed '{marker} X' on a line of its own; at least {kwargs['num_sections']} were asked for"
+        marker, n = kwargs["section_spliter"], kwargs["num_sections"]
+        return f"has {found} headed '{marker} X' at the start of a line; at least {n} were asked for"
 
 
 @register

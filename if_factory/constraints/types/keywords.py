@@ -41,7 +41,8 @@ class Existence(ConstraintType):
     def demands(self, kwargs: Mapping[str, Any]) -> Demands:
         keywords = tuple(kwargs["keywords"])
         counts = {f"word:{k.lower()}": Range(1) for k in keywords}
-        return Demands(words=keywords, counts=counts | {"words": Range(max(map(count_words, keywords), default=0))})
+        counts["words"] = Range(max(map(count_words, keywords), default=0))
+        return Demands(words=keywords, counts=counts)
 
     def words(self, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"word": relations.plural(len(kwargs["keywords"]), "word"), "listed": quoted(kwargs["keywords"])}
@@ -79,8 +80,8 @@ class Frequency(ConstraintType):
     def demands(self, kwargs: Mapping[str, Any]) -> Demands:
         keyword, wanted = kwargs["keyword"], relations.as_range(kwargs["relation"], kwargs["frequency"])
         counts = {f"word:{keyword.lower()}": wanted, "words": Range(wanted.low * count_words(keyword))}
-        return Demands(words=(keyword,) if wanted.low > 0 else (), forbidden=(keyword,) if wanted.high == 0 else (),
-                       counts=counts)
+        return Demands(words=(keyword,) if wanted.low > 0 else (),
+                       forbidden=(keyword,) if wanted.high == 0 else (), counts=counts)
 
     def words(self, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"keyword": kwargs["keyword"], "bound": relations.bound(kwargs["relation"], kwargs["frequency"]),
@@ -170,5 +171,6 @@ class LetterFrequency(ConstraintType):
                 "times": relations.plural(n, "time"), "occurrences": relations.plural(n, "occurrence")}
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
-        return (f'has the letter "{kwargs["letter"]}" {relations.count_of(self._count(response, kwargs), "time")}; '
+        found = relations.count_of(self._count(response, kwargs), "time")
+        return (f'has the letter "{kwargs["letter"]}" {found}; '
                 f"{relations.bound(kwargs['let_relation'], kwargs['let_frequency'])} were asked for")

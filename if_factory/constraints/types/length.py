@@ -42,7 +42,8 @@ class _Counted(ConstraintType):
         return {"bound": relations.bound(kwargs["relation"], n), "noun": relations.plural(n, self.noun)}
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
-        return relations.too_many_or_few(self.count(response), kwargs["relation"], kwargs[self.argument], self.noun)
+        count, relation, n = self.count(response), kwargs["relation"], kwargs[self.argument]
+        return relations.too_many_or_few(count, relation, n, self.noun)
 
 
 @register
@@ -142,13 +143,14 @@ class NthParagraphFirstWord(ConstraintType):
 
     type = "length_constraints:nth_paragraph_first_word"
     descriptions = (
-        'Write exactly {num_paragraphs} {noun} separated by blank lines; {which} must start with the word "{first_word}"',
-        'There should be {num_paragraphs} {noun} with a blank line between paragraphs, and the first word of {which} '
-        'should be "{first_word}"',
-        'Give your answer in {num_paragraphs} {noun}, divided by blank lines, and begin {which} with the word '
-        '"{first_word}"',
-        'Your response must have exactly {num_paragraphs} {noun} (separated by blank lines), of which {which} opens '
-        'with the word "{first_word}"',
+        'Write exactly {num_paragraphs} {noun} separated by blank lines; '
+        '{which} must start with the word "{first_word}"',
+        'There should be {num_paragraphs} {noun} with a blank line between paragraphs, '
+        'and the first word of {which} should be "{first_word}"',
+        'Give your answer in exactly {num_paragraphs} {noun}, divided by blank lines, '
+        'and begin {which} with the word "{first_word}"',
+        'Your response must have exactly {num_paragraphs} {noun} (separated by blank lines), '
+        'of which {which} opens with the word "{first_word}"',
         'Use {num_paragraphs} {noun} divided by blank lines and let {which} begin with "{first_word}"',
     )
     difficulty_hint = 4
@@ -181,7 +183,8 @@ class NthParagraphFirstWord(ConstraintType):
 
     def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
         n = rng.randint(2, 4)
-        return {"num_paragraphs": n, "nth_paragraph": rng.randint(1, n), "first_word": draw_keyword(rng, seed_prompt)}
+        return {"num_paragraphs": n, "nth_paragraph": rng.randint(1, n),
+                "first_word": draw_keyword(rng, seed_prompt)}
 
     def demands(self, kwargs: Mapping[str, Any]) -> Demands:
         n, word = int(kwargs["num_paragraphs"]), kwargs["first_word"]
