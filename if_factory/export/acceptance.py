@@ -79,6 +79,12 @@ class CheckReport:
         return lines
 
 
+def local_names(dataset_dir: Path) -> list[str]:
+    """The datasets of ``dataset_dir`` that are local files, in the order of dataset_info.json."""
+    return [n for n, e in read_entries(dataset_dir / FILE_NAME).items()
+            if isinstance(e, dict) and "file_name" in e and not any(k in e for k in _ENTRY_KEYS[:5])]
+
+
 def check_dataset(dataset_dir: Path, name: str, *, stage: Stage | None = None,
                   template: str | None = None) -> CheckReport:
     """Apply LLaMA-Factory's acceptance rules to the dataset ``name`` of ``dataset_dir/dataset_info.json``.

@@ -59,6 +59,12 @@ class MergeReport:
     unchanged: list[str] = field(default_factory=list)
     backup: Path | None = None
 
+    def __str__(self) -> str:
+        counts = ", ".join(f"{len(names)} {what}" for what, names in (
+            ("added", self.added), ("replaced", self.replaced), ("unchanged", self.unchanged)) if names)
+        before = f" (the file as it was: {self.backup.name})" if self.backup else ""
+        return f"{self.path}: {counts or 'nothing to add'}{before}"
+
 
 def read_entries(path: Path) -> dict[str, Any]:
     """The entries of a dataset_info.json.

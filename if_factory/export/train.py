@@ -1,0 +1,216 @@
+"""Run the stages of a curriculum one after the other with stock ``llamafactory-cli train``, safely.
+
+LLaMA-Factory ends with status 0 even when it trained nothing, for example when a stage's output folder holds a
+finished run. So every stage leaves a note in its folder of what it was made from (keys, data, adapters). A stage
+with the same note is not run again; one that was killed goes on from its last checkpoint; a folder made from
+something else is moved aside, never resumed and never deleted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from if_factory.errors import UserError
+from if_factory.export.dataset_info import FILE_NAME, read_entries
+from if_factory.files import dump_json, read_text, write_atomic
+
+NOTE = "if_factory_stage.json"
+_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    """What a stage did. ``losses`` are as logged, step by step; ``skipped`` if it was finished before."""
+
+    path: Path
+    output_dir: Path
+    skipped: bool
+    steps: int
+    losses: tuple[float, ...]
+
+
+def run_curriculum(yaml_paths: Sequence[Path], *, root: Path | None = None, cli: Sequence[str] = (),
+                   env: Mapping[str, str] | None = None, say: Callable[[str], None] = print) -> list[StageResult]:
+    """Train every stage in order; stop at the first that fails or trains nothing.
+
+    Args:
+        yaml_paths: the stages as ``write_curriculum`` returned them; an export YAML at the end is run too.
+        root: the folder that relative paths in the YAMLs start from (default: the current one).
+        cli: the command; default is ``llamafactory-cli`` of this Python's environment or of ``PATH``.
+        env: variables to add for the training process.
+        say: told one line per event and every line the training prints.
+
+    Raises:
+        UserError: no LLaMA-Factory, a broken YAML, a missing dataset or adapter, a stage that failed (with its
+            last error line and its log), or one that trained 0 steps.
+    """
+    root = root or Path.cwd()
+    command = list(cli) or [_find_cli()]
+    results = []
+    for path in yaml_paths:
+        config = _read_config(path)
+        if "export_dir" in config:
+            say(f"{path.name}: merging into {config['export_dir']}")
+            _call([*command, "export"], path, root, root / f"{config['export_dir']}.log", env, say)
+            continue
+        result = _run_stage(path, config, root, [*command, "train"], env, say)
+        what = "finished before, skipped" if result.skipped else f"{result.steps} steps"
+        say(f"{path.name}: {what}, loss {result.losses[0]:.4f} -> {result.losses[-1]:.4f}")
+        results.append(result)
+    return results
+
+
+def _find_cli() -> str:
+    beside = Path(sys.executable).with_name("llamafactory-cli")
+    found = str(beside) if beside.exists() else shutil.which("llamafactory-cli")
+    if not found:
+        raise UserError("llamafactory-cli is not installed here", fix='pip install "if-factory[train]"')
+    return found
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as e:
+        raise UserError(f"not valid YAML: {e}", where=str(path)) from None
+    if not isinstance(config, dict):
+        raise UserError("expected a map of LLaMA-Factory keys", where=str(path))
+    for key in () if "export_dir" in config else ("output_dir", "dataset", "dataset_dir"):
+        if not isinstance(config.get(key), str):
+            raise UserError("expected a string", where=f"{path}: field '{key}'")
+    return config
+
+
+def _run_stage(path: Path, config: dict[str, Any], root: Path, command: list[str], env: Mapping[str, str] | None,
+               say: Callable[[str], None]) -> StageResult:
+    out = root / config["output_dir"]
+    note = {"fingerprint": _fingerprint(path, config, root), "yaml": path.name, "finished": False}
+    before = _note(out)
+    if before.get("fingerprint") == note["fingerprint"] and before.get("finished") and _weights(out):
+        return _result(path, out, skipped=True)
+    resumes = _prepare(out, before.get("fingerprint") == note["fingerprint"], say)
+    write_atomic(out / NOTE, dump_json(note, indent=2) + "\n")
+    say(f"{path.name}: {'going on from ' + resumes.name if resumes else 'training'} -> {config['output_dir']}")
+    _call(command, path, root, out / "train.log", env, say)
+    result = _result(path, out, skipped=False)
+    _trained_something(result, _json(out / "train_results.json"), resumed=resumes is not None)
+    write_atomic(out / NOTE, dump_json({**note, "finished": True}, indent=2) + "\n")
+    return result
+
+
+def _fingerprint(path: Path, config: dict[str, Any], root: Path) -> str:
+    """A hash of all that decides the stage's result: keys, entries, data files, adapters it starts from."""
+    digest = hashlib.blake2b(dump_json(sorted((k, str(v)) for k, v in config.items())).encode(), digest_size=16)
+    folder = root / config["dataset_dir"]
+    entries = read_entries(folder / FILE_NAME)
+    for name in config["dataset"].split(","):
+        entry = entries.get(name.strip())
+        if entry is None:
+            raise UserError(f"dataset_info.json in {folder} has no dataset '{name.strip()}'",
+                            where=f"{path}: field 'dataset'", fix="export it first, or mend the name")
+        digest.update(dump_json(entry).encode())
+        data = folder / str(entry.get("file_name", ""))
+        if data.is_file():
+            digest.update(data.read_bytes())
+    for adapter in filter(None, str(config.get("adapter_name_or_path") or "").split(",")):
+        weights = _weights(root / adapter)
+        if weights is None:
+            raise UserError(f"no adapter in {root / adapter}", where=f"{path}: field 'adapter_name_or_path'",
+                            fix="train the stage before this one first")
+        digest.update(weights.read_bytes())
+    return digest.hexdigest()
+
+
+def _prepare(out: Path, ours: bool, say: Callable[[str], None]) -> Path | None:
+    """Make ``out`` fit to start in and return the checkpoint LLaMA-Factory will resume, if any."""
+    if not out.exists():
+        return None
+    for checkpoint in out.glob("checkpoint-*"):
+        if not (checkpoint / "trainer_state.json").exists():  # written last: without it the checkpoint is torn
+            shutil.rmtree(checkpoint)
+    checkpoints = sorted(out.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]))
+    if ours and checkpoints:
+        return checkpoints[-1]
+    if checkpoints or _weights(out):
+        n = 1
+        while (aside := out.with_name(f"{out.name}.old-{n}")).exists():
+            n += 1
+        out.rename(aside)
+        say(f"{out} was made from other data or settings: moved to {aside.name}")
+    return None
+
+
+def _call(command: list[str], path: Path, root: Path, log: Path, env: Mapping[str, str] | None,
+          say: Callable[[str], None]) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    lines: list[str] = []
+    with log.open("a", encoding="utf-8") as f, subprocess.Popen(
+            [*command, str(path.resolve())], cwd=root, text=True, errors="replace", bufsize=1,
+            env={**os.environ, **(env or {})}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                f.write(line)
+                lines.append(line.rstrip())
+                say(lines[-1])
+        except BaseException:
+            process.terminate()
+            raise
+    if process.returncode:
+        raise UserError(f"LLaMA-Factory stopped with status {process.returncode}: {_error_line(lines)}",
+                        where=str(path), fix=f"the whole output is in {log}; the same command goes on from here")
+
+
+def _error_line(lines: list[str]) -> str:
+    """The last line that looks like an exception, or the last line there is."""
+    said = [line for line in lines if line.strip()]
+    errors = [line for line in said if line.partition(":")[0].endswith(("Error", "Exception", "Interrupt"))]
+    return (errors or said or ["it printed nothing"])[-1].strip()
+
+
+def _trained_something(result: StageResult, metrics: dict[str, Any], *, resumed: bool) -> None:
+    loss = metrics.get("train_loss")
+    fix = f"look at {result.output_dir / 'train.log'}; are there rows left after LLaMA-Factory's checks?"
+    if result.steps == 0 or not result.losses:
+        raise UserError("the stage trained 0 steps", where=str(result.path), fix=fix)
+    if not all(math.isfinite(x) for x in result.losses):
+        raise UserError("the loss is not a number any more", where=str(result.path), fix="lower learning_rate, or "
+                        "set bf16: false on hardware without it")
+    # A stage killed after its last checkpoint resumes with nothing left to do: its loss is then 0 rightly.
+    if not loss and not resumed:
+        raise UserError(f"the stage ended with train_loss {loss}: nothing was learnt", where=str(result.path),
+                        fix=fix)
+
+
+def _result(path: Path, out: Path, *, skipped: bool) -> StageResult:
+    state = _json(out / "trainer_state.json")
+    losses = tuple(float(e["loss"]) for e in state.get("log_history", []) if "loss" in e)
+    return StageResult(path, out, skipped, int(state.get("global_step", 0)), losses)
+
+
+def _weights(folder: Path) -> Path | None:
+    return next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
+
+
+def _note(out: Path) -> dict[str, Any]:
+    return _json(out / NOTE)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

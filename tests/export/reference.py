@@ -1,0 +1,65 @@
+"""What the installed LLaMA-Factory itself does with a dataset: its own parser, loader, converters, processors."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+
+def need_llamafactory() -> None:
+    pytest.importorskip("llamafactory.data.loader", reason="llamafactory is not installed here",
+                        exc_type=ImportError)
+
+
+@cache
+def _byte_tokenizer() -> Any:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    bpe.train_from_iterator([], trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["<s>", "</s>"], show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token="<s>", eos_token="</s>", pad_token="</s>")
+
+
+def accepted_by_llamafactory(folder: Path, name: str, stage: str) -> tuple[int, str]:
+    """(rows that would be trained, what was raised or ''). ``stage`` is sft, dpo or kto."""
+    from llamafactory.data.loader import _get_merged_dataset, _get_preprocessed_dataset
+    from llamafactory.data.template import get_template_and_fix_tokenizer
+    from llamafactory.hparams import DataArguments
+
+    inner = "rm" if stage == "dpo" else stage
+    tokenizer = _byte_tokenizer()
+    data = DataArguments(dataset_dir=str(folder), template="empty", cutoff_len=256, overwrite_cache=True)
+    model = SimpleNamespace(cache_dir=str(folder / ".cache"), hf_hub_token=None)
+    training = SimpleNamespace(seed=42, local_process_index=0, should_log=True, predict_with_generate=False,
+                               dataloader_num_workers=0)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        try:
+            template = get_template_and_fix_tokenizer(tokenizer, data)
+            merged = _get_merged_dataset([name], model, data, training, inner)
+            done = _get_preprocessed_dataset(merged, data, training, inner, template, tokenizer)
+        except Exception as e:  # any failure of theirs is a verdict here
+            return 0, f"{type(e).__name__}: {e}"
+    return len(done), ""
+
+
+def put(folder: Path, entry: dict[str, Any], content: bytes) -> None:
+    """A dataset 'd' of these bytes, registered with this entry."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / entry["file_name"]).write_bytes(content)
+    (folder / "dataset_info.json").write_text(json.dumps({"d": entry}))
+
+
+def jsonl(rows: list[Any]) -> bytes:
+    return "".join(json.dumps(r) + "\n" for r in rows).encode()
