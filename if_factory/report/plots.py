@@ -7,11 +7,12 @@ said by a marker, a position or a label.
 
 from __future__ import annotations
 
+import functools
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from if_factory.errors import UserError
 from if_factory.files import read_rows, read_text, write_atomic
@@ -30,6 +31,27 @@ _STYLE: Any = {
     "svg.hashsalt": "if_factory", "svg.fonttype": "path", "figure.dpi": 110}
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _styled(draw: Callable[P, R]) -> Callable[P, R]:
+    """Draw in our style, leaving matplotlib's own settings alone."""
+
+    @functools.wraps(draw)
+    def styled(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            import matplotlib as mpl
+        except ImportError:
+            raise UserError("plots need matplotlib, which is not installed",
+                            fix='pip install "if-factory[eval]"') from None
+        with mpl.rc_context(_STYLE):
+            return draw(*args, **kwargs)
+
+    return styled
+
+
+@_styled
 def funnel(stages: Sequence[Mapping[str, Any]]) -> Figure:
     """How many records went on from each stage and why the others did not.
 
@@ -50,7 +72,7 @@ def funnel(stages: Sequence[Mapping[str, Any]]) -> Figure:
             left += n
         why = [f"{reason} {n:,}" for reason, n in rejected[:3]]
         if len(rejected) > 3:
-            why.append(f"{len(rejected) - 3} other reasons {sum(n for _, n in rejected[3:]):,}")
+            why.append(f"other reasons {sum(n for _, n in rejected[3:]):,}")
         if s.get("unfinished"):
             why.append(f"unfinished {s['unfinished']:,}")
         ax.text(left + widest * 0.012, y, f"{s['advanced']:,} of {s['taken']:,}", va="center", fontweight="bold")
@@ -67,6 +89,7 @@ def funnel(stages: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
+@_styled
 def pass_rates(results: Mapping[str, Any], mode: str = "strict", most: int = 40) -> Figure:
     """Pass rate overall and per constraint type, one mark per model with its 95 % interval.
 
@@ -111,6 +134,7 @@ def pass_rates(results: Mapping[str, Any], mode: str = "strict", most: int = 40)
     return figure
 
 
+@_styled
 def loss_curves(stages: Mapping[str, Path]) -> Figure:
     """The training loss of several stages side by side, in the order given, smoothed over the raw values.
 
@@ -168,17 +192,16 @@ def save(figure: Figure, path: Path) -> None:
     write_atomic(path, svg(figure) if path.suffix == ".svg" else _png(figure))
 
 
+@_styled
 def svg(figure: Figure) -> str:
     """The figure as an ``<svg>`` element to put into a page."""
-    import matplotlib as mpl
-
     out = io.StringIO()
-    with mpl.rc_context(_STYLE):
-        figure.savefig(out, format="svg", metadata={"Date": None}, bbox_inches="tight")
+    figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight")
     text = out.getvalue()
     return text[text.index("<svg"):]
 
 
+@_styled
 def _png(figure: Figure) -> bytes:
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=160, metadata={"Software": None}, bbox_inches="tight")
@@ -186,16 +209,10 @@ def _png(figure: Figure) -> bytes:
 
 
 def _figure(width: float, height: float, columns: int | None = None) -> tuple[Figure, Any]:
-    try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UserError("plots need matplotlib, which is not installed",
-                        fix='pip install "if-factory[eval]"') from None
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots(1, columns, squeeze=False)[0] if columns else figure.subplots()
-    return figure, axes
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(1, columns, squeeze=False)[0] if columns else figure.subplots()
 
 
 def _key(ax: Axes, entries: Sequence[tuple[str, str]]) -> None:
