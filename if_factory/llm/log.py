@@ -64,10 +64,11 @@ class ResponseLog:
             for line in f:
                 if not line.endswith(b"\n"):
                     break
-                # A line damaged by the disk is skipped: its request is asked again.
+                # A line damaged by the disk is skipped: its request is asked again and logged further down,
+                # so the last line of a key counts.
                 if line.startswith(_START) and line.endswith(b"}\n"):
                     key = line[len(_START):line.index(b'"', len(_START))].decode("ascii", "replace")
-                    self._offsets.setdefault(key, end)
+                    self._offsets[key] = end
                 end += len(line)
         if end < os.fstat(self._file.fileno()).st_size:
             os.ftruncate(self._file.fileno(), end)
