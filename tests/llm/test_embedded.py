@@ -49,7 +49,7 @@ def test_a_server_that_never_gets_ready_is_stopped_and_reported(
     (tmp_path / "model.gguf").write_bytes(b"GGUF")
     _python_that(monkeypatch, tmp_path, "sleep 60")
     server = EmbeddedServer(tmp_path / "model.gguf", start_timeout=0.2)
-    with pytest.raises(UserError, match="not ready after 0.2 s"):
+    with pytest.raises(UserError, match=r"not ready after 0\.2 s"):
         server.start()
     assert server.pid is None
 
