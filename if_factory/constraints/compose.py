@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
+from functools import lru_cache
 from random import Random
 
 from if_factory.constraints.base import ConstraintType, all_types
@@ -23,15 +24,17 @@ def compose(seed_prompt: str, rng: Random, *, low: int = 1, high: int = 6, n: in
             weights: Mapping[str, float] | None = None, max_difficulty: int = 5) -> list[Constraint]:
     """Between ``low`` and ``high`` constraints (or exactly ``n``) for this seed, with their texts.
 
-    Each family (the part of the id before the colon) is as likely as any other, however many types it has, and
-    comes again only when all others have been tried. Fewer constraints are returned only if, with the
+    A family (the part of the id before the colon) is drawn with a weight of the square root of its number of
+    types, so that neither a large family nor a lone type dominates, and comes again only when all others have
+    been tried. Fewer constraints are returned only if, with the
     arguments drawn, no further type fits the seed and the set. The same seed, generator state and registered
     types give the same constraints.
 
     Args:
         include: ids or families to draw from; empty means all.
         exclude: ids or families never drawn; stronger than ``include``.
-        weights: by id or family, default 1; 0 never draws it. A type's weight counts within its family.
+        weights: by id or family, default 1; 0 never draws it. A type's weight counts within its family, a
+            family's multiplies its own.
         max_difficulty: highest ``difficulty_hint`` drawn.
 
     Raises:
@@ -42,7 +45,10 @@ def compose(seed_prompt: str, rng: Random, *, low: int = 1, high: int = 6, n: in
     if not 0 <= low <= high:
         raise UserError(f"cannot draw between {low} and {high} constraints", fix="give 0 <= low <= high")
     weights = weights or {}
-    families = _pool(include, exclude, weights, max_difficulty)
+    kinds = tuple(all_types())
+    pool = _pool(kinds, tuple(include), tuple(exclude), tuple(weights.items()), max_difficulty)
+    families = {family: list(members) for family, members in pool.items()}
+    shares = {family: weights.get(family, 1.0) * len(members) ** 0.5 for family, members in pool.items()}
     wanted = rng.randint(low, high)
     chosen: list[tuple[Constraint, Demands]] = []
     fresh = sorted(families)
@@ -50,7 +56,7 @@ def compose(seed_prompt: str, rng: Random, *, low: int = 1, high: int = 6, n: in
     while len(chosen) < wanted and (fresh or used):
         if not fresh:
             fresh, used = sorted(used), []
-        family = rng.choices(fresh, [weights.get(f, 1.0) for f in fresh])[0]
+        family = rng.choices(fresh, [shares[f] for f in fresh])[0]
         fresh.remove(family)
         left = families[family]
         while left:
@@ -64,10 +70,11 @@ def compose(seed_prompt: str, rng: Random, *, low: int = 1, high: int = 6, n: in
     return [c for c, _ in chosen]
 
 
-def _pool(include: Collection[str], exclude: Collection[str], weights: Mapping[str, float],
-          max_difficulty: int) -> dict[str, list[ConstraintType]]:
-    """The types that may be drawn, by family."""
-    kinds = list(all_types())
+@lru_cache(maxsize=64)
+def _pool(kinds: tuple[ConstraintType, ...], include: tuple[str, ...], exclude: tuple[str, ...],
+          weighted: tuple[tuple[str, float], ...], max_difficulty: int) -> dict[str, tuple[ConstraintType, ...]]:
+    """The types that may be drawn, by family. The same for every seed of a run, hence cached."""
+    weights = dict(weighted)
     known = {kind.type for kind in kinds} | {_family(kind.type) for kind in kinds}
     for name in (*include, *exclude, *weights):
         if name not in known:
@@ -76,12 +83,12 @@ def _pool(include: Collection[str], exclude: Collection[str], weights: Mapping[s
                             fix=f"did you mean '{near[0]}'?" if near else "see `if-factory constraints`")
     if negative := [name for name, weight in weights.items() if weight < 0]:
         raise UserError(f"the weight of '{negative[0]}' is below 0", fix="give 0 to never draw it")
-    families: dict[str, list[ConstraintType]] = {}
+    families: dict[str, tuple[ConstraintType, ...]] = {}
     for kind in kinds:
         names = {kind.type, _family(kind.type)}
         if (kind.difficulty_hint <= max_difficulty and (not include or names & set(include))
                 and not names & set(exclude) and all(weights.get(name, 1.0) > 0 for name in names)):
-            families.setdefault(_family(kind.type), []).append(kind)
+            families[_family(kind.type)] = (*families.get(_family(kind.type), ()), kind)
     return families
 
 
