@@ -51,7 +51,7 @@ def test_comparison_is_paired_and_counts_gains_and_losses():
 def test_a_clear_gain_on_a_hundred_prompts_excludes_zero():
     items = [Item(str(i), "p", (NO_COMMA,)) for i in range(100)]
     before = {str(i): "a, b" if i % 2 else "ab" for i in range(100)}
-    after = {str(i): "a, b" if i % 5 == 1 else "ab" for i in range(100)}
+    after = {str(i): "a, b" if i % 10 == 1 else "ab" for i in range(100)}
     change = measure(items, {"before": before, "after": after}).comparisons["after"]["strict"]
     assert change.prompt.low > 0.2
     assert change.p < 1e-6
