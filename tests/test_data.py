@@ -73,8 +73,16 @@ def test_prompts_are_ascii_one_line_and_properly_ended(seeds: Prompts, held_out:
         prompt = row["prompt"]
         assert prompt.isascii(), row
         assert prompt == " ".join(prompt.split()), row
-        assert re.search(r"[.?!]$", prompt), row
+        assert re.search(r'[.?!]"?$', prompt), row
         assert ".." not in prompt, row
+
+
+def test_a_text_to_work_on_is_quoted_so_that_appended_constraints_are_not_part_of_it(
+        seeds: Prompts, held_out: Prompts) -> None:
+    for row in seeds + held_out:
+        assert row["prompt"].count('"') % 2 == 0, row
+        if row["category"] in ("summarize", "rewrite", "extract"):
+            assert row["prompt"].endswith('"'), row
 
 
 def test_no_prompt_carries_a_constraint_of_its_own(seeds: Prompts, held_out: Prompts) -> None:
