@@ -48,7 +48,7 @@ class RunDir:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        if self._log:
+        if self._log is not None:
             self._log.close()
             self._log = None
 

@@ -182,9 +182,9 @@ class _Runner:
         if self.error:
             raise self.error
         if self.stopped_by and isinstance(inputs, Sized):
-            seeds = self.ledger.rows[0]
-            seeds.unfinished = len(inputs) - seeds.taken
-            seeds.taken = len(inputs)
+            row = self.ledger.rows[0]
+            row.unfinished = len(inputs) - row.taken
+            row.taken = len(inputs)
         self._audit(records)
         return RunResult(records, self.rejects, self.ledger, self.stopped_by is None, self.stopped_by)
 

@@ -45,7 +45,7 @@ class FakeEndpoint:
     async def start(self, port: int = 0, host: str = "127.0.0.1") -> str:
         """Listen; returns the base URL (``http://.../v1``)."""
         # The low-level server: no router and no middleware, which would cost more than the answer.
-        self._runner = web.ServerRunner(web.Server(self.handle, access_log=None))
+        self._runner = web.ServerRunner(web.Server(self.handle, access_log=None), shutdown_timeout=0.5)
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port, backlog=4096).start()
         return "http://{}:{}/v1".format(*self._runner.addresses[0][:2])

@@ -1,0 +1,30 @@
+"""Prints by how many bytes the resident set grew while N records with 10 kB answers went through the runner."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import psutil
+
+from if_factory.pipeline.runner import run
+from if_factory.pipeline.stage import Context, Reject, Stage
+from if_factory.records import Record
+from tests.pipeline.scripted import ScriptedEndpoint, ask, model
+
+
+async def reject(record: Record, ctx: Context) -> Record:
+    raise Reject("enough")
+
+
+async def main(n: int) -> int:
+    models = {"student": model(ScriptedEndpoint(answer=lambda r: r.messages[0]["content"] * 1000))}
+    stages = [Stage("ask", ask), Stage("reject", reject)]
+    await run(stages, (Record.from_seed(f"warm-up {i}") for i in range(500)), models, seed=0)
+    before = psutil.Process().memory_info().rss
+    await run(stages, (Record.from_seed(f"seed {i:06}") for i in range(n)), models, seed=0)
+    return psutil.Process().memory_info().rss - before
+
+
+if __name__ == "__main__":
+    print(asyncio.run(main(int(sys.argv[1]))))
