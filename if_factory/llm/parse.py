@@ -27,9 +27,6 @@ class Failure:
     detail: str = ""
 
 
-_THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
-
-
 def strip_thinking(text: str) -> str:
     """``text`` without reasoning blocks.
 
@@ -38,13 +35,16 @@ def strip_thinking(text: str) -> str:
     """
     if "<think>" not in text and "</think>" not in text:
         return text
-    text = _THINKING.sub("", text)
-    text = text.rpartition("</think>")[2]
+    kept, at = [], 0
+    while (start := text.find("<think>", at)) >= 0 and (end := text.find("</think>", start)) >= 0:
+        kept.append(text[at:start])
+        at = end + len("</think>")
+    text = ("".join(kept) + text[at:]).rpartition("</think>")[2]
     return text.partition("<think>")[0].strip()
 
 
-_FENCE = re.compile(r"```[\w-]*\s*\n(.*?)```", re.DOTALL)
-_REPAIRABLE = 100_000  # characters; json-repair takes quadratic time on the worst texts
+_FENCE = re.compile(r"```[\w-]*[^\S\n]*\n(.*?)```", re.DOTALL)
+_REPAIRABLE = 30_000, 500  # characters, brackets: json-repair takes quadratic time on hostile texts
 
 
 def _json_candidates(text: str) -> Iterator[str]:
@@ -83,7 +83,8 @@ def parse_json(text: str, model: type[M]) -> M | Failure:
 def _repair(text: str) -> Any:
     from json_repair import repair_json
 
-    if len(text) > _REPAIRABLE or not ("{" in text or "[" in text):
+    characters, brackets = _REPAIRABLE
+    if len(text) > characters or not 0 < text.count("{") + text.count("[") <= brackets:
         raise ValueError
     try:
         return repair_json(text, return_objects=True, skip_json_loads=True)

@@ -104,7 +104,9 @@ def test_no_text_makes_a_parser_raise(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["[" * 50_000, "{" * 50_000, '{"a":' * 20_000, "[1," * 30_000 + "]" * 30_000,
-                                  "<a>" * 10_000, "<think>" * 10_000, "```\n" * 5_000, "1/" * 20_000])
+                                  "<a>" * 10_000, "<think>" * 10_000, "```\n" * 5_000, "1/" * 20_000,
+                                  "<think>" * 10_000 + "</think>" + "<think>" * 10_000, '{"a": ' + '"' * 20_000,
+                                  "{" * 400 + "a:" * 10_000, "```" + " \n" * 30_000, "score " + " " * 50_000])
 def test_hostile_nesting_does_not_make_a_parser_raise(text: str) -> None:
     assert isinstance(parse_json(text, Reply), Failure)
     parse_tagged(text, "a")
