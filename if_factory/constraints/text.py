@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Any
 
 # ---------------------------------------------------------------- words
 
@@ -69,7 +68,7 @@ def paragraphs(text: str) -> list[str]:
 
 
 _BULLET = re.compile(r"^[ \t]*[-*][ \t]+(\S.*)$", re.MULTILINE)
-_NUMBERED = re.compile(r"^[ \t]*\d+[.)][ \t]+(\S.*)$", re.MULTILINE)
+_ITEM = re.compile(r"^[ \t]*\d+[.)][ \t]+(\S.*)$", re.MULTILINE)
 
 
 def bullets(text: str) -> list[str]:
@@ -79,7 +78,7 @@ def bullets(text: str) -> list[str]:
 
 def numbered_items(text: str) -> list[str]:
     """The texts of numbered list items: a line that opens with ``1.`` or ``1)`` and a space."""
-    return [m.strip() for m in _NUMBERED.findall(text)]
+    return [m.strip() for m in _ITEM.findall(text)]
 
 
 def placeholders(text: str) -> list[str]:
@@ -106,18 +105,26 @@ _ABBREVIATIONS = frozenset("""
     adj adm adv al apr approx apt assn assoc asst attn aug ave bldg blvd brig bros ca capt cf cm cmdr co col
     comdr corp cpl ct dec dept dist div dr ed eds est etc ex excl ext feb fig figs fri ft gen gov govt hon hr
     hrs ibid inc incl jan jr jul jun kg km lb lbs lt ltd maj mar max mfg mg mgr min misc mm mon mr mrs ms
-    msgr mt mtn nat no nos nov oct op orig oz pg ph.d phd pl pp prof prop pt pty pub pvt rd ref refs rep res
+    msgr mt mtn nat nov oct op orig oz pg ph.d phd pl pp prof prop pt pty pub pvt rd ref refs rep res
     ret rev sat sec sen sep sept sgt sq sr st ste sun supt tel temp thu thur thurs tue tues univ v viz vol
     vols vs wed wk yr yrs
     """.split())  # noqa: SIM905
 # A capital follows these inside a sentence as a rule, so a capital after them proves nothing.
 _TITLES = frozenset("""
-    adm brig capt cmdr col cpl dr fig figs gen gov hon lt maj mr mrs ms mt no nos pp prof rep rev sen sgt st
-    supt v viz vs e.g i.e cf ph.d vol approx ca
+    adm approx brig ca capt cf cmdr col cpl dr e.g gen gov hon i.e lt maj mr mrs ms mt ph.d prof rep rev sen sgt st
+    supt v viz vs
+    """.split())  # noqa: SIM905
+# These are abbreviations only before a number: "No. 5".
+_NUMBERED = frozenset("art ch eq fig figs no nos p pp sec vol".split())  # noqa: SIM905
+# A capital on one of these is the start of a sentence, whatever stands before.
+_STARTERS = frozenset("""
+    a after also although an and another as at because before but by during each first for from he here how
+    however i if in it its let many my next no on one our please she so some such the their then there these
+    they this those
+    though through to we what when where which while who why with yes you your
     """.split())  # noqa: SIM905
 _STOP = re.compile(
     r"""(?<![.!?…])(?P<mark>[.!?…]++|[。！？｡]++)(?P<closing>["'”’»)\]}*_]*+)(?:(?=(?P<space>\s+))|$|(?<=[。！？｡]))""")
-_PUNKT_STOP = re.compile(r"""(?P<mark>\.{2,}|[.!?])(?:["'\])}]+(?=\s|$)|(?=[\s)";}\]*:@'({\[!?])|$)""")
 _OPENING = "\"'“‘«([{*_#>-–—•+ \t\n\r"
 
 
@@ -174,15 +181,22 @@ def _opens_a_line(text: str, stop: int, word: str) -> bool:
 
 def _is_abbreviation(before: str, following: str) -> bool:
     word = before.lstrip(_OPENING).rsplit("-", 1)[-1]
-    if not word:
+    lower = word.lower()
+    next_word = first_word(following)
+    if not word or (next_word[:1].isupper() and next_word.lower() in _STARTERS):
         return False
     if len(word) == 1 and word.isupper() and word != "I":
         return True  # an initial
-    lower = word.lower()
+    if lower in _NUMBERED:
+        return following[0].isdigit()
     if lower in _TITLES:
         return True
     dotted = "." in word and all(len(part) <= 2 for part in word.split("."))
     return (lower in _ABBREVIATIONS or dotted) and not following[0].isupper()
+
+
+_PUNKT_STOP = re.compile(
+    r"""(?P<mark>\.{2,}+|\.|[!?]++)(?:["'\])}]++(?=\s|$)|(?=[\s)";}\]*:@'({\[!?])|$)""")
 
 
 def punkt_sentences(text: str) -> list[str]:
@@ -194,49 +208,31 @@ def punkt_sentences(text: str) -> list[str]:
     """
     found, start = [], 0
     for stop in _PUNKT_STOP.finditer(text):
-        word = text[max(0, stop.start() - 60):stop.start()].split(" ")[-1].split("\n")[-1]
+        word = text[max(0, stop.start() - 60):stop.start()].split(" ")[-1].split("\n")[-1].lstrip(_OPENING)
         following = text[stop.end():stop.end() + 40].lstrip()
-        if stop["mark"] == "." and (_is_abbreviation(word, following) if following else False):
-            continue
-        if stop["mark"].startswith("..") and following[:1].islower():
+        if following and _punkt_goes_on(word, stop["mark"], following):
             continue
         found.append(text[start:stop.end()].strip())
         start = stop.end()
     return [*found, text[start:].strip()] if text[start:].strip() else found
 
 
+def _punkt_goes_on(word: str, mark: str, following: str) -> bool:
+    if mark != ".":
+        return mark.startswith("..")
+    if (word.replace(",", "").isdigit() or len(word) == 1) and following[0].islower():
+        return True
+    return word.lower() not in ("e.g", "i.e") and _is_abbreviation(word, following)
+
+
 # ---------------------------------------------------------------- language
 
 
-@lru_cache(maxsize=1)
-def _detectors() -> Any:
-    from langdetect import DetectorFactory
-    from langdetect.detector_factory import PROFILES_DIRECTORY
-
-    factory = DetectorFactory()
-    factory.load_profile(PROFILES_DIRECTORY)
-    factory.seed = 0  # langdetect samples; without a seed the same text gets different answers
-    return factory
-
-
-@lru_cache(maxsize=2048)
 def detect_language(text: str) -> str | None:
-    """The ISO 639-1 code (``zh-cn``, ``zh-tw`` for Chinese) by langdetect with seed 0; ``None`` if undetectable.
+    """The ISO 639-1 code (``zh-cn``, ``zh-tw`` for Chinese) as langdetect with seed 0; ``None`` if undetectable.
 
     langdetect ignores words in capitals: pass ``text.lower()`` where those matter.
     """
-    from langdetect.lang_detect_exception import LangDetectException
+    from if_factory.constraints import langid
 
-    detector = _detectors().create()
-    detector.append(text)
-    try:
-        found = str(detector.detect())
-    except LangDetectException:
-        return None
-    return None if found == "unknown" else found
-
-
-def share_of_letters(text: str, first: str, last: str) -> float:
-    """Share (0 to 1) of the letters of ``text`` that lie between two code points, both included."""
-    letters = [c for c in text if c.isalpha()]
-    return sum(first <= c <= last for c in letters) / len(letters) if letters else 0.0
+    return langid.detect(text)

@@ -50,21 +50,22 @@ class NumberPlaceholders(ConstraintType):
 
 @register
 class Postscript(ConstraintType):
-    """After the answer, a line that opens with ``postscript_marker`` (``P.S.`` or ``P.P.S``) and has text."""
+    """After some text, ``postscript_marker`` (``P.S.`` or ``P.P.S``) as written, and text behind it."""
 
     type = "detectable_content:postscript"
     descriptions = (
         "At the end of your response add a postscript that starts with {postscript_marker}",
-        "Close your answer with a postscript on its own line that begins with {postscript_marker}",
+        "Close your answer with a postscript that begins with {postscript_marker}",
         "After the answer write a postscript starting with {postscript_marker}",
-        "Finish with a postscript, on a new line, whose first characters are {postscript_marker}",
-        "Add a postscript below your reply and start its line with {postscript_marker}",
+        "Finish with a postscript whose first characters are {postscript_marker}",
+        "Add a postscript below your reply and start it with {postscript_marker}",
     )
     difficulty_hint = 2
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         marker = re.escape(kwargs["postscript_marker"].strip())
-        return re.search(rf"\S\s*\n[ \t\"'*_#>(]*{marker}[^\n]*\w", response.lstrip()) is not None
+        found = re.search(rf"(?<![\w.]){marker}", response)
+        return found is not None and _has_word(response[:found.start()]) and _has_word(response[found.end():])
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         marker = kwargs["postscript_marker"].strip()
@@ -82,5 +83,9 @@ class Postscript(ConstraintType):
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
         marker = kwargs["postscript_marker"].strip()
         if marker in response:
-            return f"{marker} is there, but not at the start of a line after the answer with text behind it"
+            return f"{marker} is there, but without an answer before it or a text behind it"
         return f"has no postscript that starts with {marker}"
+
+
+def _has_word(text: str) -> bool:
+    return re.search(r"[^\W_]", text.removeprefix(".")) is not None

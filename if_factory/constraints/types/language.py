@@ -24,8 +24,8 @@ LANGUAGES = {
     "tl": "Tagalog", "tr": "Turkish", "uk": "Ukrainian", "ur": "Urdu", "vi": "Vietnamese",
     "zh-cn": "simplified Chinese", "zh-tw": "traditional Chinese",
 }
-_NON_LATIN = frozenset(  # noqa: SIM905
-    "ar bg bn el fa gu he hi ja kn ko mk ml mr ne pa ru ta te th uk ur zh-cn zh-tw".split())
+_NON_LATIN = frozenset(("ar", "bg", "bn", "el", "fa", "gu", "he", "hi", "ja", "kn", "ko", "mk", "ml", "mr", "ne",
+                        "pa", "ru", "ta", "te", "th", "uk", "ur", "zh-cn", "zh-tw"))
 # Large European languages: what a small model has a chance to write.
 _SAMPLED = ("de", "es", "fr", "it", "nl", "pt")
 

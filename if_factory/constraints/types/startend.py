@@ -22,20 +22,20 @@ _PHRASES = (
 
 @register
 class EndChecker(ConstraintType):
-    """The response ends with ``end_phrase`` exactly as written; only quotation marks may follow."""
+    """The response ends with ``end_phrase``, case ignored; only quotation marks may follow."""
 
     type = "startend:end_checker"
     descriptions = (
-        'Finish your response with this exact phrase and nothing after it: "{end_phrase}"',
+        'Finish your response with this phrase and nothing after it: "{end_phrase}"',
         'The very last words of your answer must be "{end_phrase}"',
-        'End your reply with the exact phrase "{end_phrase}"',
+        'End your reply with the phrase "{end_phrase}"',
         'Close with "{end_phrase}" and write no other words after it',
-        'Your answer should end with the words "{end_phrase}", exactly as written here',
+        'Your answer should end with the words "{end_phrase}"',
     )
     difficulty_hint = 2
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        return response.strip().strip('"”').rstrip().endswith(kwargs["end_phrase"].strip())
+        return response.strip().strip('"”').rstrip().lower().endswith(kwargs["end_phrase"].strip().lower())
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         return response.strip().strip('"').lower().endswith(kwargs["end_phrase"].strip().lower())
@@ -45,7 +45,7 @@ class EndChecker(ConstraintType):
 
     def demands(self, kwargs: Mapping[str, Any]) -> Demands:
         phrase = kwargs["end_phrase"].strip()
-        return Demands(literals=(phrase,), ends=phrase, counts={"words": Range(count_words(phrase))})
+        return Demands(words=(phrase,), ends=phrase, counts={"words": Range(count_words(phrase))})
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
         return f'ends with "{response.strip()[-40:]}", not with "{kwargs["end_phrase"]}"'
