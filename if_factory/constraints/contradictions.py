@@ -163,6 +163,11 @@ def _too_few_allowed(whole: Whole) -> Iterator[str]:
         elif unit == "sentence_words":
             sentences = whole.high("sentences")
             needed = 1 if sentences is None else -(-fewest_words // max(1, sentences))
+            needed = max(needed, *(measure.count_words(s) for text in exact for s in measure.sentences(text)), 0)
+        elif unit == "sentences":
+            needed = max(map(measure.count_sentences, texts), default=1)
+        elif unit == "repeated_starts":
+            needed = max((_repeated_starts(text) for text in texts), default=0)
         elif unit == "lines":
             needed = max(map(whole.low, ("paragraphs", "bullets", "numbered")))
         if needed > limit.high:
@@ -170,6 +175,14 @@ def _too_few_allowed(whole: Whole) -> Iterator[str]:
 
 
 # ---------------------------------------------------------------- what no sensible answer does
+
+
+def _other_language(whole: Whole) -> Iterator[str]:
+    """A required phrase in another language; too little text to tell its language from is let pass."""
+    language = whole.demands.language
+    for text in whole.texts if language else ():
+        if measure.count_words(text) > 2 and measure.detect_language(text.lower()) != language:
+            yield f"the response is in '{language}' but {_short(text)}, in another language, is required"
 
 
 def _other_script(whole: Whole) -> Iterator[str]:
@@ -209,9 +222,25 @@ def _starved_letters(whole: Whole) -> Iterator[str]:
                 yield f"{words} words cannot do with {limit.high} times {unit[-1]!r}"
 
 
+def _too_few_lines(whole: Whole) -> Iterator[str]:
+    lines = whole.high("lines")
+    table = whole.low("rows") + 2 if whole.low("rows") else 0
+    code = sum(3 * limit.low for unit, limit in whole.demands.counts.items() if unit.endswith(" blocks"))
+    paragraphs = 2 * whole.low("paragraphs") - 1 if "***" in whole.demands.literals else whole.low("paragraphs")
+    needed = max(1, paragraphs) + table + code + 2 * ("postscript" in whole.demands.exclusive)
+    needed += sum(map(whole.low, ("bullets", "numbered", "headings", "sections")))
+    if lines is not None and needed > lines:
+        yield f"{lines} lines leave no room for the {needed} that the other constraints need"
+
+
 Rule = Callable[[Whole], Iterator[str]]
 _STRICT: tuple[Rule, ...] = (_forbidden_word, _forbidden_character, _wrong_case, _too_few_allowed)
-_SENSIBLE: tuple[Rule, ...] = (_other_script, _no_room, _starved_letters)
+_SENSIBLE: tuple[Rule, ...] = (_other_script, _other_language, _no_room, _too_few_lines, _starved_letters)
+
+
+def _repeated_starts(text: str) -> int:
+    starts = [measure.first_word(sentence).lower() for sentence in measure.sentences(text)]
+    return len(starts) - len(set(starts))
 
 
 def _short(text: str) -> str:

@@ -60,7 +60,8 @@ class Demands:
             sense inside that form; every other type conflicts.
         counts: ranges by unit: ``words``, ``sentences``, ``paragraphs``, ``capital_words``, ``bullets``,
             ``lines``, ``characters``, ``numbers`` (runs of digits), ``sentence_words`` (words in each
-            sentence), ``word_letters`` (letters in each word), ``letter:x``, ``word:x``... Equal units of two
+            sentence), ``word_letters`` (letters in each word), ``line_characters``, ``repeated_starts``
+            (sentences beginning like an earlier one), ``letter:x``, ``word:x``... Equal units of two
             constraints must intersect.
         exclusive: tags of which one response can carry only one (``separator``: what divides paragraphs).
     """

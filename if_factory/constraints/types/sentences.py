@@ -16,14 +16,17 @@ _OWN_LINE = re.compile(r"^[ \t]*(?:[-*•+#]+[ \t]|\d+[.)][ \t]|<<|\*{3,}|(?:SEC
 _MARK = re.compile(r"^[ \t]*(?:[-*•+#]+|\d+[.)])[ \t]+")
 
 
-def prose_sentences(text: str) -> list[str]:
-    """The sentences of a text; each list item and heading is on its own, code blocks and tables are none."""
+def prose_sentences(text: str, *, items: bool = True) -> list[str]:
+    """The sentences of a text outside code blocks and tables; each list item and heading is on its own.
+
+    ``items=False`` leaves list items and headings out.
+    """
     blocks: list[str] = [""]
     for line in _FENCED.sub("\n\n", text).splitlines():
         if line.count("|") > 1:
             blocks.append("")
         elif _OWN_LINE.match(line):
-            blocks += [_MARK.sub("", line), ""]
+            blocks += [_MARK.sub("", line) if items else "", ""]
         else:
             blocks[-1] += line + "\n"
     return [sentence for block in blocks if block.strip() for sentence in measure.sentences(block)]
@@ -61,10 +64,10 @@ def _longest(response: str) -> int:
 class DistinctStarts(ConstraintType):
     type = "sentence:distinct_starts"
     descriptions = (
-        "Start every sentence with a different word",
-        "No two sentences may begin with the same word",
-        "The first words of your sentences must all be different",
-        "Each sentence has to begin with a word that no other sentence begins with",
+        "Start every sentence with a different word (list items and headings aside)",
+        "No two sentences may begin with the same word; list items and headings do not count",
+        "The first words of your sentences must all be different, apart from list items and headings",
+        "Each sentence outside lists and headings has to begin with a word that no other sentence begins with",
     )
     difficulty_hint = 4
 
@@ -75,7 +78,7 @@ class DistinctStarts(ConstraintType):
         return {}
 
     def demands(self, kwargs: Mapping[str, Any]) -> Demands:
-        return Demands(exclusive=frozenset({"first words of its sentences"}))
+        return Demands(counts={"repeated_starts": Range(0, 0)})
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
         return f"has more than one sentence that begins with '{_repeated_start(response)}'"
@@ -83,7 +86,7 @@ class DistinctStarts(ConstraintType):
 
 def _repeated_start(response: str) -> str | None:
     seen: set[str] = set()
-    for sentence in prose_sentences(response):
+    for sentence in prose_sentences(response, items=False):
         word = measure.first_word(sentence).lower()
         if word and word in seen:
             return word
@@ -109,8 +112,7 @@ class ParagraphStart(ConstraintType):
         return {"word": rng.choice(("Another", "As", "Consider", "In", "One", "So", "The", "Then", "This"))}
 
     def demands(self, kwargs: Mapping[str, Any]) -> Demands:
-        # Whatever else fixes where a block begins (lists, tables, sections, titles) would need this word too.
-        return Demands(starts=kwargs["word"], exclusive=frozenset({"first words of its paragraphs"}))
+        return Demands(starts=kwargs["word"], exclusive=frozenset({"separator"}))
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
         return f"has a paragraph that begins with '{_other_start(response, kwargs['word'])}'"
