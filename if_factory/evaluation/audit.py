@@ -168,7 +168,8 @@ def print_report(report: AuditReport, console: Any = None, *, examples: int = 5)
         head.add_row(f"rows not checked: {reason}", str(k))
     console.print(head)
 
-    table = Table("constraint type", title="by type, worst first", title_justify="left")
+    table = Table(title="by type, worst first", title_justify="left")
+    table.add_column("constraint type", no_wrap=True, overflow="fold")
     for column in ("n", "passed", "share", "no verdict"):
         table.add_column(column, justify="right")
     for kind, c in sorted(report.by_type.items(), key=lambda kv: (kv[1].passed / kv[1].n, kv[0])):
@@ -183,7 +184,7 @@ def print_report(report: AuditReport, console: Any = None, *, examples: int = 5)
         if lines:
             console.print(f"[bold]{title}[/] ({min(examples, len(lines))} of {len(lines)})")
             for line in lines[:examples]:
-                console.print(f"  {line}", markup=False, highlight=False)
+                console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _share(k: int, n: int) -> str:
@@ -242,10 +243,10 @@ def _verdict(text: str, constraint: Constraint, mode: Mode, compat: bool) -> Ver
 
 def _contradictions(report: AuditReport, n: int, constraints: tuple[Constraint, ...]) -> None:
     try:
-        if why := conflict(constraints, strict=True):
-            report.contradictions.append((n, why))
-        elif why := conflict(constraints):
-            report.doubtful.append((n, why))
+        if (why := conflict(constraints)) is None:
+            return
+        strictly = conflict(constraints, strict=True)
+        (report.contradictions if strictly else report.doubtful).append((n, strictly or why))
     except UserError as e:
         report.doubtful.append((n, e.problem))
 

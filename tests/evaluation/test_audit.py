@@ -1,0 +1,158 @@
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from if_factory.constraints.verify import verify
+from if_factory.errors import UserError
+from if_factory.evaluation.audit import audit, print_report, to_json
+from if_factory.export.formats import write_dataset
+from if_factory.records import Candidate, Constraint, Record, emit_kto, emit_preference, emit_sft
+
+NO_COMMA = {"type": "punctuation:no_comma", "kwargs": {}}
+CAT = {"type": "keywords:existence", "kwargs": {"keywords": ["cat"]}}
+NO_CAT = {"type": "keywords:forbidden_words", "kwargs": {"forbidden_words": ["cat"]}}
+
+
+def write(path, *rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_counts_rows_constraints_and_types(tmp_path):
+    report = audit(write(tmp_path / "d.jsonl",
+                         {"prompt": "p", "constraints": [NO_COMMA, CAT], "response": "a cat"},
+                         {"prompt": "q", "constraints": [NO_COMMA, CAT], "response": "a, cat"}))
+    assert (report.good_passing, report.good) == (1, 2)
+    assert (report.constraints_passed, report.constraints) == (3, 4)
+    assert report.by_type["punctuation:no_comma"].passed == 1
+    assert [(f.row, f.type) for f in report.failures] == [(2, "punctuation:no_comma")]
+
+
+def test_ifeval_rows_with_null_kwargs_are_read(tmp_path):
+    row = {"prompt": "p", "instruction_id_list": ["punctuation:no_comma", "keywords:existence"],
+           "kwargs": [{}, {"keywords": ["cat"], "num_words": None}], "response": "a cat"}
+    assert audit(write(tmp_path / "d.jsonl", row)).good_passing == 1
+
+
+@pytest.mark.parametrize("answer", [
+    {"response": "a cat"}, {"output": "a cat"}, {"answer": "a cat"}, {"completion": "a cat"},
+    {"messages": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "a cat"}]},
+    {"conversations": [{"from": "human", "value": "p"}, {"from": "gpt", "value": "a cat"}]},
+    {"conversations": [{"from": "human", "value": "p"}], "chosen": {"from": "gpt", "value": "a cat"},
+     "rejected": {"from": "gpt", "value": "x,"}},
+    {"chosen": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "a cat"}], "rejected": ","},
+])
+def test_every_usual_place_of_an_answer_is_found(tmp_path, answer):
+    report = audit(write(tmp_path / "d.jsonl", {"constraints": [CAT, NO_COMMA], **answer}))
+    assert report.good_passing == report.good == 1
+
+
+def test_rejected_sides_must_fail_something(tmp_path):
+    pair = {"constraints": [CAT], "chosen": "a cat"}
+    report = audit(write(tmp_path / "d.jsonl", {**pair, "rejected": "a dog"}, {**pair, "rejected": "cat!"},
+                         {"constraints": [CAT], "output": "cats and a cat", "label": False}))
+    assert (report.bad_justified, report.bad) == (1, 3)
+    assert report.fails_nothing == [2, 3]
+    assert report.good_passing == report.good == 2
+
+
+def test_a_checker_that_cannot_decide_neither_passes_nor_justifies_a_rejection(tmp_path):
+    judged = {"type": "style:polite", "kind": "judge"}
+    report = audit(write(tmp_path / "d.jsonl", {"constraints": [judged], "chosen": "x", "rejected": "y"}))
+    assert (report.good_passing, report.bad_justified, report.no_verdict) == (0, 0, 1)
+
+
+def test_an_unknown_type_has_no_verdict_and_the_rest_is_still_told(tmp_path):
+    report = audit(write(tmp_path / "d.jsonl",
+                         {"constraints": [{"type": "made:up"}, NO_COMMA], "response": "fine"}))
+    assert report.good_passing == 0
+    assert report.by_type["made:up"].no_verdict == 1
+    assert report.by_type["punctuation:no_comma"].passed == 1
+    assert "unknown constraint type" in report.failures[0].reason
+
+
+def test_contradictions_are_found_whatever_the_answer(tmp_path):
+    report = audit(write(tmp_path / "d.jsonl", {"constraints": [CAT, NO_CAT], "response": "a dog"},
+                         {"constraints": [CAT], "response": "a cat"}))
+    assert [row for row, _ in report.contradictions] == [1]
+
+
+def test_constraints_of_another_file_are_joined_by_prompt(tmp_path):
+    write(tmp_path / "c.jsonl", {"prompt": "one  x", "constraints": [CAT]}, {"prompt": "three"},
+          {"prompt": "two", "constraints": [CAT]}, {"prompt": "two", "constraints": [NO_COMMA]})
+    data = write(tmp_path / "d.jsonl", *({"instruction": p, "input": i, "output": "a cat"} for p, i in
+                                         (("one", "x"), ("two", ""), ("three", ""), ("four", ""))))
+    report = audit(data, constraints=tmp_path / "c.jsonl")
+    assert report.good == 1
+    assert report.skipped == {"ambiguous_prompt": 1, "no_constraints": 1, "prompt_not_in_constraints_file": 1}
+    assert report.good + report.skipped.total() == report.rows
+
+
+@pytest.mark.parametrize("fmt", ["alpaca", "sharegpt"])
+def test_our_own_exports_are_read_with_their_sidecar_and_hold(tmp_path, fmt):
+    constraints = [Constraint.model_validate(c) for c in (CAT, NO_COMMA)]
+
+    def candidate(text):
+        return Candidate(text=text, source="vanilla", verdicts=verify(text, constraints))
+
+    record = Record.from_seed("Describe a pet").child("Describe a pet. Use cat.", constraints, 2)
+    good, bad = candidate("A cat."), candidate("A dog, loud.")
+    for name, examples in (("sft", [emit_sft(record, good)]), ("dpo", [emit_preference(record, good, bad)]),
+                           ("kto", [emit_kto(record, good), emit_kto(record, bad)])):
+        written = write_dataset(name, examples, tmp_path, fmt)
+        report = audit(written.path)
+        assert report.score == 1
+        assert report.rows == len(examples)
+        assert (report.bad, report.bad_justified) == ((0, 0) if name == "sft" else (1, 1))
+
+
+def test_a_tampered_export_is_caught(tmp_path):
+    write(tmp_path / "x.jsonl", {"instruction": "p", "output": "a, b"})
+    write(tmp_path / "x.provenance.jsonl", {"row": 1, "constraints": [NO_COMMA]})
+    assert audit(tmp_path / "x.jsonl").score == 0
+
+
+@pytest.mark.parametrize(("rows", "sidecar", "message"), [
+    ([], None, "file is empty"),
+    ([{"prompt": "p", "response": "x"}], None, "no_constraints 1"),
+    ([{"constraints": [NO_COMMA]}], None, "no_response 1"),
+    ([{"constraints": [{"kwargs": {}}], "response": "x"}], None, r"d\.jsonl:1: field 'constraints\[0\]': type"),
+    ([{"output": "x"}], [], "0 rows, but d.jsonl has 1"),
+])
+def test_what_cannot_be_audited_is_explained(tmp_path, rows, sidecar, message):
+    write(tmp_path / "d.jsonl", *rows)
+    if sidecar is not None:
+        write(tmp_path / "d.provenance.jsonl", *sidecar)
+    with pytest.raises(UserError, match=message):
+        audit(tmp_path / "d.jsonl")
+
+
+def test_exit_status_follows_the_worse_side(tmp_path):
+    report = audit(write(tmp_path / "d.jsonl", {"constraints": [CAT], "chosen": "cat", "rejected": "dog"},
+                         {"constraints": [CAT], "chosen": "cat", "rejected": "a cat"}))
+    assert report.score == 0.5
+    assert [report.exit_status(x) for x in (None, 0.5, 0.51)] == [0, 0, 1]
+
+
+def test_text_and_json_say_the_same(tmp_path):
+    report = audit(write(tmp_path / "d.jsonl", {"constraints": [CAT, NO_COMMA], "response": "[red]cat,[/red]"}))
+    out = io.StringIO()
+    print_report(report, Console(file=out, width=100))
+    assert "0 of 1" in out.getvalue()
+    assert "1 of 2" in out.getvalue()
+    assert json.loads(to_json(report))["constraints_passed"] == 1
+
+
+@pytest.mark.parametrize(("name", "joined", "rows", "constraints"), [
+    ("ift_train.jsonl", "data.jsonl", (514, 1467), (3806, 5574)),
+    ("checked_res_llama2.jsonl", None, (81, 1500), (2361, 5712)),
+])
+def test_reference_tables_are_reproduced(shared, name, joined, rows, constraints):
+    folder = shared / "data" / "complex"
+    report = audit(folder / name, constraints=folder / joined if joined else None, ifeval_compat=True)
+    assert (report.good_passing, report.good) == rows
+    assert (report.constraints_passed, report.constraints) == constraints
+    assert report.no_verdict == 0
+    assert not report.skipped
