@@ -14,10 +14,9 @@ import argparse
 import asyncio
 import contextlib
 import hashlib
+import json
 from collections import Counter
 from dataclasses import dataclass, field
-
-from aiohttp import web
 
 WORDS = ["river", "stone", "lamp", "orange", "quiet", "seven", "paper", "window", "green", "bridge",
          "morning", "salt", "north", "garden", "cloud", "wheel", "letter", "copper", "field", "answer"]
@@ -25,7 +24,7 @@ WORDS = ["river", "stone", "lamp", "orange", "quiet", "seven", "paper", "window"
 
 @dataclass
 class FakeEndpoint:
-    """Delays in seconds, shares from 0 to 1."""
+    """Delays in seconds, shares from 0 to 1. ``most_in_flight`` counts completions being worked on."""
 
     delay: float = 0.05
     tail_share: float = 0.0
@@ -37,65 +36,112 @@ class FakeEndpoint:
     model: str = "fake"
     asked: Counter[str] = field(default_factory=Counter)
     answered: Counter[str] = field(default_factory=Counter)
-    requests: int = 0
     in_flight: int = 0
     most_in_flight: int = 0
-    _runner: web.ServerRunner | None = None
+    _server: asyncio.Server | None = None
+    _open: set[asyncio.Transport] = field(default_factory=set)
+
+    @property
+    def requests(self) -> int:
+        return self.asked.total()
 
     async def start(self, port: int = 0, host: str = "127.0.0.1") -> str:
         """Listen; returns the base URL (``http://.../v1``)."""
-        # The low-level server: no router and no middleware, which would cost more than the answer.
-        self._runner = web.ServerRunner(web.Server(self.handle, access_log=None), shutdown_timeout=0.5)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, host, port, backlog=4096).start()
-        return "http://{}:{}/v1".format(*self._runner.addresses[0][:2])
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: _Connection(self), host, port, backlog=4096)
+        return "http://{}:{}/v1".format(*self._server.sockets[0].getsockname()[:2])
 
     async def stop(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._server is not None:
+            self._server.close()
+            for transport in list(self._open):
+                transport.abort()
+            await asyncio.sleep(0)
 
-    async def handle(self, request: web.BaseRequest) -> web.Response:
-        if request.path.endswith("/chat/completions") and request.method == "POST":
-            self.in_flight += 1
-            self.most_in_flight = max(self.most_in_flight, self.in_flight)
-            try:
-                return await self.complete(await request.read())
-            finally:
-                self.in_flight -= 1
-        if request.path.endswith("/models"):
-            return web.json_response({"object": "list", "data": [{"id": self.model, "object": "model"}]})
-        if request.path == "/stats":
-            return web.json_response(self.stats())
-        return web.json_response({"error": {"message": f"no {request.path} here"}}, status=404)
-
-    async def complete(self, body: bytes) -> web.Response:
+    def complete(self, body: bytes) -> tuple[float, int, bytes, str]:
+        """What one request gets: seconds until then, status, JSON body, extra header line."""
         digest = hashlib.blake2b(body, digest_size=16).digest()
         key = digest.hex()
-        self.requests += 1
         self.asked[key] += 1
         fault = _share(digest, b"fault%d" % self.asked[key])
         if fault < self.share_429:
-            return web.Response(status=429, body=b'{"error":{"message":"slow down"}}',
-                                headers={"Retry-After": f"{self.retry_after:g}"}, content_type="application/json")
-        slow = self.tail_share and _share(digest, b"tail") < self.tail_share
-        await asyncio.sleep(self.tail if slow else self.delay)
+            return 0, 429, b'{"error":{"message":"slow down"}}', f"Retry-After: {self.retry_after:g}\r\n"
+        seconds = self.tail if _share(digest, b"tail") < self.tail_share else self.delay
         if fault < self.share_429 + self.share_500:
-            return web.Response(status=500, body=b'{"error":{"message":"fake failure"}}',
-                                content_type="application/json")
+            return seconds, 500, b'{"error":{"message":"fake failure"}}', ""
         self.answered[key] += 1
-        text = " ".join(WORDS[digest[i % 16] % len(WORDS)] for i in range(self.words))
-        return web.Response(body=(
-            b'{"id":"chatcmpl-%s","object":"chat.completion","created":1700000000,"model":"%s","choices":'
-            b'[{"index":0,"message":{"role":"assistant","content":"%s"},"logprobs":null,"finish_reason":"stop"}],'
-            b'"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}}'
-            % (key.encode(), self.model.encode(), text.encode(), len(body) // 4, self.words,
-               len(body) // 4 + self.words)), content_type="application/json")
+        text = " ".join(WORDS[(digest[i % 16] + i // 16) % len(WORDS)] for i in range(self.words))
+        prompt = len(body) // 4
+        return seconds, 200, (
+            f'{{"id":"chatcmpl-{key}","object":"chat.completion","created":1700000000,"model":"{self.model}",'
+            f'"choices":[{{"index":0,"message":{{"role":"assistant","content":"{text}"}},"logprobs":null,'
+            f'"finish_reason":"stop"}}],"usage":{{"prompt_tokens":{prompt},"completion_tokens":{self.words},'
+            f'"total_tokens":{prompt + self.words}}}}}').encode(), ""
 
     def stats(self) -> dict[str, object]:
         return {"requests": self.requests, "distinct": len(self.asked),
                 "answered": self.answered.total(), "answered_distinct": len(self.answered),
                 "answered_twice": sum(n > 1 for n in self.answered.values()),
                 "most_in_flight": self.most_in_flight, "asked": dict(self.asked)}
+
+
+class _Connection(asyncio.Protocol):
+    """Just enough HTTP/1.1, without a task per request: a web framework would take more of the machine than
+    the client that is measured."""
+
+    def __init__(self, endpoint: FakeEndpoint) -> None:
+        self.endpoint = endpoint
+        self.data = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self.endpoint._open.add(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.endpoint._open.discard(self.transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+        while (end := self.data.find(b"\r\n\r\n")) >= 0:
+            head = self.data[:end].lower()
+            at = head.find(b"\r\ncontent-length:")
+            length = int(head[at + 17:].partition(b"\r\n")[0]) if at >= 0 else 0
+            if b"\r\ntransfer-encoding:" in head:
+                self.reply(411, b'{"error":{"message":"send a Content-Length"}}', "", last=True)
+                return
+            if len(self.data) < end + 4 + length:
+                return
+            body, self.data = self.data[end + 4:end + 4 + length], self.data[end + 4 + length:]
+            self.respond(head.partition(b"\r\n")[0], body, last=b"\r\nconnection: close" in head)
+
+    def respond(self, line: bytes, body: bytes, last: bool) -> None:
+        endpoint = self.endpoint
+        path = line.split(b" ")[1]
+        if line.startswith(b"post ") and path.endswith(b"/chat/completions"):
+            seconds, status, answer, header = endpoint.complete(body)
+            endpoint.in_flight += 1
+            endpoint.most_in_flight = max(endpoint.most_in_flight, endpoint.in_flight)
+            asyncio.get_running_loop().call_later(seconds, self.finish, status, answer, header, last)
+        elif path.endswith(b"/models"):
+            models = {"object": "list", "data": [{"id": endpoint.model, "object": "model"}]}
+            self.reply(200, json.dumps(models).encode(), "", last)
+        elif path == b"/stats":
+            self.reply(200, json.dumps(endpoint.stats()).encode(), "", last)
+        else:
+            self.reply(404, b'{"error":{"message":"nothing here"}}', "", last)
+
+    def finish(self, status: int, body: bytes, header: str, last: bool) -> None:
+        self.endpoint.in_flight -= 1
+        self.reply(status, body, header, last)
+
+    def reply(self, status: int, body: bytes, header: str, last: bool) -> None:
+        if self.transport.is_closing():
+            return
+        self.transport.write(f"HTTP/1.1 {status} Fake\r\nContent-Type: application/json\r\n{header}"
+                             f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        if last:
+            self.transport.close()
 
 
 def _share(digest: bytes, what: bytes) -> float:
