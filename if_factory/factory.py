@@ -93,7 +93,7 @@ async def open_models(recipe: Recipe, log: ResponseLog | None, usage: Usage,
                     servers[url] = await stack.enter_async_context(
                         EmbeddedServer(recipe.path(gguf) if gguf else None, parallel=spec.concurrency))
                 url = servers[url].base_url
-            backend = OpenAIBackend(url, spec.model or "", api_key_env=spec.api_key_env, concurrency=spec.concurrency,
+            backend = OpenAIBackend(url, spec.model, api_key_env=spec.api_key_env, concurrency=spec.concurrency,
                                     timeout=spec.timeout)
             stack.push_async_callback(backend.close)
             models[role] = Model(

@@ -7,17 +7,19 @@ from pathlib import Path
 
 import click
 
+FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+
 
 @click.command()
 @click.option("--model", "model_path", required=True, help="The base model: a Hugging Face folder or name.")
-@click.option("--adapter", "adapters", multiple=True, type=click.Path(path_type=Path, exists=True, file_okay=False),
-              help="The trained adapter; give it more than once, in order, where a stage says so.")
+@click.option("--adapter", "adapters", multiple=True, type=FOLDER,
+              help="A trained adapter; repeat it, in order, where a stage says so.")
 @click.option("--suite", default="held_out", show_default=True,
               help="`held_out`, or a .jsonl of prompts with constraints (IFEval rows, or yours).")
 @click.option("-n", "--prompts", type=click.IntRange(1), help="At most so many prompts.")
 @click.option("--constraints", "types", help="held_out: types or families to draw from, with commas.")
-@click.option("--low", type=click.IntRange(1, 6), default=1, show_default=True, help="held_out: fewest constraints.")
-@click.option("--high", type=click.IntRange(1, 6), default=3, show_default=True, help="held_out: most constraints.")
+@click.option("--low", type=click.IntRange(1, 6), default=1, show_default=True, help="held_out: fewest.")
+@click.option("--high", type=click.IntRange(1, 6), default=3, show_default=True, help="held_out: most.")
 @click.option("--max-tokens", type=click.IntRange(1), default=512, show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Prompts decoded together.")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path, file_okay=False))

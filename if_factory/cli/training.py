@@ -24,7 +24,7 @@ def model(out: Path, gguf: Path | None) -> None:
 @click.command()
 @click.option("--gguf", type=click.Path(path_type=Path, dir_okay=False), help="Default: the embedded model.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
-@click.option("--parallel", type=click.IntRange(1), default=16, show_default=True, help="Requests decoded together.")
+@click.option("--parallel", type=click.IntRange(1), default=16, show_default=True, help="Slots decoded together.")
 @click.option("--context", type=click.IntRange(64), default=2048, show_default=True, help="Tokens per request.")
 def serve(gguf: Path | None, port: int, parallel: int, context: int) -> None:
     """Serve the embedded model on 127.0.0.1 as an OpenAI-compatible endpoint, until Ctrl-C."""
