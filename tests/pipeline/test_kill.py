@@ -42,7 +42,7 @@ async def finish(process: asyncio.subprocess.Process) -> str:
 
 
 async def until(condition: Callable[[], bool], process: asyncio.subprocess.Process) -> None:
-    while not condition() and process.returncode is None:
+    while not condition() and process.returncode is None:  # noqa: ASYNC110  the condition is in the server
         await asyncio.sleep(0.002)
 
 

@@ -35,7 +35,8 @@ async def main(url: str, folder: str, seeds: int, concurrency: int) -> None:
     backend, usage = OpenAIBackend(url, "fake", concurrency=concurrency), Usage()
     with RunDir(folder) as run_folder:
         run_folder.claim({"method": "two_stages", "seed": 3})
-        model = Model("student", backend, log=run_folder.log, budget=Budget(), usage=usage, concurrency=concurrency)
+        model = Model("student", backend, log=run_folder.log, budget=Budget(), usage=usage,
+                      concurrency=concurrency)
         result = await run([Stage("draft", draft), Stage("answer", answer)],
                            [Record.from_seed(f"seed {i}") for i in range(seeds)], {"student": model}, seed=3)
         await model.close()
