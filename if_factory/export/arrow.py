@@ -13,9 +13,13 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date, time
 from typing import Any
 
-_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d(?::?\d\d(?::?\d\d(?:\.\d{1,9})?)?)?(?:Z|[+-]\d\d(?::?\d\d)?)?)?")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[ T](?P<time>\d\d(?::\d\d(?::\d\d)?)?)(?:Z|[+-]\d\d(?::?\d\d)?)?)?")
+
+
+_SOLID = re.compile(r"[^ \t\r\n]")
 
 
 class Unloadable(Exception):
@@ -48,29 +52,46 @@ def parse(raw: bytes) -> list[Any]:
     """The rows of a .json or .jsonl file; the loader goes by the content, not by the extension.
 
     Raises:
-        Unloadable: not UTF-8, a byte order mark, not JSON, or not rows.
+        Unloadable: not UTF-8, or not JSON.
     """
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as e:
         line = raw.count(b"\n", 0, e.start) + 1
         raise Unloadable(f"not UTF-8: byte {e.start} is 0x{raw[e.start]:02x}", row=line) from None
-    if text.startswith("\ufeff"):
-        raise Unloadable("the file starts with a byte order mark, which the loader does not accept", row=1)
     if text.lstrip().startswith("["):
         try:
-            rows = json.loads(text)
+            return list(json.loads(text))
         except ValueError as e:
             raise Unloadable(f"not valid JSON: {e}") from None
-        return list(rows)
-    parsed = []
-    for number, content in enumerate(text.split("\n"), 1):
-        if content.strip():
-            try:
-                parsed.append(json.loads(content))
-            except ValueError as e:
-                raise Unloadable(f"not valid JSON: {e}", row=number) from None
-    return parsed
+    return _values(text.removeprefix("\ufeff"))
+
+
+def _values(text: str) -> list[Any]:
+    """Values one after the other: Arrow asks for white space between them at most, not for lines."""
+    decoder = json.JSONDecoder(object_pairs_hook=_object)
+    values: list[Any] = []
+    at = 0
+    while (at := _not_blank(text, at)) < len(text):
+        try:
+            value, at = decoder.raw_decode(text, at)
+        except ValueError as e:
+            line = f" (line {e.lineno})" if isinstance(e, json.JSONDecodeError) else ""
+            raise Unloadable(f"not valid JSON: {getattr(e, 'msg', e)}{line}", row=len(values) + 1) from None
+        values.append(value)
+    return values
+
+
+def _not_blank(text: str, at: int) -> int:
+    found = _SOLID.search(text, at)
+    return found.start() if found else len(text)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise ValueError("a key is there twice in one object")
+    return made
 
 
 def unify(rows: Sequence[Any], *, dates: bool = True) -> list[dict[str, Any]]:
@@ -83,10 +104,10 @@ def unify(rows: Sequence[Any], *, dates: bool = True) -> list[dict[str, Any]]:
     """
     table = _Type("null", {})
     for n, row in enumerate(rows, 1):
-        if not isinstance(row, dict):
+        if not isinstance(row, dict) and not (row is None and dates):  # line by line, null is a row of nulls
             raise Unloadable(f"expected an object, found {_kind(row, dates)}", row=n)
-        table = _merge(table, _type_of(row, dates), n, "")
-    return [_cast(row, table) for row in rows]
+        table = _merge(table, _type_of(row, dates, n, ""), n, "")
+    return [_cast(row or {}, table) for row in rows]
 
 
 def _kind(value: Any, dates: bool) -> str:
@@ -95,18 +116,36 @@ def _kind(value: Any, dates: bool) -> str:
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, str):
-        return "date" if dates and _DATE.fullmatch(value) else "string"
+        return "date" if dates and _is_date(value) else "string"
     return "number" if isinstance(value, int | float) else "list" if isinstance(value, list) else "object"
 
 
-def _type_of(value: Any, dates: bool, row: int = 0, path: str = "") -> _Type:
+def _is_date(text: str) -> bool:
+    if len(text) > 25 or not (found := _DATE.fullmatch(text)):
+        return False
+    try:
+        if text[:4] != "0000":
+            date.fromisoformat(text[:10])
+        if found["time"]:
+            time.fromisoformat(found["time"])
+    except ValueError:
+        return False
+    return True
+
+
+def _type_of(value: Any, dates: bool, row: int, path: str) -> _Type:
     kind = _kind(value, dates)
+    if kind == "string" and dates and not value.isascii():  # the list reader lets it pass
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise Unloadable("holds half of a surrogate pair, which is no text", row=row, field=path) from None
     if kind == "object":
-        return _Type(kind, {k: _type_of(v, dates) for k, v in value.items()})
+        return _Type(kind, {k: _type_of(v, dates, row, f"{path}.{k}" if path else k) for k, v in value.items()})
     if kind == "list":
         item = _Type("null", {})
         for v in value:
-            item = _merge(item, _type_of(v, dates), row, path)
+            item = _merge(item, _type_of(v, dates, row, path), row, path)
         return _Type(kind, {"[]": item})
     return _Type(kind, {})
 
@@ -118,7 +157,7 @@ def _merge(a: _Type, b: _Type, row: int, path: str) -> _Type:
         return _Type("string", {})
     if a.kind != b.kind:
         raise Unloadable(f"is a {b.kind} here and a {a.kind} before; a field has one type in all rows",
-                         row=row or None, field=path)
+                         row=row, field=path)
     for key, part in b.parts.items():
         known = a.parts.get(key)
         inner = f"{path}.{key}" if path and key != "[]" else path + key

@@ -267,6 +267,8 @@ def tokenise(turns: list[tuple[str, Any]], t: Turns, row: dict[str, Any], shape:
         if not isinstance(content, str):
             field = where if i < len(t.prompt) else _answer_field(shape, content, row)
             raise Fails(field, f"turn {i + 1} ({role}) is {content!r:.40}, not a string")
+        if role == "system":  # only a `tags` map with unset names leads here
+            raise Fails(where, f"turn {i + 1} gets no role: the `tags` map does not name it")
         if role == "function":
             _calls_are_json(content, where)
     if t.system and not isinstance(t.system, str):

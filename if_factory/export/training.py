@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -70,6 +71,18 @@ def run_curriculum(yaml_paths: Sequence[Path], *, root: Path | None = None, cli:
         say(f"{path.name}: {what}, loss {result.losses[0]:.4f} -> {result.losses[-1]:.4f}")
         results.append(result)
     return results
+
+
+def stages_in(folder: Path) -> list[Path]:
+    """The stage YAMLs of a curriculum's folder in training order; the export YAML is not among them.
+
+    Raises:
+        UserError: there is none.
+    """
+    stages = [p for p in sorted(folder.glob("*.yaml")) if "output_dir" in (yaml.safe_load(read_text(p)) or {})]
+    if not stages:
+        raise UserError("no stages here", where=str(folder), fix="write them with `if-factory curriculum`")
+    return sorted(stages, key=lambda p: [int(d) if d.isdigit() else d for d in re.split(r"(\d+)", p.name)])
 
 
 def _find_cli() -> str:
