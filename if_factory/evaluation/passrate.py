@@ -69,8 +69,9 @@ class Comparison:
 class Results:
     """Everything measured. The first of ``labels`` is what the others are compared with.
 
-    ``rates[label][mode]``, ``comparisons[label][mode]`` (no entry for the first label) and
-    ``by_type[mode][type][label]``.
+    ``rates[label][mode]``, ``comparisons[label][mode]`` (no entry for the first label),
+    ``by_type[mode][type][label]`` counts constraints, ``by_difficulty[mode][number of constraints][label]``
+    whole prompts.
     """
 
     labels: tuple[str, ...]
@@ -79,6 +80,7 @@ class Results:
     rates: dict[str, dict[str, PassRate]]
     comparisons: dict[str, dict[str, Comparison]]
     by_type: dict[str, dict[str, dict[str, Rate]]]
+    by_difficulty: dict[str, dict[int, dict[str, Rate]]]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON; every rate carries its ``value`` beside the counts."""
@@ -140,6 +142,15 @@ def per_type(items: Sequence[Item], verdicts: Mapping[str, Verdicts]) -> dict[st
     return {t: {label: wilson(passed[label][t], n[t]) for label in verdicts} for t in order}
 
 
+def per_difficulty(items: Sequence[Item], verdicts: Mapping[str, Verdicts]) -> dict[int, dict[str, Rate]]:
+    """``{number of constraints: {label: Rate of whole prompts}}``, fewest first."""
+    levels = [len(item.constraints) for item in items]
+    passes = {label: _prompt_passes(rows) for label, rows in verdicts.items()}
+    return {level: {label: wilson(sum(p for p, x in zip(passes[label], levels, strict=True) if x == level),
+                                  levels.count(level)) for label in verdicts}
+            for level in sorted(set(levels))}
+
+
 def measure(items: Sequence[Item], responses: Mapping[str, Responses], *, seed: int = 0,
             ifeval_compat: bool = False) -> Results:
     """Score several models' answers to the same items.
@@ -162,7 +173,8 @@ def measure(items: Sequence[Item], responses: Mapping[str, Responses], *, seed: 
         rates={label: {m: pass_rate(verdicts[m][label], seed) for m in MODES} for label in labels},
         comparisons={label: {m: compare(verdicts[m][labels[0]], verdicts[m][label], seed) for m in MODES}
                      for label in labels[1:]},
-        by_type={m: per_type(items, verdicts[m]) for m in MODES})
+        by_type={m: per_type(items, verdicts[m]) for m in MODES},
+        by_difficulty={m: per_difficulty(items, verdicts[m]) for m in MODES})
 
 
 def markdown(results: Results) -> str:
@@ -179,11 +191,14 @@ def markdown(results: Results) -> str:
             # McNemar needs independent pairs: prompts are, the constraints of one prompt are not.
             p = [f"{results.comparisons[o][mode].p:.2g}" if level == "prompt" else "" for o in others]
             lines.append(_row(f"{level}, {mode}", *map(_rate, rates), *map(_change, changes), *p))
-    lines += ["", _row("constraint type (strict)", "n", *results.labels, *(f"{o} − {first}" for o in others)),
-              _row(*["---"] * (2 + len(results.labels) + len(others)))]
-    for kind, cells in results.by_type["strict"].items():
-        lines.append(_row(kind, cells[first].n, *(f"{100 * cells[label].value:.0f}" for label in results.labels),
-                          *(f"{100 * (cells[o].value - cells[first].value):+.0f}" for o in others)))
+    head = ["n", *results.labels, *(f"{o} − {first}" for o in others)]
+    for title, table in (("constraints in the prompt (strict, whole prompts)", results.by_difficulty["strict"]),
+                         ("constraint type (strict)", results.by_type["strict"])):
+        lines += ["", _row(title, *head), _row(*["---"] * (1 + len(head)))]
+        for name, cells in table.items():
+            shares = (f"{100 * cells[label].value:.0f}" for label in results.labels)
+            lines.append(_row(name, cells[first].n, *shares,
+                              *(f"{100 * (cells[o].value - cells[first].value):+.0f}" for o in others)))
     unknown = {label: results.rates[label]["strict"].no_verdict for label in results.labels}
     lines += ["", "Without a verdict (counted, never as a pass): "
               + ", ".join(f"{label} {k}" for label, k in unknown.items()) + "."]

@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from if_factory.constraints.ifeval import read_row
+from if_factory.constraints.base import all_types
+from if_factory.constraints.ifeval import read_constraints
 from if_factory.errors import UserError
 from if_factory.records import Constraint
 
@@ -38,11 +39,13 @@ class Answered:
 def constraints_of(row: Mapping[str, Any], where: str) -> tuple[Constraint, ...] | None:
     """The row's own constraints, or ``None`` if it has none in a form a checker can use.
 
+    Types that nobody registered are kept: whether they are an error or have no verdict is the caller's choice.
+
     Raises:
-        UserError: a malformed list or an unknown type, naming the row and the field.
+        UserError: a malformed list, naming the row and the field.
     """
     if "instruction_id_list" in row:
-        return tuple(read_row(dict(row), where))
+        return _ifeval(row, where)
     listed = row.get("constraints")
     if not isinstance(listed, list) or not listed or not all(isinstance(c, dict) for c in listed):
         return None
@@ -57,6 +60,17 @@ def constraints_of(row: Mapping[str, Any], where: str) -> tuple[Constraint, ...]
             raise UserError(f"{field}: {error['msg']}", where=f"{where}: field 'constraints[{i}]'",
                             fix='a constraint is {"type": "keywords:existence", "kwargs": {...}}') from None
     return tuple(found)
+
+
+def _ifeval(row: Mapping[str, Any], where: str) -> tuple[Constraint, ...]:
+    ids, kwargs = row["instruction_id_list"], row.get("kwargs")
+    known = {kind.type for kind in all_types()}
+    if (not (isinstance(ids, list) and isinstance(kwargs, list) and len(ids) == len(kwargs))
+            or known.issuperset(map(str, ids))):
+        return tuple(read_constraints(row, where))
+    return tuple(read_constraints({"instruction_id_list": [i], "kwargs": [k]}, where)[0] if i in known
+                 else Constraint(type=str(i), kwargs=k if isinstance(k, dict) else {})
+                 for i, k in zip(ids, kwargs, strict=True))
 
 
 def prompt_of(row: Mapping[str, Any]) -> str | None:

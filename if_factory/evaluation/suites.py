@@ -10,17 +10,20 @@ from collections.abc import Collection
 from pathlib import Path
 from random import Random
 
+from pydantic import ValidationError
+
+from if_factory.constraints.base import get
 from if_factory.constraints.compose import compose
 from if_factory.constraints.join import join
 from if_factory.errors import UserError
 from if_factory.evaluation.passrate import Item
 from if_factory.evaluation.rows import constraints_of, prompt_of
 from if_factory.files import read_rows
-from if_factory.records import Turn, content_id
+from if_factory.records import Constraint, Turn, content_id
 from if_factory.seeds import builtin
 
 
-def held_out_suite(n: int | None = None, *, seed: int = 0, low: int = 1, high: int = 5,
+def held_out_suite(n: int | None = None, *, seed: int = 0, low: int = 1, high: int = 3,
                    types: Collection[str] = ()) -> list[Item]:
     """The shipped held-out prompts, each with ``low`` to ``high`` constraints.
 
@@ -67,12 +70,26 @@ def load_suite(path: Path) -> list[Item]:
         if not constraints:
             raise UserError("no constraints that code can check", where=where,
                             fix="give `constraints: [{type, kwargs}]`, or `instruction_id_list` and `kwargs`")
+        for constraint in constraints:
+            _known(constraint, where)
         key = row.get("id", row.get("key", content_id(prompt, n)))
-        items.append(Item(str(key), prompt, constraints, system=row.get("system") or "",
-                          history=tuple(Turn.model_validate(t) for t in row.get("history") or ())))
+        try:
+            history = tuple(Turn.model_validate(t) for t in row.get("history") or ())
+        except (ValidationError, TypeError):
+            raise UserError("expected a list of {role, content}", where=f"{where}: field 'history'") from None
+        items.append(Item(str(key), prompt, constraints, system=row.get("system") or "", history=history))
     if not items:
         raise UserError("no rows", where=str(path))
     return items
+
+
+def _known(constraint: Constraint, where: str) -> None:
+    """Say now what would otherwise be said after the answers were generated."""
+    if constraint.kind == "code":
+        try:
+            get(constraint.type)
+        except UserError as e:
+            raise UserError(e.problem, where=where, fix=e.fix) from None
 
 
 def suite(name: str, n: int | None = None, **options: object) -> list[Item]:

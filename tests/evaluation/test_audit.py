@@ -64,9 +64,12 @@ def test_a_checker_that_cannot_decide_neither_passes_nor_justifies_a_rejection(t
     assert (report.good_passing, report.bad_justified, report.no_verdict) == (0, 0, 1)
 
 
-def test_an_unknown_type_has_no_verdict_and_the_rest_is_still_told(tmp_path):
-    report = audit(write(tmp_path / "d.jsonl",
-                         {"constraints": [{"type": "made:up"}, NO_COMMA], "response": "fine"}))
+@pytest.mark.parametrize("row", [
+    {"constraints": [{"type": "made:up"}, NO_COMMA]},
+    {"instruction_id_list": ["made:up", "punctuation:no_comma"], "kwargs": [{"x": 1}, {}]},
+])
+def test_an_unknown_type_has_no_verdict_and_the_rest_is_still_told(tmp_path, row):
+    report = audit(write(tmp_path / "d.jsonl", {**row, "response": "fine"}))
     assert report.good_passing == 0
     assert report.by_type["made:up"].no_verdict == 1
     assert report.by_type["punctuation:no_comma"].passed == 1

@@ -79,6 +79,12 @@ def test_per_type_adds_up_to_the_whole():
     assert sum(c["after"].passed for c in cells.values()) == results.rates["after"]["strict"].instruction.passed
 
 
+def test_per_difficulty_splits_the_prompts_by_their_number_of_constraints():
+    cells = measure(ITEMS, {"before": BEFORE, "after": AFTER}).by_difficulty["strict"]
+    assert {level: (c["before"].passed, c["after"].passed, c["after"].n) for level, c in cells.items()} == \
+        {1: (0, 1, 1), 2: (1, 1, 2)}
+
+
 @pytest.mark.parametrize(("items", "responses", "message"), [
     ([], {}, "no prompt"),
     ([Item("a", "p", ())], {"a": "x"}, "without constraints"),

@@ -54,6 +54,9 @@ def test_a_file_of_ones_own_is_read_in_both_formats(tmp_path):
     ("", "no rows"),
     ('{"prompt": "p"}', r"s\.jsonl:1: no constraints"),
     ('{"constraints": [{"type": "punctuation:no_comma"}]}', r"s\.jsonl:1: no prompt"),
+    ('{"prompt": "p", "constraints": [{"type": "punctuation:no_coma"}]}', r"s\.jsonl:1: unknown constraint type"),
+    ('{"prompt": "p", "instruction_id_list": ["punctuation:no_coma"], "kwargs": [{}]}', "did you mean"),
+    ('{"prompt": "p", "history": ["hi"], "constraints": [{"type": "punctuation:no_comma"}]}', "field 'history'"),
     ('{"prompt": "p", "constraints": [{"type": "a:b", "kwargs": 3}]}', r"field 'constraints\[0\]'"),
 ])
 def test_a_broken_suite_names_the_row(tmp_path, text, message):
