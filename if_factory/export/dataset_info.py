@@ -231,8 +231,8 @@ class _Style:
     @classmethod
     def of(cls, text: str, spans: _Spans) -> _Style:
         if spans.values:
-            first = text.index('"')
-            before = text[:first]
+            opened = text.index("{") + 1
+            before = text[opened:text.index('"', opened)]
             if "\n" not in before:
                 return cls("", "")
             return cls("\r\n" if "\r\n" in before else "\n", before[before.rindex("\n") + 1:])
