@@ -18,7 +18,9 @@ from if_factory.llm.budget import Budget, Price, Tally, Usage
 from if_factory.llm.log import ResponseLog
 from if_factory.llm.parse import strip_thinking
 
-_LONGEST_WAIT = 300.0
+_LONGEST_WAIT = 300.0  # seconds between two tries, whatever the server asks for
+_PATIENCE = 900.0  # seconds a request waits in all, where the server limits the rate
+_LOST_IN_A_ROW = 20  # requests lost to server faults, and none answered, before the run stops
 
 
 @runtime_checkable
@@ -36,7 +38,8 @@ class Model:
         log: where answers are kept; ``None`` keeps nothing.
         concurrency: requests in flight at most. A request that waits for its retry is not in flight.
         seed: with ``sample`` decides the seed sent to the server.
-        retries: further tries after a first one that failed in passing (429, 5xx, timeout, dropped).
+        retries: further tries after one that failed in passing (5xx, timeout, dropped, garbage). Being told
+            to wait (429) is no failure: it is waited out, for 15 minutes a request at most.
         price: USD per million tokens; ``None`` is unknown, and then a budget in USD is a ``UserError``.
     """
 
@@ -59,6 +62,7 @@ class Model:
         self.sampling = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens}
         self._slots = asyncio.Semaphore(concurrency)
         self._in_flight: dict[str, asyncio.Future[Completion]] = {}
+        self._lost_in_a_row = 0
 
     async def chat(self, messages: Sequence[dict[str, str]], *, stage: str, sample: int = 0,
                    schema: dict[str, Any] | None = None, stop: Sequence[str] = (),
@@ -71,7 +75,7 @@ class Model:
         Raises:
             RequestFailed: no usable answer after all retries.
             BudgetExceeded: the request was not sent.
-            UserError: no request can succeed (wrong key, no server, full disk).
+            UserError: no request can succeed (wrong key, no server, full disk, nothing but faults).
         """
         if not self.backend.model and isinstance(self.backend, DiscoversModel):
             await self.backend.discover()
@@ -137,6 +141,7 @@ class Model:
             tally.failed += 1
             self.budget.fail()
             raise
+        self._lost_in_a_row = 0
         if "think>" in completion.text:
             completion = replace(completion, text=strip_thinking(completion.text))
         usd = self.price.of(completion) if self.price else None
@@ -153,34 +158,51 @@ class Model:
     async def _ask_again(self, request: ChatRequest, failure: Transient, tally: Tally) -> Completion:
         """Retry after a first failed try; the slot is free for others while this request waits."""
         # Imported and built only here: on the way of every request it would be the largest cost.
-        from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
+        from tenacity import AsyncRetrying, retry_if_exception_type
 
-        first: Transient | None = failure
+        seen: Transient | None = failure
+        faults = 0
 
         async def attempt() -> Completion:
-            nonlocal first
-            if first is not None:
-                seen, first = first, None
-                raise seen
-            tally.retries += 1
-            async with self._slots:
-                return await self.backend.chat(request)
+            nonlocal seen, faults
+            try:
+                if seen is not None:
+                    raise seen
+                tally.retries += 1
+                async with self._slots:
+                    return await self.backend.chat(request)
+            except Transient as e:
+                seen = None
+                faults += not _told_to_wait(e)
+                raise
 
-        retrying = AsyncRetrying(retry=retry_if_exception_type(Transient), wait=_wait, reraise=True,
-                                 stop=stop_after_attempt(self.retries + 1))
+        def stop(state: Any) -> bool:
+            return faults > self.retries or bool(state.idle_for >= _PATIENCE)
+
+        retrying = AsyncRetrying(retry=retry_if_exception_type(Transient), wait=_wait, stop=stop, reraise=True)
         try:
             return await retrying(attempt)
         except Transient as e:
+            self._lost_in_a_row += 1
+            if self._lost_in_a_row >= _LOST_IN_A_ROW:
+                raise UserError(f"the {self.role}'s server fails every request ({e.reason})",
+                                where=self.backend.model, fix="look into the server's own log, then run the same "
+                                "command again; answers so far are kept") from None
             raise RequestFailed(e.reason) from None
 
 
+def _told_to_wait(failure: Transient) -> bool:
+    return failure.reason == "http_429" or failure.retry_after is not None
+
+
 def _wait(state: Any) -> float:
-    """Seconds before the next try: what the server asked for, else exponential, both with jitter."""
-    failure = state.outcome.exception()
-    if failure.retry_after is not None:
-        asked: float = min(failure.retry_after, _LONGEST_WAIT)
-        return asked + random.uniform(0, 0.1 * asked + 0.05)
-    return random.uniform(0.1, min(0.5 * 2.0 ** state.attempt_number, 30.0))
+    """Seconds before the next try: exponential with jitter, and no less than what the server asked for."""
+    own = random.uniform(0.1, min(0.5 * 2.0 ** state.attempt_number, 30.0))
+    asked: float | None = state.outcome.exception().retry_after
+    if asked is None:
+        return own
+    asked = min(asked, _LONGEST_WAIT)
+    return max(own, asked + random.uniform(0, 0.1 * asked + 0.05))
 
 
 def _sent_seed(seed: int, sample: int) -> int:

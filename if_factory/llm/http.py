@@ -60,12 +60,14 @@ class OpenAIBackend:
         self._warned: set[str] = set()
 
     async def chat(self, request: ChatRequest) -> Completion:
-        status, headers, body = await self._post(request, self._refused)
-        if status in (400, 422) and (refused := self._optional_field(request, body)):
-            status, headers, body = await self._post(request, self._refused | {refused})
-            if status == 200:  # else the field was not what the server minded
-                self._refused |= {refused}
-                self._warn(f"{self.base_url} does not take '{refused}'; going on without it")
+        refused = self._refused
+        status, headers, body = await self._post(request, refused)
+        while status in (400, 422) and (field := _optional_field(request, body, refused)):
+            refused |= {field}
+            status, headers, body = await self._post(request, refused)
+        if status == 200 and not refused <= self._refused:  # else no field was what the server minded
+            self._refused |= refused
+            self._warn(f"{self.base_url} does not take {', '.join(sorted(refused))}; going on without")
         if status == 200:
             return _completion(body)
         raise await self._error(status, headers, body)
@@ -156,17 +158,6 @@ class OpenAIBackend:
 
     # ------------------------------------------------------------ what went wrong
 
-    def _optional_field(self, request: ChatRequest, body: bytes) -> str | None:
-        """The field to leave out when a server refuses a request that has it, best guess first."""
-        text = body.decode("utf-8", "replace").lower()
-        if "max_completion_tokens" in text and "max_tokens" not in self._refused:
-            return "max_tokens"
-        if request.seed is not None and "seed" in text and "seed" not in self._refused:
-            return "seed"
-        if request.schema is not None and "response_format" not in self._refused:
-            return "response_format"
-        return None
-
     async def _error(self, status: int, headers: Any, body: bytes) -> Exception:
         text = self._clean(" ".join(body[:2000].decode("utf-8", "replace").split()))[:300]
         if status in (401, 403):
@@ -208,6 +199,18 @@ class OpenAIBackend:
         if kind not in self._warned and len(self._warned) < 20:
             self._warned.add(kind)
             _logger.warning(message)
+
+
+def _optional_field(request: ChatRequest, body: bytes, refused: frozenset[str]) -> str | None:
+    """The field to leave out after a server refused a request that has it, best guess first."""
+    text = body.decode("utf-8", "replace").lower()
+    if "max_completion_tokens" in text and "max_tokens" not in refused:
+        return "max_tokens"
+    if request.seed is not None and "seed" in text and "seed" not in refused:
+        return "seed"
+    if request.schema is not None and "response_format" not in refused:
+        return "response_format"
+    return None
 
 
 def _redirect(headers: Any) -> str:

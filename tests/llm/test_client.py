@@ -155,6 +155,43 @@ async def test_what_retrying_cannot_mend_is_not_retried() -> None:
         assert len(backend.requests) == 2
 
 
+@pytest.mark.usefixtures("no_waiting")
+async def test_a_rate_limit_is_waited_out_and_uses_up_no_retries() -> None:
+    answers = iter([*[Transient("http_429")] * 30, Transient("http_503", retry_after=1), Transient("timeout"),
+                    "ok"])
+    model, _ = scripted(lambda r: next(answers), retries=1)
+    assert (await model.chat(user("q"), stage="s")).text == "ok"
+    assert model.usage.total().retries == 32
+
+
+async def test_patience_with_a_rate_limit_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("if_factory.llm.client._wait", lambda state: 0.02)
+    monkeypatch.setattr("if_factory.llm.client._PATIENCE", 0.1)
+    model, backend = scripted(lambda r: Transient("http_429"))
+    with pytest.raises(RequestFailed, match="http_429"):
+        await model.chat(user("q"), stage="s")
+    assert 5 <= len(backend.requests) <= 7
+
+
+@pytest.mark.usefixtures("no_waiting")
+async def test_a_server_that_only_fails_stops_the_run_instead_of_losing_every_row() -> None:
+    broken = True
+    model, _ = scripted(lambda r: Transient("http_502") if broken else "fine", retries=1)
+
+    async def failures(n: int, start: int) -> Counter[str]:
+        got = [await asyncio.gather(model.chat(user(str(start + i)), stage="s"), return_exceptions=True)
+               for i in range(n)]
+        return Counter(type(g[0]).__name__ for g in got)
+
+    assert await failures(19, 0) == {"RequestFailed": 19}
+    broken = False
+    await model.chat(user("between"), stage="s")
+    broken = True
+    assert await failures(19, 100) == {"RequestFailed": 19}
+    with pytest.raises(UserError, match="http_502"):
+        await model.chat(user("the last"), stage="s")
+
+
 class _State:
     """What tenacity hands to a wait function, as far as ours looks at it."""
 
@@ -168,6 +205,7 @@ def test_the_wait_is_the_servers_own_or_grows_with_jitter() -> None:
     asked = [_wait(_State(Transient("http_429", retry_after=4), 1)) for _ in range(200)]
     assert 4 <= min(asked) < max(asked) <= 4.5
     assert _wait(_State(Transient("http_429", retry_after=10**6), 1)) < 400
+    assert max(_wait(_State(Transient("http_429", retry_after=1), 9)) for _ in range(200)) > 10
     for attempt, longest in ((1, 1), (2, 2), (3, 4), (9, 30)):
         own = [_wait(_State(Transient("http_500"), attempt)) for _ in range(200)]
         assert 0.1 <= min(own) < max(own) <= longest

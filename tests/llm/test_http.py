@@ -185,6 +185,15 @@ async def test_a_server_that_does_not_take_a_field_gets_requests_without_it(
         assert bodies[-1]["max_completion_tokens"] == 77
 
 
+async def test_a_server_may_refuse_several_fields_one_after_the_other(serve: Serve) -> None:
+    async def handler(r: web.BaseRequest) -> web.Response:
+        body = await r.json()
+        wrong = next((f for f in ("seed", "response_format") if f in body), None)
+        return error(422, f"unknown field {wrong}") if wrong else answer("ok")
+
+    assert (await ask(await serve(handler), seed=5, schema={"type": "object"})).text == "ok"
+
+
 async def test_a_wrong_or_missing_key_names_the_variable_and_never_shows_the_key(
         serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     async def handler(r: web.BaseRequest) -> web.Response:
