@@ -152,7 +152,8 @@ def report(scenario: str, results: dict[str, Measured | str], n: int, concurrenc
             continue
         ratio = f"{best_peer / r.seconds:.1f} x" if best_peer and system not in PEERS else ""
         row = [system, f"{r.answered:,}", f"{r.seconds:.2f}", f"{n / r.seconds:,.0f}", f"{r.seconds / ideal:.2f}",
-               f"{r.wall:.2f}", f"{r.cpu_ms:.2f}", f"{r.peak_mb:.0f}", str(r.most_in_flight), f"{r.tries:,}", ratio]
+               f"{r.wall:.2f}", f"{r.cpu_ms:.2f}", f"{r.peak_mb:.0f}", f"{r.most_in_flight}", f"{r.tries:,}",
+               ratio]
         lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines) + "\n"
 

@@ -15,7 +15,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -52,8 +52,9 @@ class RunResult:
         stopped_by: ``budget``, ``interrupt`` or None.
     """
 
-    records: list[Record]
-    rejects: list[Rejected]
+    # asyncio.run makes the repr of its main task's result: with all records in it, that took longer than the run.
+    records: list[Record] = field(repr=False)
+    rejects: list[Rejected] = field(repr=False)
     ledger: Ledger
     complete: bool
     stopped_by: str | None = None
