@@ -197,7 +197,7 @@ def _told_to_wait(failure: Transient) -> bool:
 
 def _wait(state: Any) -> float:
     """Seconds before the next try: exponential with jitter, and no less than what the server asked for."""
-    own = random.uniform(0.1, min(0.5 * 2.0 ** state.attempt_number, 30.0))
+    own = random.uniform(0.1, min(0.25 * 2.0 ** state.attempt_number, 30.0))
     asked: float | None = state.outcome.exception().retry_after
     if asked is None:
         return own
