@@ -18,15 +18,18 @@ def holds(count: int, relation: Any, n: Any) -> bool:
     Raises:
         ValueError: another relation (a checker that raises is ``no_verdict``, never a silent pass).
     """
-    if relation == AT_LEAST:
-        return count >= int(n)
-    if relation == LESS_THAN:
-        return count < int(n)
-    raise ValueError(f"unknown relation {relation!r}; expected '{AT_LEAST}' or '{LESS_THAN}'")
+    wanted = as_range(relation, n)
+    return count >= wanted.low and (wanted.high is None or count <= wanted.high)
 
 
 def as_range(relation: Any, n: Any) -> Range:
-    """The same relation as a range of counts; ``less than 0`` is empty."""
+    """The same relation as a range of counts; ``less than 0`` is empty.
+
+    Raises:
+        ValueError: another relation, or ``n`` is no number.
+    """
+    if relation not in (AT_LEAST, LESS_THAN):
+        raise ValueError(f"unknown relation {relation!r}; expected '{AT_LEAST}' or '{LESS_THAN}'")
     return Range(int(n), None) if relation == AT_LEAST else Range(0, int(n) - 1)
 
 

@@ -137,14 +137,13 @@ def sentences(text: str) -> list[str]:
     digit (rules, stray marks) are no sentence.
     """
     found = []
-    start = 0
-    for end in _ends(text):
-        piece = text[start:end].strip()
-        if any(c.isalnum() for c in piece):
-            found.append(piece)
+    start = last = 0
+    for end in [*_ends(text), len(text)]:
+        # Marks alone wait for the sentence they open; only what is new is looked at, else dots cost squares.
+        if any(c.isalnum() for c in text[last:end]):
+            found.append(text[start:end].strip())
             start = end
-    if any(c.isalnum() for c in text[start:]):
-        found.append(text[start:].strip())
+        last = end
     return found
 
 

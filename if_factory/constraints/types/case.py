@@ -135,6 +135,8 @@ def _treebank_tokens(text: str) -> list[str]:
     """
     tokens = []
     for chunk in re.split(r"""\s+|[;@#$%&?!\[\](){}<>"“”«»`]|--|\.\.\.|[:,](?!\d)""", text):
+        if chunk.islower():
+            continue
         rest = chunk
         while found := _CLITIC.search(rest):
             tokens.append(found.group())

@@ -54,11 +54,11 @@ class Postscript(ConstraintType):
 
     type = "detectable_content:postscript"
     descriptions = (
-        "At the end of your response add a postscript that starts with {postscript_marker}",
-        "Close your answer with a postscript that begins with {postscript_marker}",
-        "After the answer write a postscript starting with {postscript_marker}",
-        "Finish with a postscript whose first characters are {postscript_marker}",
-        "Add a postscript below your reply and start it with {postscript_marker}",
+        'At the end of your response add a postscript that starts with "{postscript_marker}"',
+        'Close your answer with a postscript that begins with "{postscript_marker}"',
+        'After the answer write a postscript starting with "{postscript_marker}"',
+        'Finish with a postscript whose first characters are "{postscript_marker}"',
+        'Add a postscript below your reply and start it with "{postscript_marker}"',
     )
     difficulty_hint = 2
 

@@ -15,6 +15,13 @@ from if_factory.constraints.text import contains_phrase, count_phrase, count_wor
 from if_factory.constraints.vocabulary import draw_keyword
 
 
+def _phrases(kwargs: Mapping[str, Any], name: str) -> list[str]:
+    phrases = kwargs[name]
+    if not isinstance(phrases, list | tuple) or not phrases or not all(isinstance(p, str) and p for p in phrases):
+        raise ValueError(f"'{name}' must be a list of words, found {phrases!r}")
+    return list(phrases)
+
+
 @register
 class Existence(ConstraintType):
     """Every keyword occurs as a whole word, case ignored. ``keywords``: list of words or phrases."""
@@ -30,16 +37,16 @@ class Existence(ConstraintType):
     difficulty_hint = 1
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        return all(contains_phrase(response, k) for k in kwargs["keywords"])
+        return all(contains_phrase(response, k) for k in _phrases(kwargs, "keywords"))
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        return all(re.search(k, response, re.IGNORECASE) for k in kwargs["keywords"])
+        return all(re.search(k, response, re.IGNORECASE) for k in _phrases(kwargs, "keywords"))
 
     def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
         return {"keywords": [draw_keyword(rng, seed_prompt)]}
 
     def demands(self, kwargs: Mapping[str, Any]) -> Demands:
-        keywords = tuple(kwargs["keywords"])
+        keywords = tuple(_phrases(kwargs, "keywords"))
         counts = {f"word:{k.lower()}": Range(1) for k in keywords}
         counts["words"] = Range(max(map(count_words, keywords), default=0))
         return Demands(words=keywords, counts=counts)
@@ -108,16 +115,16 @@ class ForbiddenWords(ConstraintType):
     difficulty_hint = 2
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        return not any(contains_phrase(response, w) for w in kwargs["forbidden_words"])
+        return not any(contains_phrase(response, w) for w in _phrases(kwargs, "forbidden_words"))
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        return not any(re.search(rf"\b{w}\b", response, re.IGNORECASE) for w in kwargs["forbidden_words"])
+        return not any(re.search(rf"\b{w}\b", response, re.IGNORECASE) for w in _phrases(kwargs, "forbidden_words"))
 
     def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
         return {"forbidden_words": [draw_keyword(rng, seed_prompt)]}
 
     def demands(self, kwargs: Mapping[str, Any]) -> Demands:
-        banned = tuple(kwargs["forbidden_words"])
+        banned = tuple(_phrases(kwargs, "forbidden_words"))
         return Demands(forbidden=banned, counts={f"word:{w.lower()}": Range(0, 0) for w in banned})
 
     def words(self, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -147,11 +154,14 @@ class LetterFrequency(ConstraintType):
         return relations.holds(self._count(response, kwargs), kwargs["let_relation"], kwargs["let_frequency"])
 
     @staticmethod
-    def _count(response: str, kwargs: Mapping[str, Any]) -> int:
-        letter = kwargs["letter"].strip().lower()
+    def _letter(kwargs: Mapping[str, Any]) -> str:
+        letter: str = kwargs["letter"].strip().lower()
         if len(letter) != 1:
             raise ValueError(f"'letter' must be one character, found {kwargs['letter']!r}")
-        return response.lower().count(letter)
+        return letter
+
+    def _count(self, response: str, kwargs: Mapping[str, Any]) -> int:
+        return response.lower().count(self._letter(kwargs))
 
     def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
         # Few of a common letter cannot be had in an answer of useful length; few of a rare one is no effort.
@@ -163,7 +173,7 @@ class LetterFrequency(ConstraintType):
 
     def demands(self, kwargs: Mapping[str, Any]) -> Demands:
         wanted = relations.as_range(kwargs["let_relation"], kwargs["let_frequency"])
-        return Demands(counts={f"letter:{kwargs['letter'].strip().lower()}": wanted})
+        return Demands(counts={f"letter:{self._letter(kwargs)}": wanted})
 
     def words(self, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
         n = kwargs["let_frequency"]

@@ -189,7 +189,7 @@ class NthParagraphFirstWord(ConstraintType):
     def demands(self, kwargs: Mapping[str, Any]) -> Demands:
         n, word = int(kwargs["num_paragraphs"]), kwargs["first_word"]
         return Demands(words=(word,), exclusive=frozenset({"separator"}),
-                       starts=word if int(kwargs["nth_paragraph"]) == 1 else None,
+                       starts=word if self._nth(kwargs) == 1 else None,
                        counts={"paragraphs": Range(n, n), "words": Range(n), f"word:{word.lower()}": Range(1)})
 
     def words(self, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:

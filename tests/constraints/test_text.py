@@ -1,0 +1,95 @@
+"""What a word, a sentence, a bullet and the like are, on texts where it matters."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from if_factory.constraints import text as measure
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("Hello world. This is it.", ["Hello world.", "This is it."]),
+    ("no end mark at all", ["no end mark at all"]),
+    ('He said "Stop!" and left. Then he slept.', ['He said "Stop!" and left.', "Then he slept."]),
+    ("Dr. J. K. Smith, e.g. the elder, lives at No. 5 Elm St. now.",
+     ["Dr. J. K. Smith, e.g. the elder, lives at No. 5 Elm St. now."]),
+    ("We met in the U.S. He left.", ["We met in the U.S.", "He left."]),
+    ("It costs 3.50. Is that much?! Yes...", ["It costs 3.50.", "Is that much?!", "Yes..."]),
+    ("1. First item.\n2. Second item.", ["1. First item.", "2. Second item."]),
+    ("A title\n\nOne. Two.", ["A title", "One.", "Two."]),
+    ("**Bold.** Next one.\n\n***\n\nLast.", ["**Bold.**", "Next one.", "Last."]),
+    ("My answer is no. Why? Because.", ["My answer is no.", "Why?", "Because."]),
+    ("你好。再见。", ["你好。", "再见。"]),
+    ("", []),
+    ("*** ...", []),
+])
+def test_sentences_end_where_a_reader_would_end_them(text: str, expected: list[str]) -> None:
+    found = measure.sentences(text)
+    assert [" ".join(s.replace("***", "").split()) for s in found] == expected
+
+
+@given(st.text(alphabet="aB.!?\"') \n1…。*", max_size=60))
+def test_sentences_lose_no_letter_and_keep_the_order(text: str) -> None:
+    kept = "".join(measure.sentences(text))
+    assert [c for c in kept if c.isalnum()] == [c for c in text if c.isalnum()]
+    assert all(any(c.isalnum() for c in s) for s in measure.sentences(text))
+
+
+@given(st.integers(1, 30), st.sampled_from(["He ran.", "Why not?", "Stop!", "It costs 3.5 euros.", "Mr. Fox ran."]))
+def test_n_sentences_are_counted_as_n(n: int, sentence: str) -> None:
+    assert measure.count_sentences(" ".join([sentence] * n)) == n
+
+
+def test_reference_sentences_follow_punkt_not_the_reader() -> None:
+    assert measure.punkt_sentences("1. First item.\n2. Second one.") == ["1.", "First item.", "2.", "Second one."]
+    assert len(measure.punkt_sentences("- one\n- two\n- three")) == 1
+
+
+@pytest.mark.parametrize(("text", "count"), [("don't stop", 2), ("well-known", 2), ("a, b; c", 3), ("", 0)])
+def test_words(text: str, count: int) -> None:
+    assert measure.count_words(text) == len(measure.words(text)) == count
+
+
+@pytest.mark.parametrize(("text", "phrase", "count"), [
+    ("Cat, cat; category", "cat", 2), ("C++ and c++.", "C++", 2), ("ice\n cream", "ice cream", 1), ("x", "", 0),
+    ("a.b aXb", "a.b", 1), ("well-being", "being", 1)])
+def test_phrases_are_whole_words_and_no_patterns(text: str, phrase: str, count: int) -> None:
+    assert measure.count_phrase(text, phrase) == count
+    assert measure.contains_phrase(text, phrase) is (count > 0)
+
+
+def test_capital_words_join_what_a_reader_joins() -> None:
+    assert measure.capital_words("I'M HERE: SELF-MADE, iPhone, A-b, 24, NASA's.") == ["I'M", "HERE", "SELF-MADE"]
+
+
+def test_lists_and_marks() -> None:
+    text = "* a\n- b\n  * c\n**bold**\n-5\n1. one\n2) two\n---\n"
+    assert measure.bullets(text) == ["a", "b", "c"]
+    assert measure.numbered_items(text) == ["one", "two"]
+    assert measure.placeholders("[a] [] [b](url) [c d]") == ["a", "c d"]
+    assert measure.highlights("*a* **b c** ***d*** 2 * 3 * 4") == ["a", "b c", "d"]
+    assert measure.paragraphs("a\nb\n\n \n\nc\n") == ["a\nb", "c"]
+    assert measure.lines(" a\n\n b ") == ["a", "b"]
+    assert measure.strip_code_fence('```json\n{"a": 1}\n```') == '{"a": 1}'
+    assert measure.first_word('**"Hello,"** she said') == "Hello"
+
+
+@pytest.mark.parametrize(("text", "language"), [
+    ("The cat sat on the mat and looked at the bird in the tree with great interest.", "en"),
+    ("Die Katze schläft auf dem Sofa und träumt von einer langen Reise.", "de"),
+    ("Сегодня хорошая погода, и мы идём гулять в парк.", "ru"),
+    ("今日はとても良い天気です。", "ja"),
+    ("123 456", None), ("", None)])
+def test_languages_are_told_apart_and_no_language_is_none(text: str, language: str | None) -> None:
+    assert measure.detect_language(text) == language
+
+
+@pytest.mark.parametrize("text", ["." * 50_000, "a." * 20_000, "(" * 50_000, "*" * 50_000, "a" * 100_000,
+                                  "!? " * 20_000, "[" * 20_000, "\n" * 20_000])
+def test_hostile_texts_are_measured_in_linear_time(text: str) -> None:
+    """A checker that hangs stops a whole run; quadratic rules would take minutes on these."""
+    for measured in (measure.sentences, measure.punkt_sentences, measure.bullets, measure.placeholders,
+                     measure.highlights, measure.paragraphs, measure.words, measure.capital_words):
+        measured(text)
