@@ -249,7 +249,7 @@ async def test_over_http_every_kind_of_passing_fault_is_survived_and_the_key_sta
         return answer("at last") if fault == "200" else error(int(fault) if fault.isdigit() else 500, "later")
 
     log = ResponseLog(tmp_path / "log.jsonl")
-    model = Model("teacher", OpenAIBackend(await serve(handler), "fake", timeout=0.3), log=log, budget=Budget(),
+    model = Model("teacher", OpenAIBackend(await serve(handler), "fake", timeout=1), log=log, budget=Budget(),
                   usage=Usage())
     assert (await model.chat(user("q"), stage="s")).text == "at last"
     assert (await model.chat(user("q"), stage="s")).text == "at last"
