@@ -6,8 +6,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from if_factory.constraints.ifeval import read_row
+from if_factory.constraints.ifeval import read_constraints
 from if_factory.errors import UserError
+from if_factory.evaluation.rows import constraints_of
 from if_factory.files import read_rows
 from if_factory.records import Record, Turn
 
@@ -18,9 +19,10 @@ def builtin(name: str) -> Path:
 
 
 def read_seeds(path: Path, *, method: str = "", limit: int | None = None) -> list[Record]:
-    """Records from ``{"prompt", "system"?, "history"?, "id"?, "category"?}`` rows, or IFEval-style rows.
+    """Records from ``{"prompt", "system"?, "history"?, "id"?, "category"?}`` rows.
 
-    An IFEval-style row (``instruction_id_list``, ``kwargs``) keeps its prompt and brings its own constraints.
+    A row that brings its own constraints, IFEval's (``instruction_id_list``, ``kwargs``) or ours (``constraints:
+    [{"type", "kwargs", "text"}]``), keeps its prompt as it is and gets no further ones.
     ``history`` is a list of ``{"role": "user" | "assistant", "content": str}``. Other keys are kept as
     provenance.
 
@@ -46,22 +48,22 @@ def _record(row: dict[str, Any], where: str, method: str) -> Record:
                         fix=f"rename '{near[0]}' to 'prompt'" if near else "every seed row needs a prompt")
     system = row.get("system") or ""
     if not isinstance(system, str):
-        raise UserError(f"expected a string, found {type(system).__name__}", where=f"{where}: field 'system'")
+        raise UserError(f"expected a string, found {type(system).__name__}", where=f"{where}: field 'system'",
+                        fix="leave it out, or give the system turn's text")
     used = {"prompt", "system", "history", "instruction_id_list", "kwargs", "constraints"}
     rest = {"seed_id" if k == "id" else k: v for k, v in row.items() if k not in used}
     record = Record.from_seed(prompt.strip(), system=system, history=_history(row, where), method=method,
                               extra=rest)
-    if "instruction_id_list" in row:
-        constraints = read_row(row, where)
-        return record.child(record.prompt, constraints, difficulty=len(constraints))
-    return record
+    own = read_constraints(row, where) if "instruction_id_list" in row else constraints_of(row, where)
+    return record.child(record.prompt, own, difficulty=len(own)) if own else record
 
 
 def _history(row: dict[str, Any], where: str) -> tuple[Turn, ...]:
     turns = row.get("history") or []
     place = f"{where}: field 'history'"
     if not isinstance(turns, list):
-        raise UserError(f"expected a list of turns, found {type(turns).__name__}", where=place)
+        raise UserError(f"expected a list of turns, found {type(turns).__name__}", where=place,
+                        fix='[{"role": "user", "content": ...}, {"role": "assistant", "content": ...}]')
     expected = "user"
     for i, turn in enumerate(turns):
         if not (isinstance(turn, dict) and turn.get("role") == expected and isinstance(turn.get("content"), str)):
