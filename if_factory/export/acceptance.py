@@ -146,7 +146,9 @@ def check_rows(rows: Sequence[Any], entry: dict[str, Any], *, name: str = "datas
     if report.fails:
         report.accepted = 0
     elif report.accepted == 0:
-        report.problems.append(Problem(None, "", "every row is dropped: \"Cannot find valid samples\"", "fails"))
+        first = next((f"; row {p.row}: field '{p.field}': {p.reason}" for p in report.problems
+                      if p.effect == "dropped"), "")
+        report.problems.append(Problem(None, "", f"every row is dropped{first}", "fails"))
     return report
 
 

@@ -1,0 +1,136 @@
+"""What leaves the factory is what LLaMA-Factory will train, with its provenance line for line beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from if_factory.errors import UserError
+from if_factory.export.acceptance import check_dataset
+from if_factory.export.dataset_info import merge_entries
+from if_factory.export.formats import alpaca_rows, sharegpt_rows, write_dataset, write_replay
+from if_factory.records import Constraint, KTOExample, PreferenceExample, SFTExample, Turn
+from tests.export.reference import accepted_by_llamafactory, need_llamafactory
+
+COMMAS = Constraint(type="punctuation:no_comma", text="no commas")
+PAST = (Turn(role="user", content="q"), Turn(role="assistant", content="a"))
+
+
+def examples(kind: str) -> list[Any]:
+    """One plain row and one with history and system, as the factory emits them."""
+    common: list[dict[str, Any]] = [
+        {"record_id": "r1", "prompt": "say", "constraints": (COMMAS,), "difficulty": 1,
+         "provenance": {"source": "teacher", "model": "m"}},
+        {"record_id": "r2", "prompt": "say \u00e9", "system": "be nice", "history": PAST, "difficulty": 2}]
+    if kind == "sft":
+        return [SFTExample(response="x", **c) for c in common]
+    if kind == "dpo":
+        return [PreferenceExample(chosen="x", rejected="y,", violated=(0,), **c) for c in common]
+    return [KTOExample(response="x", label=i == 0, **c) for i, c in enumerate(common)]
+
+
+KINDS = pytest.mark.parametrize("kind", ["sft", "dpo", "kto"])
+FORMATS = pytest.mark.parametrize("fmt", ["alpaca", "sharegpt"])
+
+
+@KINDS
+@FORMATS
+def test_written_rows_are_all_accepted(kind: str, fmt: Any, tmp_path: Path) -> None:
+    written = write_dataset(f"d_{kind}", examples(kind), tmp_path, fmt)
+    merge_entries(tmp_path / "dataset_info.json", {written.name: written.entry})
+    report = check_dataset(tmp_path, written.name)
+    assert (written.written, written.accepted, report.accepted, report.stage) == (2, 2, 2, kind)
+    assert report.problems == []
+
+
+@pytest.mark.slow
+@KINDS
+@FORMATS
+def test_llamafactory_itself_accepts_them(kind: str, fmt: Any, tmp_path: Path) -> None:
+    need_llamafactory()
+    written = write_dataset(f"d_{kind}", examples(kind), tmp_path, fmt)
+    merge_entries(tmp_path / "dataset_info.json", {written.name: written.entry})
+    assert accepted_by_llamafactory(tmp_path, written.name, kind) == (2, "")
+
+
+@KINDS
+@FORMATS
+def test_every_row_has_the_same_keys_in_the_same_order(kind: str, fmt: str) -> None:
+    rows = (alpaca_rows if fmt == "alpaca" else sharegpt_rows)(examples(kind))
+    assert len({tuple(r) for r in rows}) == 1
+
+
+def test_history_and_system_are_kept() -> None:
+    assert alpaca_rows(examples("sft"))[1] == {
+        "instruction": "say \u00e9", "input": "", "output": "x", "system": "be nice", "history": [["q", "a"]]}
+    for kind, answer in (("sft", ["x"]), ("dpo", [])):
+        talk = sharegpt_rows(examples(kind))[1]["conversations"]
+        assert [t["value"] for t in talk] == ["q", "a", "say \u00e9", *answer]
+
+
+def test_sidecar_has_one_line_per_row_and_is_no_dataset(tmp_path: Path) -> None:
+    written = write_dataset("d", examples("dpo"), tmp_path, "sharegpt")
+    rows = [json.loads(line) for line in written.provenance.read_text().splitlines()]
+    assert [r["record_id"] for r in rows] == ["r1", "r2"]
+    assert rows[0]["constraints"] == [COMMAS.model_dump()]
+    assert (rows[0]["violated_positions"], rows[0]["source"], rows[0]["model"]) == ([0], "teacher", "m")
+    assert written.provenance.name not in json.dumps(written.entry)
+
+
+def test_same_examples_are_the_same_bytes(tmp_path: Path) -> None:
+    a = write_dataset("d", examples("sft"), tmp_path / "a")
+    b = write_dataset("d", examples("sft"), tmp_path / "b")
+    assert a.path.read_bytes() == b.path.read_bytes()
+    assert a.provenance.read_bytes() == b.provenance.read_bytes()
+    assert a.path.read_bytes().isascii()
+
+
+def test_no_examples_is_a_user_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no examples"):
+        write_dataset("d", [], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_mixed_kinds_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="one kind"):
+        write_dataset("d", [*examples("sft"), *examples("kto")], tmp_path)
+
+
+def test_answers_that_are_all_dates_are_caught_before_writing(tmp_path: Path) -> None:
+    dates = [SFTExample(record_id="r", prompt="when?", response="2024-01-01")]
+    with pytest.raises(UserError, match="timestamp"):
+        write_dataset("d", dates, tmp_path, "alpaca")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_replay_rows_are_registered_with_their_columns(tmp_path: Path) -> None:
+    rows = [{"instruction": "a", "input": "", "output": "b", "system": ""}]
+    written = write_replay("general", rows, tmp_path)
+    merge_entries(tmp_path / "dataset_info.json", {"general": written.entry})
+    assert check_dataset(tmp_path, "general").ok
+
+
+TEXT = st.text(min_size=1).filter(str.strip)
+
+
+@settings(max_examples=100, deadline=None)
+@given(rows=st.lists(st.tuples(TEXT, st.text(), TEXT, TEXT, st.booleans()), min_size=1, max_size=4),
+       kind=st.sampled_from(["sft", "dpo", "kto"]), fmt=st.sampled_from(["alpaca", "sharegpt"]))
+def test_any_text_survives_the_file(rows: Any, kind: str, fmt: Any, tmp_path_factory: Any) -> None:
+    folder = tmp_path_factory.mktemp("d")
+    given_examples: list[Any] = []
+    for prompt, system, good, bad, label in rows:
+        common: dict[str, Any] = {"record_id": "r", "prompt": prompt, "system": system}
+        given_examples.append(
+            SFTExample(response=good, **common) if kind == "sft" else
+            PreferenceExample(chosen=good, rejected=bad, violated=(0,), **common) if kind == "dpo" else
+            KTOExample(response=good, label=label, **common))
+    written = write_dataset("d", given_examples, folder, fmt)
+    assert written.accepted == len(rows)
+    back = [json.loads(line) for line in written.path.read_text().splitlines()]
+    assert back == (alpaca_rows if fmt == "alpaca" else sharegpt_rows)(given_examples)
