@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from if_factory.errors import UserError
 from if_factory.files import read_text
@@ -39,6 +39,12 @@ class ModelSpec(_Strict):
     max_tokens: Annotated[int, Field(ge=1)] = Field(512, description="completion tokens per answer at most")
     timeout: Annotated[float, Field(gt=0)] = Field(600, description="seconds before a request is tried again")
     price: PriceSpec | None = Field(None, description="{prompt, completion} in USD per million tokens")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _url_alone(cls, given: Any) -> Any:
+        """``student: http://localhost:8000/v1`` is enough; so is ``student:`` alone."""
+        return {"endpoint": given} if isinstance(given, str) else given or {}
 
 
 class BudgetSpec(_Strict):
@@ -104,6 +110,20 @@ class Recipe(_Strict):
         return (self._folder / Path(given).expanduser()).resolve()
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML takes the last of two equal keys without a word; a recipe must not lose a line that way."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = key_node.value
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' is there twice",
+                                                        key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
 def load(path: Path) -> Recipe:
     """Read and validate a recipe.
 
@@ -112,11 +132,12 @@ def load(path: Path) -> Recipe:
             method does not know or one it needs that is missing.
     """
     try:
-        data = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as e:
+        data = yaml.load(read_text(path), _UniqueKeys)  # noqa: S506 a SafeLoader
+    except (yaml.YAMLError, RecursionError) as e:
         mark = getattr(e, "problem_mark", None)
-        raise UserError(f"not valid YAML: {getattr(e, 'problem', e)}",
-                        where=f"{path}:{mark.line + 1}" if mark else str(path)) from None
+        raise UserError(f"not valid YAML: {getattr(e, 'problem', None) or 'nested too deeply'}",
+                        where=f"{path}:{mark.line + 1}" if mark else str(path),
+                        fix="compare with `if-factory init`; indent with spaces, quote values with `: ` or `#`") from None
     recipe = parse(data, where=str(path))
     recipe._folder = path.resolve().parent
     return recipe

@@ -64,6 +64,18 @@ def test_broken_yaml_names_the_line(tmp_path):
         load(path)
 
 
+def test_a_key_given_twice_is_an_error_not_a_lost_line(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text("seed: 1\nmodels: {student: {}}\nseed: 2\n")
+    with pytest.raises(UserError, match=r"r\.yaml:3: .*'seed' is there twice"):
+        load(path)
+
+
+@pytest.mark.parametrize("spec", ["http://127.0.0.1:1/v1", {"endpoint": "http://127.0.0.1:1/v1"}])
+def test_a_url_alone_describes_a_model(spec):
+    assert parse({"models": {"student": spec}}).models["student"].endpoint == "http://127.0.0.1:1/v1"
+
+
 def test_options_override_the_preset_and_the_preset_the_defaults():
     options = parse({**OK, "preset": "paper", "options": {"student_samples": 7}}).method_options()
     assert (options.min_constraints, options.student_samples) == (3, 7)

@@ -101,10 +101,11 @@ def test_best_of_n_without_a_teacher_pairs_a_verified_sample_with_a_failing_one(
 
 
 def test_pairs_per_prompt_bounds_the_pairs_and_the_nearest_failure_comes_first():
-    answers = ["no comma here", "Hello, You", "hello, you"]
+    good = "we walk along the beach in the evening and look at the waves"
+    answers = [good, good.title().replace("And", ","), good.replace("and", ",")]
     result, _ = play([record(NO_COMMA, LOWER)], {"student_samples": 3}, student=lambda r: answers[r.sample])
     pairs = emit(recipe(pairs_per_prompt=1), result.records).dpo
-    assert [(e.chosen, e.rejected) for e in pairs] == [("no comma here", "hello, you")]
+    assert [(e.chosen, e.rejected) for e in pairs] == [(good, answers[2])]
 
 
 def test_pairs_from_corrections_have_one_chosen_and_the_text_before_each_correction():
