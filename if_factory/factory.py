@@ -84,7 +84,8 @@ async def open_models(recipe: Recipe, log: ResponseLog | None, usage: Usage,
 
     async with contextlib.AsyncExitStack() as stack:
         servers: dict[str, EmbeddedServer] = {}
-        models = {}
+        models: dict[str, Model] = {}
+        served: dict[str, str] = {}
         for role, spec in sorted(recipe.models.items()):
             url = spec.endpoint
             if url.split(":")[0] == "embedded":
@@ -96,11 +97,22 @@ async def open_models(recipe: Recipe, log: ResponseLog | None, usage: Usage,
             backend = OpenAIBackend(url, spec.model, api_key_env=spec.api_key_env, concurrency=spec.concurrency,
                                     timeout=spec.timeout)
             stack.push_async_callback(backend.close)
+            if not backend.model:
+                await backend.discover()
+            _refuse_namesake(served, backend.model, url, role)
             models[role] = Model(
                 role, backend, log=log, budget=budget, usage=usage, concurrency=spec.concurrency,
                 temperature=spec.temperature, top_p=spec.top_p, max_tokens=spec.max_tokens, seed=recipe.seed,
                 price=Price(spec.price.prompt, spec.price.completion) if spec.price else None)
         yield models
+
+
+def _refuse_namesake(served: dict[str, str], model: str, url: str, role: str) -> None:
+    """Answers are logged by model name: one name at two endpoints would share them without a word."""
+    if served.setdefault(model, url) != url:
+        raise UserError(f"the model '{model}' is served at {served[model]} and at {url}", where=f"models.{role}",
+                        fix="serve one of them under another name (vLLM: --served-model-name), or give both roles "
+                        "one endpoint")
 
 
 async def run(recipe: Recipe, log: ResponseLog | None, *, observer: Observer | None = None,

@@ -137,7 +137,7 @@ def load(path: Path) -> Recipe:
         mark = getattr(e, "problem_mark", None)
         raise UserError(f"not valid YAML: {getattr(e, 'problem', None) or 'nested too deeply'}",
                         where=f"{path}:{mark.line + 1}" if mark else str(path),
-                        fix="compare with `if-factory init`; indent with spaces, quote values with `: ` or `#`") from None
+                        fix="compare with `if-factory init`; quote values that hold `: ` or ` #`") from None
     recipe = parse(data, where=str(path))
     recipe._folder = path.resolve().parent
     return recipe

@@ -78,7 +78,7 @@ def test_a_teacher_that_answers_garbage_costs_bounded_calls_and_emits_nothing(an
                          student=lambda r: BAD, teacher=lambda r: answer)
     assert usage.tally("correct", "teacher").requests <= 2 * 2 * 3
     emission = emit(recipe(), result.records)
-    assert not (emission.sft or emission.dpo)
+    assert emission.sft == emission.dpo == []
     assert emission.refused["sft"] == {"no_verified_answer": 1}
 
 
@@ -86,7 +86,7 @@ def test_an_answer_that_needs_no_correction_is_emitted_and_the_teacher_is_not_as
     result, usage = play([record(NO_COMMA)], student=lambda r: "Hello there friend.", teacher=good_teacher)
     assert usage.tally("correct", "teacher").requests == 0
     assert [e.response for e in emit(recipe(), result.records).sft] == ["Hello there friend."]
-    refused = emit(recipe(**{"sft_uncorrected": False}), result.records)
+    refused = emit(recipe(sft_uncorrected=False), result.records)
     assert not refused.sft
     assert refused.refused["sft"] == {"needed_no_correction": 1}
 
@@ -121,7 +121,7 @@ def test_a_truncated_answer_is_counted_and_not_emitted():
 
     result, _ = play([record(NO_COMMA)], student=lambda r: Completion(text="no end to", finish_reason="length"))
     emission = emit(recipe(), result.records)
-    assert not (emission.sft or emission.kto)
+    assert emission.sft == emission.kto == []
     assert emission.refused["sft"] == {"truncated": 1}
 
 
