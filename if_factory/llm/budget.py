@@ -6,6 +6,7 @@ a resumed run are those of the whole run.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,11 +51,16 @@ class Budget:
     lost: int = field(default=0, init=False)
     tokens: int = field(default=0, init=False)
     usd: float = field(default=0.0, init=False)
-    closed: bool = field(default=False, init=False)
+    closed: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     def close(self) -> None:
-        """Nothing more is to be sent: the run is stopping."""
-        self.closed = True
+        """Nothing more is to be sent, retries included: the run is stopping."""
+        self.closed.set()
+
+    def check_open(self) -> None:
+        """Raises ``BudgetExceeded`` after ``close``."""
+        if self.closed.is_set():
+            raise BudgetExceeded("requests after the stop", 0)
 
     def start(self) -> None:
         """Account for a call about to be made.
@@ -62,8 +68,7 @@ class Budget:
         Raises:
             BudgetExceeded: the call is not to be made.
         """
-        if self.closed:
-            raise BudgetExceeded("requests after the stop", 0)
+        self.check_open()
         if self.max_requests is not None and self.requests >= self.max_requests:
             raise BudgetExceeded("max_requests", self.max_requests)
         # answers expected in the end, per answer so far

@@ -6,6 +6,7 @@ It knows retries, concurrency, budget and usage; it does not know HTTP (see ``ht
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import random
 from collections.abc import Sequence
@@ -168,8 +169,9 @@ class Model:
             try:
                 if seen is not None:
                     raise seen
-                tally.retries += 1
                 async with self._slots:
+                    self.budget.check_open()
+                    tally.retries += 1
                     return await self.backend.chat(request)
             except Transient as e:
                 seen = None
@@ -179,7 +181,12 @@ class Model:
         def stop(state: Any) -> bool:
             return faults > self.retries or bool(state.idle_for >= _PATIENCE)
 
-        retrying = AsyncRetrying(retry=retry_if_exception_type(Transient), wait=_wait, stop=stop, reraise=True)
+        async def sleep(seconds: float) -> None:
+            with contextlib.suppress(TimeoutError):  # a run that is stopping does not wait for it
+                await asyncio.wait_for(self.budget.closed.wait(), seconds)
+
+        retrying = AsyncRetrying(retry=retry_if_exception_type(Transient), wait=_wait, stop=stop, sleep=sleep,
+                                 reraise=True)
         try:
             return await retrying(attempt)
         except Transient as e:

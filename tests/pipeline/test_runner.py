@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from if_factory.errors import UserError
-from if_factory.llm.base import RequestFailed
+from if_factory.llm.base import RequestFailed, Transient
 from if_factory.llm.budget import Budget
 from if_factory.llm.log import ResponseLog
 from if_factory.pipeline.ledger import LedgerError
@@ -278,3 +278,20 @@ def test_memory_per_record_is_bounded(repo, n):
     grown = int(subprocess.run([sys.executable, "-m", "tests.pipeline.memory", str(n)], check=True, cwd=repo,
                                capture_output=True, text=True).stdout)
     assert grown / n < 2_000, f"{grown / n:.0f} bytes per record"
+
+
+async def test_a_stop_does_not_wait_for_a_retry_that_is_an_hour_away(tmp_path):
+    class Overloaded(ScriptedEndpoint):
+        async def chat(self, request):
+            if request.messages[0]["content"] == "seed 0":
+                raise Transient("http_429", retry_after=3600)
+            return await super().chat(request)
+
+    log = ResponseLog(tmp_path / "log.jsonl")
+    budget = Budget(max_requests=5)
+    result = await asyncio.wait_for(run([Stage("ask", ask)], seeds(20), {
+        "student": model(Overloaded(), log=log, budget=budget)}, seed=0), 60)
+    log.close()
+    assert result.stopped_by == "budget"
+    assert (len(result.records), len(log)) == (4, 4)
+    assert not result.rejects, "a request that was not tried to the end is no failure"
