@@ -31,12 +31,17 @@ def _profiles() -> list[tuple[str, dict[str, int], list[int]]]:
     return [(p["name"], p["freq"], p["n_words"]) for p in found]
 
 
+@lru_cache(maxsize=1)
+def _known() -> frozenset[str]:
+    """Every n-gram of any profile."""
+    return frozenset().union(*(freq for _, freq, _ in _profiles()))
+
+
 @lru_cache(maxsize=16384)
-def _row(gram: str) -> tuple[float, ...] | None:
-    """The probability of the n-gram in each language; ``None`` if no profile has it."""
+def _row(gram: str) -> list[float]:
+    """The probability of the n-gram in each language."""
     n = len(gram) - 1
-    row = tuple(freq.get(gram, 0) / totals[n] for _, freq, totals in _profiles())
-    return row if any(row) else None
+    return [freq.get(gram, 0) / totals[n] for _, freq, totals in _profiles()]
 
 
 @lru_cache(maxsize=8192)
@@ -69,13 +74,14 @@ def _grams_of(word: str) -> tuple[str, ...]:
 
     Words in capitals are left out from their second letter on.
     """
+    known = _known()
     found = []
     gram, in_capitals = " ", False
     for char in word:
         in_capitals = char.isupper() and (in_capitals or gram[-1].isupper())
         gram = gram[-2:] + char
         if not in_capitals:
-            found += [gram[-n:] for n in range(1, len(gram) + 1) if _row(gram[-n:])]
+            found += [gram[-n:] for n in range(1, len(gram) + 1) if gram[-n:] in known]
     return tuple(found)
 
 
@@ -114,7 +120,7 @@ def detect(text: str) -> str | None:
         probabilities = [1.0 / len(languages)] * len(languages)
         weight = (0.5 + rng.gauss(0.0, 1.0) * 0.05) / 10000
         for i in range(_ITERATIONS + 1):
-            row = _row(rng.choice(grams)) or ()
+            row = _row(rng.choice(grams))
             probabilities = [p * (weight + q) for p, q in zip(probabilities, row, strict=True)]
             if i % 5 == 0:
                 norm = sum(probabilities)

@@ -12,7 +12,7 @@ from functools import lru_cache
 # ---------------------------------------------------------------- words
 
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
-_NAME = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+_NAME = re.compile(r"(?:[^\W\d_]\.){2,}|[^\W_]+(?:['’-][^\W_]+)*")
 
 
 def words(text: str) -> list[str]:
@@ -25,7 +25,7 @@ def count_words(text: str) -> int:
 
 
 def capital_words(text: str) -> list[str]:
-    """Words written only in capitals, ``I`` and ``A`` included; inner apostrophes and hyphens join."""
+    """Words only in capitals, ``I`` and ``A`` included; ``SELF-MADE``, ``I'M`` and ``U.S.`` are one each."""
     return [w for w in _NAME.findall(text) if w.isupper()]
 
 

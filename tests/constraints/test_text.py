@@ -37,7 +37,7 @@ def test_sentences_lose_no_letter_and_keep_the_order(text: str) -> None:
     assert all(any(c.isalnum() for c in s) for s in measure.sentences(text))
 
 
-@given(st.integers(1, 30), st.sampled_from(["He ran.", "Why not?", "Stop!", "It costs 3.5 euros.", "Mr. Fox ran."]))
+@given(st.integers(1, 30), st.sampled_from(["He ran.", "Why not?", "Stop!", "It costs 3.5 euros.", "Mr. Fox."]))
 def test_n_sentences_are_counted_as_n(n: int, sentence: str) -> None:
     assert measure.count_sentences(" ".join([sentence] * n)) == n
 
@@ -61,7 +61,8 @@ def test_phrases_are_whole_words_and_no_patterns(text: str, phrase: str, count: 
 
 
 def test_capital_words_join_what_a_reader_joins() -> None:
-    assert measure.capital_words("I'M HERE: SELF-MADE, iPhone, A-b, 24, NASA's.") == ["I'M", "HERE", "SELF-MADE"]
+    text = "I'M HERE: SELF-MADE, iPhone, U.S. 24, NASA's."
+    assert measure.capital_words(text) == ["I'M", "HERE", "SELF-MADE", "U.S."]
 
 
 def test_lists_and_marks() -> None:

@@ -48,7 +48,7 @@ class EnglishCapital(ConstraintType):
         return Demands(case="upper", language="en", exclusive=_ONE_CASE, counts={"capital_words": Range(1)})
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
-        small = sum(c.islower() for c in response)
+        small = sum(map(str.islower, response))
         return f"has {relations.count_of(small, 'small letter')}; all capitals were asked for" if small else \
             "has no capital letters" if not response.isupper() else "is not in English"
 
@@ -80,7 +80,7 @@ class EnglishLowercase(ConstraintType):
         return Demands(case="lower", language="en", exclusive=_ONE_CASE, counts={"capital_words": Range(0, 0)})
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
-        capitals = sum(c.isupper() for c in response)
+        capitals = sum(map(str.isupper, response))
         return f"has {relations.count_of(capitals, 'capital letter')}; none is allowed" if capitals else \
             "has no small letters" if not response.islower() else "is not in English"
 
@@ -124,22 +124,23 @@ class CapitalWordFrequency(ConstraintType):
                                          kwargs["capital_frequency"], "word in capitals", "words in capitals")
 
 
+_APART = re.compile(r"""[;@#$%&?!\[\](){}<>"“”«»`]|--|\.\.\.|[:,](?!\d)""")
 _CLITIC = re.compile(r"(?i)(?<=[^'\s])('s|'m|'d|'ll|'re|'ve|n't)$")
 
 
 def _treebank_tokens(text: str) -> list[str]:
-    """Tokens as the Penn Treebank writes them, as far as a count of capitals can tell.
+    """Tokens with a capital as the Penn Treebank writes them, as far as a count of capitals can tell.
 
     The difference from ``text.capital_words``: clitics stand alone (``I'M`` is two), joined by ``/``, ``_`` or
     ``.`` is one (``AND/OR``), and a token with a digit counts (``B2B``).
     """
     tokens = []
-    for chunk in re.split(r"""\s+|[;@#$%&?!\[\](){}<>"“”«»`]|--|\.\.\.|[:,](?!\d)""", text):
-        if chunk.islower():
+    for chunk in text.split():
+        if chunk == chunk.lower():
             continue
-        rest = chunk
-        while found := _CLITIC.search(rest):
-            tokens.append(found.group())
-            rest = rest[:found.start()]
-        tokens.append(rest)
+        for rest in _APART.split(chunk):
+            while found := _CLITIC.search(rest):
+                tokens.append(found.group())
+                rest = rest[:found.start()]
+            tokens.append(rest)
     return tokens

@@ -118,7 +118,8 @@ class ForbiddenWords(ConstraintType):
         return not any(contains_phrase(response, w) for w in _phrases(kwargs, "forbidden_words"))
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        return not any(re.search(rf"\b{w}\b", response, re.IGNORECASE) for w in _phrases(kwargs, "forbidden_words"))
+        banned = _phrases(kwargs, "forbidden_words")
+        return not any(re.search(rf"\b{w}\b", response, re.IGNORECASE) for w in banned)
 
     def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
         return {"forbidden_words": [draw_keyword(rng, seed_prompt)]}
