@@ -214,7 +214,7 @@ def _remarks(t: rules.Turns, row: dict[str, Any], shape: Shape, stage: Stage) ->
     if stage == "kto":
         desirable = row[shape.columns["kto_tag"]]
         if not any(text for _, text in t.response):
-            said.append((rules._answer_field(shape, "", row), "the answer is empty" + (
+            said.append((rules.answer_field(shape, "", row), "the answer is empty" + (
                 ", which turns a desirable row into an undesirable one" if desirable else "")))
     elif stage == "dpo" and shape.ranking:
         sides = [text for _, text in t.response[:2]]
@@ -223,7 +223,7 @@ def _remarks(t: rules.Turns, row: dict[str, Any], shape: Shape, stage: Stage) ->
         if sides[0] == sides[1]:
             said.append((str(shape.columns["rejected"]), "is the same text as the chosen answer"))
     elif not t.response[-1][1]:
-        said.append((rules._answer_field(shape, "", row), "the answer is empty: an empty answer is trained"))
+        said.append((rules.answer_field(shape, "", row), "the answer is empty: an empty answer is trained"))
     if shape.formatting == "openai" and not t.tools:
         said.append((str(shape.columns["messages"]), "the openai format adds the system prompt 'detailed thinking "
                      "off'; use sharegpt with `tags`"))

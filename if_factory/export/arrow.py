@@ -106,7 +106,7 @@ def unify(rows: Sequence[Any], *, dates: bool = True) -> list[dict[str, Any]]:
     for n, row in enumerate(rows, 1):
         if not isinstance(row, dict) and not (row is None and dates):  # line by line, null is a row of nulls
             raise Unloadable(f"expected an object, found {_kind(row, dates)}", row=n)
-        table = _merge(table, _type_of(row, dates, n, ""), n, "")
+        _learn(table, row, dates, n, "")
     return [_cast(row or {}, table) for row in rows]
 
 
@@ -133,36 +133,31 @@ def _is_date(text: str) -> bool:
     return True
 
 
-def _type_of(value: Any, dates: bool, row: int, path: str) -> _Type:
+def _learn(t: _Type, value: Any, dates: bool, row: int, path: str) -> None:
+    """Widen ``t`` so that it holds ``value`` too."""
+    if value is None:
+        return
     kind = _kind(value, dates)
-    if kind == "string" and dates and not value.isascii():  # the list reader lets it pass
+    if t.kind != kind:
+        if t.kind == "null":
+            t.kind = kind
+        elif {t.kind, kind} == {"date", "string"}:
+            t.kind = "string"
+        else:
+            raise Unloadable(f"is a {kind} here and a {t.kind} before; a field has one type in all rows",
+                             row=row, field=path)
+    if kind == "object":
+        for key, v in value.items():
+            _learn(t.parts.setdefault(key, _Type("null", {})), v, dates, row, f"{path}.{key}" if path else key)
+    elif kind == "list":
+        items = t.parts.setdefault("[]", _Type("null", {}))
+        for v in value:
+            _learn(items, v, dates, row, f"{path}[]")
+    elif kind == "string" and dates and not value.isascii():  # the list reader lets half a pair pass
         try:
             value.encode()
         except UnicodeEncodeError:
             raise Unloadable("holds half of a surrogate pair, which is no text", row=row, field=path) from None
-    if kind == "object":
-        return _Type(kind, {k: _type_of(v, dates, row, f"{path}.{k}" if path else k) for k, v in value.items()})
-    if kind == "list":
-        item = _Type("null", {})
-        for v in value:
-            item = _merge(item, _type_of(v, dates, row, path), row, path)
-        return _Type(kind, {"[]": item})
-    return _Type(kind, {})
-
-
-def _merge(a: _Type, b: _Type, row: int, path: str) -> _Type:
-    if a.kind == "null" or b.kind == "null":
-        return b if a.kind == "null" else a
-    if {a.kind, b.kind} == {"date", "string"}:
-        return _Type("string", {})
-    if a.kind != b.kind:
-        raise Unloadable(f"is a {b.kind} here and a {a.kind} before; a field has one type in all rows",
-                         row=row, field=path)
-    for key, part in b.parts.items():
-        known = a.parts.get(key)
-        inner = f"{path}.{key}" if path and key != "[]" else path + key
-        a.parts[key] = part if known is None else _merge(known, part, row, inner)
-    return a
 
 
 def _cast(value: Any, t: _Type) -> Any:

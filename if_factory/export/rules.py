@@ -265,7 +265,7 @@ def tokenise(turns: list[tuple[str, Any]], t: Turns, row: dict[str, Any], shape:
     where = str(shape.columns["messages" if shape.formatting != "alpaca" else "history"] or "response")
     for i, (role, content) in enumerate(turns):
         if not isinstance(content, str):
-            field = where if i < len(t.prompt) else _answer_field(shape, content, row)
+            field = where if i < len(t.prompt) else answer_field(shape, content, row)
             raise Fails(field, f"turn {i + 1} ({role}) is {content!r:.40}, not a string")
         if role == "system":  # only a `tags` map with unset names leads here
             raise Fails(where, f"turn {i + 1} gets no role: the `tags` map does not name it")
@@ -280,7 +280,8 @@ def tokenise(turns: list[tuple[str, Any]], t: Turns, row: dict[str, Any], shape:
             raise Fails(str(shape.columns["tools"]), "the tools are not a JSON string") from None
 
 
-def _answer_field(shape: Shape, content: Any, row: dict[str, Any]) -> str:
+def answer_field(shape: Shape, content: Any, row: dict[str, Any]) -> str:
+    """The column an answer stands in; of chosen and rejected, the one that holds ``content``."""
     answer = "response" if shape.formatting == "alpaca" else "messages"
     roles = ("chosen", "rejected") if shape.ranking else (answer,)
     named = [str(shape.columns[r]) for r in roles]

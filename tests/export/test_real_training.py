@@ -39,8 +39,8 @@ def root(tmp_path_factory: Any) -> Path:
     for label, d in (("easy", 1), ("hard", 3)):
         sft = [SFTExample(record_id=str(i), prompt=f"say {i}", response=f"{label} {i}", difficulty=d)
                for i in range(12)]
-        dpo = [PreferenceExample(record_id=str(i), prompt=f"say {i}", chosen=f"{label} {i}", rejected=f"no {i * 7}",
-                                 violated=(0,), difficulty=d) for i in range(12)]
+        dpo = [PreferenceExample(record_id=str(i), prompt=f"say {i}", chosen=f"{label} {i}",
+                                 rejected=f"no {i * 7}", violated=(0,), difficulty=d) for i in range(12)]
         for kind, rows, fmt in (("sft", sft, "alpaca"), ("dpo", dpo, "sharegpt")):
             done = write_dataset(f"d_{kind}_{label}", rows, folder / "data", fmt)  # type: ignore[arg-type]
             merge_entries(folder / "data" / "dataset_info.json", {done.name: done.entry})
