@@ -70,8 +70,8 @@ class Results:
     """Everything measured. The first of ``labels`` is what the others are compared with.
 
     ``rates[label][mode]``, ``comparisons[label][mode]`` (no entry for the first label),
-    ``by_type[mode][type][label]`` counts constraints, ``by_difficulty[mode][number of constraints][label]``
-    whole prompts.
+    ``by_type[mode][type][label]`` and ``by_family[mode][family][label]`` count constraints (a family is the part
+    of a type before the colon), ``by_difficulty[mode][number of constraints][label]`` whole prompts.
     """
 
     labels: tuple[str, ...]
@@ -80,6 +80,7 @@ class Results:
     rates: dict[str, dict[str, PassRate]]
     comparisons: dict[str, dict[str, Comparison]]
     by_type: dict[str, dict[str, dict[str, Rate]]]
+    by_family: dict[str, dict[str, dict[str, Rate]]]
     by_difficulty: dict[str, dict[int, dict[str, Rate]]]
 
     def as_dict(self) -> dict[str, Any]:
@@ -131,13 +132,17 @@ def compare(before: Verdicts, after: Verdicts, seed: int = 0) -> Comparison:
         gained=gained, lost=lost, p=mcnemar(lost, gained))
 
 
-def per_type(items: Sequence[Item], verdicts: Mapping[str, Verdicts]) -> dict[str, dict[str, Rate]]:
-    """``{type: {label: Rate}}``, most frequent type first."""
+def per_type(items: Sequence[Item], verdicts: Mapping[str, Verdicts], *,
+             families: bool = False) -> dict[str, dict[str, Rate]]:
+    """``{type or family: {label: Rate}}``, most frequent first."""
+    def group(c: Constraint) -> str:
+        return c.type.partition(":")[0] if families else c.type
+
+    n = Counter(group(c) for item in items for c in item.constraints)
     passed: dict[str, Counter[str]] = {label: Counter() for label in verdicts}
-    n = Counter(c.type for item in items for c in item.constraints)
     for label, rows in verdicts.items():
         for item, row in zip(items, rows, strict=True):
-            passed[label].update(c.type for c, v in zip(item.constraints, row, strict=True) if v.passed)
+            passed[label].update(group(c) for c, v in zip(item.constraints, row, strict=True) if v.passed)
     order = sorted(n, key=lambda t: (-n[t], t))
     return {t: {label: wilson(passed[label][t], n[t]) for label in verdicts} for t in order}
 
@@ -174,6 +179,7 @@ def measure(items: Sequence[Item], responses: Mapping[str, Responses], *, seed: 
         comparisons={label: {m: compare(verdicts[m][labels[0]], verdicts[m][label], seed) for m in MODES}
                      for label in labels[1:]},
         by_type={m: per_type(items, verdicts[m]) for m in MODES},
+        by_family={m: per_type(items, verdicts[m], families=True) for m in MODES},
         by_difficulty={m: per_difficulty(items, verdicts[m]) for m in MODES})
 
 

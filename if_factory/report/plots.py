@@ -90,15 +90,15 @@ def funnel(stages: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 @_styled
-def pass_rates(results: Mapping[str, Any], mode: str = "strict", most: int = 40) -> Figure:
-    """Pass rate overall and per constraint type, one mark per model with its 95 % interval.
+def pass_rates(results: Mapping[str, Any], mode: str = "strict", most: int = 24) -> Figure:
+    """Pass rate overall and per constraint type, one mark per model with its 95 % interval, largest gain first.
 
     Args:
         results: ``results.json`` of an evaluation.
-        most: types shown at most, the most frequent first; types are ordered by the change they made.
+        most: if there are more types than this, families are shown: a few constraints each say nothing.
     """
     labels = list(results["labels"])
-    by_type = dict(list(results["by_type"][mode].items())[:most])
+    by_type = results["by_type" if len(results["by_type"][mode]) <= most else "by_family"][mode]
     order = sorted(by_type, key=lambda t: (by_type[t][labels[0]]["value"] - by_type[t][labels[-1]]["value"], t))
     overall = [(f"whole prompts (n = {results['prompts']})",
                 {k: results["rates"][k][mode]["prompt"] for k in labels}),

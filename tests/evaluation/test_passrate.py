@@ -79,6 +79,13 @@ def test_per_type_adds_up_to_the_whole():
     assert sum(c["after"].passed for c in cells.values()) == results.rates["after"]["strict"].instruction.passed
 
 
+def test_families_add_up_their_types():
+    no_y = Constraint(type="keywords:forbidden_words", kwargs={"forbidden_words": ["y"]})
+    items = [Item("a", "p", (has("x"), no_y))]
+    cells = measure(items, {"before": {"a": "x and y"}}).by_family["strict"]
+    assert {k: (c["before"].passed, c["before"].n) for k, c in cells.items()} == {"keywords": (1, 2)}
+
+
 def test_per_difficulty_splits_the_prompts_by_their_number_of_constraints():
     cells = measure(ITEMS, {"before": BEFORE, "after": AFTER}).by_difficulty["strict"]
     assert {level: (c["before"].passed, c["after"].passed, c["after"].n) for level, c in cells.items()} == \

@@ -15,12 +15,13 @@ def rate(passed, n):
     return {"passed": passed, "n": n, "value": passed / n, "low": max(0, passed / n - 0.1), "high": 1.0}
 
 
-def results(*labels):
+def results(*labels, types=3):
     return {"labels": list(labels), "prompts": 10, "constraints": 20,
             "rates": {k: {"strict": {"prompt": rate(i, 10), "instruction": rate(i, 20)}}
                       for i, k in enumerate(labels, 1)},
             "by_type": {"strict": {f"family:{t}": {k: rate(i * (t + 1) % 5, 5) for i, k in enumerate(labels)}
-                                   for t in range(3)}}}
+                                   for t in range(types)}},
+            "by_family": {"strict": {"family": {k: rate(i, 15) for i, k in enumerate(labels)}}}}
 
 
 @pytest.mark.parametrize("labels", [("before",), ("before", "after"), ("base", "easy", "hard")])
@@ -29,6 +30,11 @@ def test_pass_rates_draw_every_model_and_say_n(labels):
     assert [t.get_text() for t in ax.get_legend().get_texts()] == list(labels)
     assert ax.get_yticklabels()[0].get_text() == "whole prompts (n = 10)"
     assert len(ax.get_yticklabels()) == 2 + 3
+
+
+def test_many_types_are_shown_as_families():
+    ax = plots.pass_rates(results("before", "after", types=25)).axes[0]
+    assert [t.get_text() for t in ax.get_yticklabels()[2:]] == ["family  (n = 15)"]
 
 
 def test_funnel_bars_add_up_to_what_was_taken():
