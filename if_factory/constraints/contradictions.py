@@ -23,6 +23,7 @@ _OTHER_SCRIPTS = frozenset(("ar", "bg", "bn", "el", "fa", "gu", "he", "hi", "ja"
 _UNCOUNTABLE = frozenset(("bn", "gu", "hi", "ja", "kn", "ml", "mr", "ne", "pa", "ta", "te", "th", "ur", "zh",
                           "zh-cn", "zh-tw"))
 _LATIN = re.compile(r"[A-Za-z]")
+_SPOKEN = re.compile(r"[^\W\d_]{2,}")
 
 
 def conflict(constraints: Sequence[Constraint], *, strict: bool = False) -> str | None:
@@ -178,10 +179,11 @@ def _too_few_allowed(whole: Whole) -> Iterator[str]:
 
 
 def _other_language(whole: Whole) -> Iterator[str]:
-    """A required phrase in another language; too little text to tell its language from is let pass."""
+    """A required phrase in another language. Short English is often taken for something else, so it is let pass."""
     language = whole.demands.language
+    shortest = 9 if language == "en" else 3
     for text in whole.texts if language else ():
-        if measure.count_words(text) > 2 and measure.detect_language(text.lower()) != language:
+        if len(_SPOKEN.findall(text)) >= shortest and measure.detect_language(text.lower()) != language:
             yield f"the response is in '{language}' but {_short(text)}, in another language, is required"
 
 
@@ -208,6 +210,9 @@ def _no_room(whole: Whole) -> Iterator[str]:
     words, characters = whole.high("words"), whole.high("characters")
     if words is not None and needed > words:
         yield f"at most {words} words leave no room for the {needed} that the other constraints need"
+    sentences, opening = whole.high("sentences"), measure.count_sentences(whole.demands.starts or "")
+    if sentences is not None and opening >= sentences:
+        yield f"at most {sentences} sentences leave no room for an answer after the {opening} it must open with"
     needed = max(needed, whole.low("words"))
     if characters is not None and 7 * needed > characters:
         yield f"{characters} characters leave no room for {needed} words"
@@ -227,8 +232,9 @@ def _too_few_lines(whole: Whole) -> Iterator[str]:
     table = whole.low("rows") + 2 if whole.low("rows") else 0
     code = sum(3 * limit.low for unit, limit in whole.demands.counts.items() if unit.endswith(" blocks"))
     paragraphs = 2 * whole.low("paragraphs") - 1 if "***" in whole.demands.literals else whole.low("paragraphs")
-    needed = max(1, paragraphs) + table + code + 2 * ("postscript" in whole.demands.exclusive)
-    needed += sum(map(whole.low, ("bullets", "numbered", "headings", "sections")))
+    needed = max(1, paragraphs) + 2 * ("postscript" in whole.demands.exclusive)
+    listed = table + code + sum(map(whole.low, ("bullets", "numbered", "headings", "sections")))
+    needed += listed + (1 if listed and whole.demands.ends else 0)
     if lines is not None and needed > lines:
         yield f"{lines} lines leave no room for the {needed} that the other constraints need"
 

@@ -33,7 +33,7 @@ _WORDS = {
           "mai casa tavola sole acqua luce mare oggi vita tempo mondo gente perché anche dopo più della nella".split(),
     "nl": "de het een en van in is dat op te zijn met voor niet aan er om ook als dan maar bij nog uit naar heeft "
           "huis tafel zon water licht zee vandaag leven tijd wereld mensen omdat altijd nooit deze onze geen".split(),
-    "pt": "o a os as um uma que com por para sem muito bem tudo este esta mas como quando onde agora sempre nunca "
+    "pt": "os as um uma que com por para sem muito bem tudo este esta mas como quando onde agora sempre nunca "
           "casa mesa sol água luz mar hoje vida tempo mundo gente porque também depois não são mais você ele".split(),
 }
 _ITEMS = ("air", "bud", "cub", "dim", "fig", "gum", "hub", "mix", "nut", "oat", "pot", "rug", "sky", "tub", "zip")
@@ -188,15 +188,18 @@ def _text(p: _Plan, sentences: int, fillers: int, more_lines: int) -> str:
     blocks = []
     for i, tokens in enumerate(groups):
         last = i == len(groups) - 1
-        lines = []
-        if last and closing and not tail:
-            tokens = [*tokens, closing]
-        lines += _wrap(tokens, p.whole.high("line_characters"), 1 + shares[i])
-        if i == 0:
-            lines[1:1] = [] if not structures else []
-            lines = _with(lines, structures, keep_end=bool(last and closing and not tail))
-        if last and tail:
+        below = structures if i == 0 else []
+        inline = last and closing and not tail and not below
+        lines = _wrap([*tokens, closing] if inline else tokens, p.whole.high("line_characters"), 1 + shares[i])
+        if p.demands.case == "lower":  # a stop before a small letter ends a sentence only at a line's end
+            lines = [part for line in lines for part in re.sub(r"\. ", ".\n", line).split("\n")]
+        if below and p.whole.high("sentences") is not None:  # lists then close the last sentence
+            lines[-1] = lines[-1].removesuffix(".")
+        lines += below
+        if last and closing and not inline:
             lines.append(closing)
+        elif last and below and (tag or p.has("startend:quotation")):  # a closing fence needs its own line
+            lines.append(p.item(6))
         blocks.append("\n".join(lines))
     text = (f"\n{separator}\n" if separator else "\n\n").join(blocks)
     if p.demands.case:
@@ -204,15 +207,6 @@ def _text(p: _Plan, sentences: int, fillers: int, more_lines: int) -> str:
     if tag:
         text = f"<{tag}>{text}</{tag}>"
     return f'"{text}"' if p.has("startend:quotation") else text
-
-
-def _with(lines: list[str], structures: list[str], keep_end: bool) -> list[str]:
-    """Structures go below the prose, or above its last line where that line closes the response."""
-    if not structures:
-        return lines
-    if keep_end or lines[-1].endswith(("?",)):
-        return [*lines[:-1], *structures, lines[-1]] if len(lines) > 1 else [*lines[:1], *structures]
-    return [*lines, *structures]
 
 
 def _shares(extra: int, groups: int) -> list[int]:
