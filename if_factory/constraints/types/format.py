@@ -133,10 +133,10 @@ class MultipleSections(ConstraintType):
 
     type = "detectable_format:multiple_sections"
     descriptions = (
-        "Write at least {num_sections} {noun} and begin each with {section_spliter} X, where X is its number",
+        "Write at least {num_sections} {noun} and begin each on a new line with {section_spliter} X, its number",
         "Divide your response into at least {num_sections} {noun}; mark the beginning of each with "
-        "{section_spliter} X, such as {section_spliter} 1",
-        "Your answer should have at least {num_sections} {noun}, headed {section_spliter} 1 and so on",
+        "{section_spliter} X at the start of a line, such as {section_spliter} 1",
+        "Your answer should have at least {num_sections} {noun} under heading lines {section_spliter} 1 and so on",
         "Structure the reply as {num_sections} or more numbered sections, each starting on a new line with "
         "{section_spliter} X (X being 1, 2, 3, ...)",
         "Use at least {num_sections} {noun}, each introduced by a line that starts with {section_spliter} and "
