@@ -96,7 +96,8 @@ def answers_of(row: Mapping[str, Any]) -> list[Answered]:
         if not turns or turns[-1].get("from", turns[-1].get("role")) not in _ASSISTANTS:
             return []
         text = _text(turns[-1])
-    good = next((bool(row[name]) for name in _LABELS if name in row), True)
+    # Only a real bool is a KTO label (LLaMA-Factory's rule); "label": "sports" is somebody's topic.
+    good = next((row[name] for name in _LABELS if isinstance(row.get(name), bool)), True)
     return [Answered("response" if good else "rejected", text, good)]
 
 
