@@ -29,24 +29,28 @@ def evaluate(model_path: str, adapters: tuple[Path, ...], suite: str, prompts: i
     from if_factory.evaluation.generate import Answer, generate, write_results
     from if_factory.evaluation.passrate import markdown
     from if_factory.evaluation.suites import suite as build
-    from if_factory.llm.budget import Budget, Usage
-    from if_factory.llm.client import Model
+    from if_factory.llm.log import ResponseLog
     from if_factory.llm.transformers_local import TransformersBackend
 
     chosen = {"low": low, "high": high, "types": tuple(types.split(",")) if types else ()}
     items = build(suite, prompts, **chosen) if suite == "held_out" else build(suite, prompts)
     weights: dict[str, tuple[Path, ...]] = {"before": ()} | ({"after": adapters} if adapters else {})
 
+    log = ResponseLog(out / "asked.jsonl")  # a killed evaluation continues; one more adapter asks only its own
+
     async def answers_of(label: str) -> dict[str, Answer]:
         backend = TransformersBackend(model_path, adapters=weights[label], batch_size=batch)
-        asked = Model(label, backend, log=None, budget=Budget(), usage=Usage(), concurrency=4 * batch, retries=0)
         try:
             with click.progressbar(length=len(items), label=f"{label:6}") as bar:
-                return await generate(items, asked, max_tokens=max_tokens, on_answer=lambda *_: bar.update(1))
+                return await generate(items, backend, max_tokens=max_tokens, concurrency=4 * batch,
+                                      log=log, on_answer=lambda *_: bar.update(1))
         finally:
-            await asked.close()
+            await backend.close()
 
-    answers = {label: asyncio.run(answers_of(label)) for label in weights}
+    try:
+        answers = {label: asyncio.run(answers_of(label)) for label in weights}
+    finally:
+        log.close()
     results = write_results(items, answers, out, models=dict.fromkeys(weights, model_path))
     click.echo(markdown(results))
     click.echo(f"written: {out}/results.md, results.json, responses.jsonl")

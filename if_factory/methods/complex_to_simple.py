@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from random import Random
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -251,6 +252,7 @@ def _nearest_first(candidates: list[Candidate]) -> list[Candidate]:
 
 
 def plan(seeds: list[Record], options: Options, roles: set[str]) -> list[PlannedCalls]:
+    compose("", Random(0), n=0, include=options.include, exclude=options.exclude)  # unknown names show now
     n = sum(1 if s.constraints else options.prompts_per_seed for s in seeds)
     words = sum(len(s.seed_prompt.split()) for s in seeds) / max(1, len(seeds))
     mean = (options.min_constraints + options.max_constraints) / 2

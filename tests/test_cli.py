@@ -1,0 +1,162 @@
+"""The commands a user types, against a fake endpoint (named as such: its text is made from a hash)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from if_factory import recipe as recipes
+from tests.support import fake_endpoint
+
+RECIPE = {"name": "demo", "seeds": "seeds.jsonl", "options": {"student_samples": 3, "max_constraints": 2,
+          "include": ["punctuation", "length_constraints", "keywords", "list"]}}
+
+
+@pytest.fixture(scope="module")
+def endpoint():
+    """The fake endpoint as a process of its own; yields its URL."""
+    server = subprocess.Popen([sys.executable, fake_endpoint.__file__, "--delay", "0.001"],
+                              stdout=subprocess.PIPE, text=True)
+    yield server.stdout.readline().split()[-1]
+    server.kill()
+    server.communicate()
+
+
+@pytest.fixture
+def recipe(tmp_path, endpoint):
+    (tmp_path / "seeds.jsonl").write_text("".join(
+        json.dumps({"prompt": f"Tell me something about the colour of river number {i}."}) + "\n" for i in range(40)))
+    path = tmp_path / "demo.yaml"
+    path.write_text(yaml.safe_dump({**RECIPE, "models": {"student": {"endpoint": endpoint}}}))
+    return path
+
+
+def cli(*arguments, cwd=None, status=0, **env):
+    import os
+
+    done = subprocess.run([sys.executable, "-m", "if_factory", *map(str, arguments)], capture_output=True, text=True,
+                          cwd=cwd, env={**os.environ, "COLUMNS": "160", **env}, timeout=120)
+    assert done.returncode == status, f"{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Everything that must not differ between equal runs: all but the log, whose order is that of arrival."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*"))
+            if p.is_file() and p.name not in ("responses.jsonl", ".lock") and p.suffix != ".lock"}
+
+
+def test_a_users_day_from_recipe_to_curriculum(recipe, tmp_path):
+    run, into = tmp_path / "run", tmp_path / "data"
+    assert "respond" in cli("plan", recipe)
+    assert not run.exists()
+    assert "vanilla" in cli("preview", recipe, "-o", run, "-n", "2")
+    assert "requests" in cli("run", recipe, "-o", run)
+    into.mkdir()
+    (into / "dataset_info.json").write_text('{\n  "theirs": {"file_name": "theirs.json"}\n}\n')
+    (into / "theirs.json").write_text('[{"instruction": "a", "input": "", "output": "b"}]')
+
+    said = cli("export", run, "--into", into)
+    info = json.loads((into / "dataset_info.json").read_text())
+    assert {"theirs", "demo_sft", "demo_sft_easy", "demo_sft_hard", "demo_dpo", "demo_kto"} <= set(info)
+    rows = [json.loads(line) for line in (into / "demo_sft.jsonl").read_text().splitlines()]
+    assert rows
+    assert str(len(rows)) in said
+
+    assert "accepted" in cli("check", into)
+    for name in ("demo_sft", "demo_dpo", "demo_kto"):
+        cli("audit", into / f"{name}.jsonl", "--fail-under", "1")
+    cli("curriculum", run, "--model", "some/model", "--dataset-dir", into, "-o", tmp_path / "yaml",
+        "--set", "dpo.learning_rate=5e-7")
+    stages = sorted(p.name for p in (tmp_path / "yaml").iterdir())
+    assert len(stages) == 5
+    config = yaml.safe_load((tmp_path / "yaml" / "demo_3_dpo_easy.yaml").read_text())
+    assert config["learning_rate"] == 5e-7
+    assert config["create_new_adapter"] is True
+
+
+def test_a_finished_run_costs_nothing_again_and_writes_the_same_bytes(recipe, tmp_path):
+    cli("run", recipe, "-o", tmp_path / "a")
+    first = files_of(tmp_path / "a")
+    assert "requests 0 asked" in cli("run", recipe, "-o", tmp_path / "a")
+    assert files_of(tmp_path / "a") == first
+    cli("run", recipe, "-o", tmp_path / "b")
+    assert files_of(tmp_path / "b") == first
+    cli("export", tmp_path / "a", "--into", tmp_path / "data_a")
+    cli("export", tmp_path / "b", "--into", tmp_path / "data_b")
+    assert files_of(tmp_path / "data_a") == files_of(tmp_path / "data_b")
+
+
+def test_a_budget_stops_cleanly_and_the_same_command_finishes(recipe, tmp_path):
+    whole = tmp_path / "whole"
+    cli("run", recipe, "-o", whole)
+    data = yaml.safe_load(recipe.read_text())
+    recipe.write_text(yaml.safe_dump({**data, "budget": {"max_requests": 37}}))
+    said = cli("run", recipe, "-o", tmp_path / "run", status=3)
+    assert "stopped by budget" in said
+    assert "requests 37 asked" in said
+    recipe.write_text(yaml.safe_dump(data))
+    cli("run", recipe, "-o", tmp_path / "run")
+    assert files_of(tmp_path / "run") == files_of(whole)
+
+
+def test_init_writes_a_recipe_that_plan_accepts(tmp_path):
+    text = cli("init", "complex_to_simple")
+    (tmp_path / "r.yaml").write_text(text)
+    cli("plan", tmp_path / "r.yaml")
+    assert recipes.load(tmp_path / "r.yaml").name == "fcs"
+
+
+@pytest.mark.parametrize(("arguments", "edit", "said"), [
+    (["plan"], {"sed": 1}, "did you mean 'seed'?"),
+    (["plan"], {"seeds": "missing.jsonl"}, "missing.jsonl: no such file"),
+    (["plan"], {"options": {"include": ["keywrds"]}}, "did you mean 'keywords'?"),
+    (["run"], {"models": {"student": {"endpoint": "http://127.0.0.1:9/v1", "model": "m"}}}, "127.0.0.1:9"),
+    (["run"], {"models": {"student": {"endpoint": "localhost:8000"}}}, "not a URL"),
+    (["run"], {"models": {"student": {"endpoint": "embedded:none.gguf"}}}, "embedded"),
+    (["run"], {"replay": {"fil": "x"}}, "did you mean 'file'?"),
+    (["run"], {"constraints": {"plugins": ["no.py"]}}, "no.py"),
+])
+def test_a_mistake_is_one_message_and_status_2(recipe, tmp_path, arguments, edit, said):
+    recipe.write_text(yaml.safe_dump({**yaml.safe_load(recipe.read_text()), **edit}))
+    if arguments == ["run"]:
+        arguments = ["run", "-o", str(tmp_path / "run")]
+    assert said in cli(*arguments, recipe, status=2)
+
+
+def test_an_unfinished_or_foreign_folder_is_explained(tmp_path):
+    (tmp_path / "x").mkdir()
+    assert "no run here" in cli("export", tmp_path / "x", "--into", tmp_path / "d", status=2)
+
+
+def test_a_plugin_file_adds_a_type_of_the_users_own(recipe, tmp_path):
+    (tmp_path / "mine.py").write_text('''
+from if_factory.constraints.base import ConstraintType, register
+
+@register
+class Vowel(ConstraintType):
+    type = "mine:vowel"
+    descriptions = ("Use the letter {letter} at least once",) * 3
+    def check(self, response, kwargs):
+        return kwargs["letter"] in response
+    def sample(self, rng, seed_prompt):
+        return {"letter": rng.choice("aeiou")}
+''')
+    data = yaml.safe_load(recipe.read_text())
+    recipe.write_text(yaml.safe_dump({**data, "constraints": {"plugins": ["mine.py"]},
+                                      "options": {"include": ["mine"], "max_constraints": 1}}))
+    cli("run", recipe, "-o", tmp_path / "run")
+    cli("export", tmp_path / "run", "--into", tmp_path / "data")
+    assert "mine:vowel" in (tmp_path / "data" / "demo_sft.provenance.jsonl").read_text()
+
+
+def test_help_answers_without_importing_what_only_commands_need():
+    heavy = "pydantic aiohttp rich yaml jinja2 torch transformers numpy scipy".split()
+    code = f"import sys, if_factory.cli; print([m for m in {heavy} if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
