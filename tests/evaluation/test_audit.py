@@ -37,7 +37,8 @@ def test_ifeval_rows_with_null_kwargs_are_read(tmp_path):
 
 
 @pytest.mark.parametrize("answer", [
-    {"response": "a cat"}, {"response": "a cat", "label": "false"}, {"output": "a cat"}, {"answer": "a cat"}, {"completion": "a cat"},
+    {"response": "a cat"}, {"response": "a cat", "label": "false"},
+    {"output": "a cat"}, {"answer": "a cat"}, {"completion": "a cat"},
     {"messages": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "a cat"}]},
     {"conversations": [{"from": "human", "value": "p"}, {"from": "gpt", "value": "a cat"}]},
     {"conversations": [{"from": "human", "value": "p"}], "chosen": {"from": "gpt", "value": "a cat"},
