@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -29,18 +30,16 @@ def endpoint():
 
 @pytest.fixture
 def recipe(tmp_path, endpoint):
-    (tmp_path / "seeds.jsonl").write_text("".join(
-        json.dumps({"prompt": f"Tell me something about the colour of river number {i}."}) + "\n" for i in range(40)))
+    seeds = [{"prompt": f"Tell me something about the colour of river number {i}."} for i in range(40)]
+    (tmp_path / "seeds.jsonl").write_text("".join(json.dumps(seed) + "\n" for seed in seeds))
     path = tmp_path / "demo.yaml"
     path.write_text(yaml.safe_dump({**RECIPE, "models": {"student": {"endpoint": endpoint}}}))
     return path
 
 
 def cli(*arguments, cwd=None, status=0, **env):
-    import os
-
-    done = subprocess.run([sys.executable, "-m", "if_factory", *map(str, arguments)], capture_output=True, text=True,
-                          cwd=cwd, env={**os.environ, "COLUMNS": "160", **env}, timeout=120)
+    done = subprocess.run([sys.executable, "-m", "if_factory", *map(str, arguments)], capture_output=True,
+                          text=True, cwd=cwd, env={**os.environ, "COLUMNS": "160", **env}, timeout=120)
     assert done.returncode == status, f"{done.stdout}\n{done.stderr}"
     assert "Traceback" not in done.stderr
     return done.stdout + done.stderr
@@ -157,6 +156,6 @@ class Vowel(ConstraintType):
 
 
 def test_help_answers_without_importing_what_only_commands_need():
-    heavy = "pydantic aiohttp rich yaml jinja2 torch transformers numpy scipy".split()
+    heavy = ["pydantic", "aiohttp", "rich", "yaml", "jinja2", "torch", "transformers", "numpy", "scipy"]
     code = f"import sys, if_factory.cli; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

@@ -85,6 +85,24 @@ def stages_in(folder: Path) -> list[Path]:
     return sorted(stages, key=lambda p: [int(d) if d.isdigit() else d for d in re.split(r"(\d+)", p.name)])
 
 
+def adapters_of(folder: Path) -> tuple[Path, ...]:
+    """The adapters that a curriculum ends with, in the order in which they are merged: its export YAML's.
+
+    Raises:
+        UserError: no export YAML, or an adapter is not there yet.
+    """
+    for path in sorted(folder.glob("*.yaml")):
+        config = _read_config(path)
+        if "export_dir" in config:
+            adapters = tuple(Path(a) for a in config["adapter_name_or_path"].split(","))
+            for adapter in adapters:
+                if not adapter.is_dir():
+                    raise UserError("this adapter is not there", where=str(adapter),
+                                    fix=f"train it with `if-factory train {folder}`")
+            return adapters
+    raise UserError("no export YAML here", where=str(folder), fix="write one with `if-factory curriculum`")
+
+
 def _find_cli() -> str:
     beside = Path(sys.executable).with_name("llamafactory-cli")
     found = str(beside) if beside.exists() else shutil.which("llamafactory-cli")
