@@ -235,3 +235,19 @@ def detect_language(text: str) -> str | None:
     from if_factory.constraints import langid
 
     return langid.detect(text)
+
+
+_TELLING_LETTERS = 50
+
+
+def is_in_language(text: str, language: str) -> bool:
+    """Whether the text is in the language (ISO 639-1) as far as can be told; a text without letters is in none.
+
+    Raises:
+        ValueError: another language is detected, but in fewer than 50 letters, where langdetect is wrong about
+            plain English one time in four. So short a text is not failed on its word.
+    """
+    found = detect_language(text)
+    if found not in (language, None) and sum(map(str.isalpha, text)) < _TELLING_LETTERS:
+        raise ValueError("too short to tell its language")
+    return found == language

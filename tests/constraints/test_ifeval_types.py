@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from if_factory.constraints.base import get
 from if_factory.constraints.ifeval import read_constraints
+from if_factory.constraints.verify import verify
 from if_factory.constraints.vocabulary import STOP_WORDS
 from if_factory.errors import UserError
+from if_factory.records import Constraint, Outcome
 
 SEED = "Is it true that volcanoes warm the glaciers around them?"
 ENGLISH = "zebras graze quietly near the tall trees that stand by the river and they do not run away from people"
@@ -176,6 +178,17 @@ def test_a_text_without_a_detectable_language_is_in_no_language() -> None:
     kind = get("language:response_language")
     assert not kind.check("12 34", {"language": "de"})
     assert kind.check_compat("12 34", {"language": "de"})
+
+
+@pytest.mark.parametrize(("type_id", "text", "args"), [
+    ("change_case:english_capital", "WATER BOILS AT 100 DEGREES.", {}),  # langdetect: Afrikaans
+    ("change_case:english_lowercase", "dogs are loyal pets.", {}),  # langdetect: Catalan
+    ("language:response_language", "Dogs are loyal pets.", {"language": "en"}),
+])
+def test_a_short_text_is_not_failed_on_a_guess_about_its_language(type_id: str, text: str, args: Args) -> None:
+    (verdict,) = verify(text, [Constraint(type=type_id, kwargs=args)])
+    assert verdict.outcome is Outcome.NO_VERDICT
+    assert "too short" in verdict.reason
 
 
 def test_demands_state_what_collides() -> None:

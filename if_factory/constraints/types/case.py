@@ -10,7 +10,7 @@ from typing import Any
 from if_factory.constraints import relations
 from if_factory.constraints.base import ConstraintType, register
 from if_factory.constraints.demands import Demands, Range
-from if_factory.constraints.text import capital_words, detect_language
+from if_factory.constraints.text import capital_words, detect_language, is_in_language
 
 # Only one of the three types of this family fits one response.
 _ONE_CASE = frozenset({"letter_case"})
@@ -18,7 +18,7 @@ _ONE_CASE = frozenset({"letter_case"})
 
 def _is_english(response: str) -> bool:
     # Small letters: langdetect skips words in capitals, so a text of capitals has no language to it.
-    return detect_language(response.lower()) == "en"
+    return is_in_language(response.lower(), "en")
 
 
 @register

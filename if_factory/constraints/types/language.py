@@ -9,7 +9,7 @@ from typing import Any
 
 from if_factory.constraints.base import ConstraintType, register
 from if_factory.constraints.demands import Demands
-from if_factory.constraints.text import detect_language
+from if_factory.constraints.text import detect_language, is_in_language
 
 # langdetect's languages.
 LANGUAGES = {
@@ -46,7 +46,7 @@ class ResponseLanguage(ConstraintType):
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         wanted = self._code(kwargs)
-        return not _impossible(response, wanted) and detect_language(response) == wanted
+        return not _impossible(response, wanted) and is_in_language(response, wanted)
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         wanted = kwargs["language"]
