@@ -179,7 +179,7 @@ def _too_few_allowed(whole: Whole) -> Iterator[str]:
 
 
 def _other_language(whole: Whole) -> Iterator[str]:
-    """A required phrase in another language. Short English is often taken for something else, so it is let pass."""
+    """A required phrase in another language. Short English is often taken for another, so it is let pass."""
     language = whole.demands.language
     shortest = 9 if language == "en" else 3
     for text in whole.texts if language else ():

@@ -121,7 +121,8 @@ def test_include_exclude_weights_and_difficulty_choose_what_is_drawn() -> None:
                for i in range(300)]
     assert not {"keywords", "emoji"} & {c.type.partition(":")[0] for drawn in without for c in drawn}
     assert "table:rows" not in {c.type for drawn in without for c in drawn}
-    heavy = Counter(c.type for i in range(300) for c in compose(SEEDS[0], Random(i), n=1, weights={"emoji": 100.0}))
+    heavy = Counter(c.type for i in range(300)
+                    for c in compose(SEEDS[0], Random(i), n=1, weights={"emoji": 100.0}))
     assert heavy["emoji:count"] > 200
     easy = {c.type for i in range(300) for c in compose(SEEDS[0], Random(i), max_difficulty=1)}
     assert all(base.get(t).difficulty_hint == 1 for t in easy)

@@ -34,7 +34,8 @@ SMALL = c("change_case:english_lowercase")
     (c("detectable_format:multiple_sections", section_spliter="SECTION", num_sections=3), SMALL),
     (c("detectable_format:multiple_sections", section_spliter="SECTION", num_sections=3),
      c("change_case:capital_word_frequency", capital_relation="less than", capital_frequency=3)),
-    (c("length_constraints:number_words", relation="at least", num_words=100), c("length:exact_words", num_words=60)),
+    (c("length_constraints:number_words", relation="at least", num_words=100),
+     c("length:exact_words", num_words=60)),
     (c("length:word_range", min_words=100, max_words=120),
      c("length_constraints:number_words", relation="less than", num_words=90)),
     (c("startend:end_checker", end_phrase="Any other questions?"), c("punctuation:no_question_mark")),
@@ -77,7 +78,8 @@ def test_what_only_sense_forbids_is_left_to_the_full_mode() -> None:
 
 
 def test_constraints_that_fit_together_do_not_conflict() -> None:
-    assert conflict([c("startend:quotation"), c("startend:end_checker", end_phrase="Hope you agree with me.")]) is None
+    ending = c("startend:end_checker", end_phrase="Hope you agree with me.")
+    assert conflict([c("startend:quotation"), ending]) is None
     assert conflict([c("start:first_word", word="Let"), c("start:phrase", phrase="Let us begin")]) is None
     assert conflict([c("end:question"), c("startend:end_checker", end_phrase="Any other questions?")]) is None
     assert conflict([c("detectable_format:json_format"), c("json:keys", keys=["answer"])]) is None

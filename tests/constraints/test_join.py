@@ -33,7 +33,8 @@ def test_the_seed_and_the_constraint_are_set_apart(seed: str, joined: str) -> No
 
 
 @pytest.mark.parametrize(("text", "written"), [
-    ("use no commas", "Use no commas."), ("use no commas.", "Use no commas."), ("use no commas..", "Use no commas."),
+    ("use no commas", "Use no commas."), ("use no commas.", "Use no commas."),
+    ("use no commas..", "Use no commas."),
     ("why not?", "Why not?"), ('end with "Bye."', 'End with "Bye."'), ("start with P.S.", "Start with P.S."),
     ("'x' must be first", "'x' must be first."), ("iPhone must be named", "iPhone must be named."),
     ("write it as in **this**", "Write it as in **this**."), ("number them 1. to 4.", "Number them 1. to 4."),

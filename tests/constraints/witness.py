@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 from if_factory.constraints import text as measure
@@ -18,24 +19,32 @@ from if_factory.constraints.demands import merge
 from if_factory.constraints.verify import verify
 from if_factory.records import Constraint
 
-_WORDS = {
-    "en": "the sun and sea are warm in may when all of us go out to swim or walk by an old mill near this town with "
-          "some bread then they will sit down on grass under big trees for lunch while birds sing high above now but "
-          "once every fall cold wind blows from north so people stay home until next spring brings light back again "
-          "if you love green hills come here soon since no one knows how long it may last both day night".split(),
-    "de": "der und die nicht auf ein ist wir mit dem das haus sind aber auch noch schon wenn oder ich sie haben "
-          "gehen immer nach zum zur bei aus von für über durch gegen ohne schön groß klein heute jetzt dann".split(),
-    "es": "el la los las un una que con por para sin muy bien todo este esta pero como cuando donde ahora siempre "
-          "nunca casa mesa sol agua luz mar hoy vida tiempo mundo gente porque también después mucho hay más".split(),
-    "fr": "le la les un une des que avec pour sans dans est très bien tout cette mais comme quand nous vous ils "
-          "maison table soleil eau jour mer vie temps monde gens parce aussi après beaucoup toujours jamais où".split(),
-    "it": "il lo la gli le un una che con per senza molto bene tutto questo questa ma come quando dove ora sempre "
-          "mai casa tavola sole acqua luce mare oggi vita tempo mondo gente perché anche dopo più della nella".split(),
-    "nl": "de het een en van in is dat op te zijn met voor niet aan er om ook als dan maar bij nog uit naar heeft "
-          "huis tafel zon water licht zee vandaag leven tijd wereld mensen omdat altijd nooit deze onze geen".split(),
-    "pt": "os as um uma que com por para sem muito bem tudo este esta mas como quando onde agora sempre nunca "
-          "casa mesa sol água luz mar hoje vida tempo mundo gente porque também depois não são mais você ele".split(),
+_TEXTS = {
+    "en": "the sun and sea are warm in may when all of us go out to swim or walk by an old mill near this "
+          "town with some bread then they will sit down on grass under big trees for lunch while birds sing "
+          "high above now but once every fall cold wind blows from north so people stay home until next "
+          "spring brings light back again if you love green hills come here soon since no one knows how "
+          "long it may last both day night",
+    "de": "der und die nicht auf ein ist wir mit dem das haus sind aber auch noch schon wenn oder ich sie "
+          "haben gehen immer nach zum zur bei aus von für über durch gegen ohne schön groß klein heute "
+          "jetzt dann",
+    "es": "el la los las un una que con por para sin muy bien todo este esta pero como cuando donde ahora "
+          "siempre nunca casa mesa sol agua luz mar hoy vida tiempo mundo gente porque también después "
+          "mucho hay más",
+    "fr": "le la les un une des que avec pour sans dans est très bien tout cette mais comme quand nous vous "
+          "ils maison table soleil eau jour mer vie temps monde gens parce aussi après beaucoup toujours "
+          "jamais où",
+    "it": "il lo la gli le un una che con per senza molto bene tutto questo questa ma come quando dove ora "
+          "sempre mai casa tavola sole acqua luce mare oggi vita tempo mondo gente perché anche dopo più "
+          "della nella",
+    "nl": "de het een en van in is dat op te zijn met voor niet aan er om ook als dan maar bij nog uit naar "
+          "heeft huis tafel zon water licht zee vandaag leven tijd wereld mensen omdat altijd nooit deze "
+          "onze geen",
+    "pt": "os as um uma que com por para sem muito bem tudo este esta mas como quando onde agora sempre "
+          "nunca casa mesa sol água luz mar hoje vida tempo mundo gente porque também depois não são mais "
+          "você ele",
 }
+_WORDS = {language: text.split() for language, text in _TEXTS.items()}
 _ITEMS = ("air", "bud", "cub", "dim", "fig", "gum", "hub", "mix", "nut", "oat", "pot", "rug", "sky", "tub", "zip")
 
 
@@ -92,7 +101,8 @@ def _filled(p: _Plan, sentences: int) -> Iterator[str]:
     low, high = p.whole.low("words"), p.whole.high("words")
     wanted_lines = p.demands.counts.get("lines")
     bare = measure.count_words(_text(p, sentences, 0, 0))
-    targets = sorted({low, low + 12, 30, 60, 110} if high is None else {low, min(high, low + 12), min(high, 60), high})
+    targets = sorted({low, low + 12, 30, 60, 110} if high is None else
+                     {low, min(high, low + 12), min(high, 60), high})
     for target in targets:
         fillers = max(0, target - bare)
         text = _text(p, sentences, fillers, 0)
@@ -257,7 +267,7 @@ def _wrap(tokens: list[str], width: int | None, lines: int) -> list[str]:
         lines = min(lines, len(tokens))
         size, more = divmod(len(tokens), lines)
         cuts = [i * size + min(i, more) for i in range(lines + 1)]
-        return [" ".join(tokens[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
+        return [" ".join(tokens[a:b]) for a, b in pairwise(cuts)]
     out = [""]
     for token in tokens:
         if width and len(out[-1]) + len(token) + 24 > width and out[-1]:

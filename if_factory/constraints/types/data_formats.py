@@ -82,7 +82,7 @@ class JsonList(ConstraintType):
 def _json(response: str) -> Any:
     try:
         return json.loads(strip_code_fence(response))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -120,7 +120,7 @@ def _yaml(response: str) -> Any:
 
     try:
         return yaml.safe_load(strip_code_fence(response))
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: a date like 2024-99-99
         return None
 
 
