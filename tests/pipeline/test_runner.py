@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from if_factory.errors import UserError
@@ -41,10 +41,12 @@ def test_any_method_balances_and_its_outcome_does_not_depend_on_latency_or_windo
 
 
 @settings(max_examples=25, deadline=None)
+@example(kinds=["ask", "ask"], n=1, step=1, latency=0)  # the second stage asks what the first has asked
 @given(kinds=methods, n=st.integers(1, 12), step=st.integers(1, 20), latency=st.integers(0, 99))
 def test_a_budget_stops_cleanly_and_paying_on_ends_where_one_run_does(tmp_path_factory, kinds, n, step, latency):
-    whole, _, usage_whole = run_scripted(kinds, n)
-    log = tmp_path_factory.mktemp("budget") / "responses.jsonl"
+    folder = tmp_path_factory.mktemp("budget")
+    whole, _, usage_whole = run_scripted(kinds, n, log=folder / "whole.jsonl")
+    log = folder / "responses.jsonl"
     paid = 0
     for limit in range(step, 10_000, step):
         part, endpoint, usage = run_scripted(kinds, n, latency=latency + limit, log=log,
