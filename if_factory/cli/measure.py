@@ -14,8 +14,8 @@ FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 @click.option("--model", "model_path", required=True, help="The base model: a Hugging Face folder or name.")
 @click.option("--adapter", "adapters", multiple=True, type=FOLDER,
               help="A trained adapter; repeat it, in order, where a stage says so.")
-@click.option("--curriculum", type=FOLDER, help="Instead of --adapter: the folder of YAML files; takes the adapters "
-              "that its export YAML merges.")
+@click.option("--curriculum", type=FOLDER,
+              help="Instead of --adapter: a folder of YAML files; takes the adapters its export YAML merges.")
 @click.option("--suite", default="held_out", show_default=True,
               help="`held_out`, or a .jsonl of prompts with constraints (IFEval rows, or yours).")
 @click.option("-n", "--prompts", type=click.IntRange(1), help="At most so many prompts.")
@@ -25,8 +25,9 @@ FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 @click.option("--max-tokens", type=click.IntRange(1), default=512, show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Prompts decoded together.")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path, file_okay=False))
-def evaluate(model_path: str, adapters: tuple[Path, ...], curriculum: Path | None, suite: str, prompts: int | None, types: str | None,
-             low: int, high: int, max_tokens: int, batch: int, out: Path) -> None:
+def evaluate(model_path: str, adapters: tuple[Path, ...], curriculum: Path | None, suite: str,
+             prompts: int | None, types: str | None, low: int, high: int, max_tokens: int, batch: int,
+             out: Path) -> None:
     """Constraint pass rate before and after, on the same held-out prompts, with 95 % confidence intervals."""
     from if_factory.evaluation.generate import Answer, generate, write_results
     from if_factory.evaluation.passrate import markdown
