@@ -12,7 +12,7 @@ from functools import lru_cache
 # ---------------------------------------------------------------- words
 
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
-_NAME = re.compile(r"(?:[^\W\d_]\.){2,}|[^\W_]+(?:['’-][^\W_]+)*")
+_NAME = re.compile(r"(?:[^\W\d_]\.)+[^\W\d_](?!\w)\.?|[^\W_]+(?:['’-][^\W_]+)*")
 
 
 def words(text: str) -> list[str]:

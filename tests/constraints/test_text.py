@@ -61,8 +61,8 @@ def test_phrases_are_whole_words_and_no_patterns(text: str, phrase: str, count: 
 
 
 def test_capital_words_join_what_a_reader_joins() -> None:
-    text = "I'M HERE: SELF-MADE, iPhone, U.S. 24, NASA's."
-    assert measure.capital_words(text) == ["I'M", "HERE", "SELF-MADE", "U.S."]
+    text = "I'M HERE: SELF-MADE, iPhone, U.S. P.P.S 24, NASA's."
+    assert measure.capital_words(text) == ["I'M", "HERE", "SELF-MADE", "U.S.", "P.P.S"]
 
 
 def test_lists_and_marks() -> None:
