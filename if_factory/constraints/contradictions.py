@@ -146,7 +146,8 @@ def _too_few_allowed(whole: Whole) -> Iterator[str]:
             continue
         needed = 0
         if unit == "capital_words":
-            needed = sum(len(measure.capital_words(text)) for text in exact)
+            # "P.P.S" may go on as "P.P.S.", which is one word: take the reading with fewer.
+            needed = sum(min(len(measure.capital_words(text + more)) for more in ("", ".")) for text in exact)
         elif unit == "numbers":
             needed = sum(len(re.findall(r"\d+", text)) for text in exact)
         elif unit.startswith("letter:"):

@@ -182,7 +182,7 @@ def _text(p: _Plan, sentences: int, fillers: int, more_lines: int) -> str:
         start, end = "", ""
     structures = _structures(p)
     tail = p.arg("detectable_content:postscript", "postscript_marker", "")
-    tail = f"{tail} {p.item(5)}" if tail else ""
+    tail = f"{tail.rstrip('.')}. {p.item(5)}" if tail else ""
     paragraphs = p.whole.low("paragraphs") or 1
     opener = p.arg("length_constraints:nth_paragraph_first_word", "first_word", "")
     nth = int(p.arg("length_constraints:nth_paragraph_first_word", "nth_paragraph", 1))
