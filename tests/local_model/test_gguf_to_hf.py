@@ -58,9 +58,10 @@ def ask(server: EmbeddedServer, path: str, body: dict[str, Any]) -> Any:
 def strings(count: int) -> list[str]:
     """Text that trips tokenizers: digits in runs, other scripts, white space, contractions, control tokens."""
     rng = Random(7)
-    parts = ["the", " The", "n't", "'s", "'LL", " ", "  ", "\n", "\n\n", "\t", "\r\n", "123", " 45", "3.14", "²",
-             "½", "Ⅷ", "٣", "é", "e\u0301", "日本", "語", "🙂", "\U0001f469\u200d\U0001f467", "\u200b", "\u00a0", "**",
-             "<<", ">>", "<|im_end|>", "<|im_start|>", "_x", "$5", "{}", "naïve", "Straße", "привет", "שלום", ",", "."]
+    parts = ["the", " The", "n't", "'s", "'LL", " ", "  ", "\n", "\n\n", "\t", "\r\n", "123", " 45", "3.14",
+             "²", "½", "Ⅷ", "٣", "é", "e\u0301", "日本", "語", "🙂", "\U0001f469\u200d\U0001f467", "\u200b",
+             "\u00a0", "**", "<<", ">>", "<|im_end|>", "<|im_start|>", "_x", "$5", "{}", "naïve", "Straße",
+             "привет", "שלום", ",", "."]
     made = ["".join(rng.choices(parts, k=rng.randint(1, 12))) for _ in range(count // 2)]
     anything = [chr(c) for c in range(1, 0x3000) if not 0xD800 <= c < 0xE000]
     return made + ["".join(rng.choices(anything, k=rng.randint(1, 20))) for _ in range(count - len(made))]
