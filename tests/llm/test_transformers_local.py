@@ -63,7 +63,7 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return seen
 
 
-async def test_requests_that_wait_together_share_a_batch_and_get_their_own_answers(batches: list[list[str]]) -> None:
+async def test_requests_that_wait_together_are_batched_and_get_their_own_answers(batches: list[list[str]]) -> None:
     backend = TransformersBackend("m", batch_size=3)
     answers = await asyncio.gather(*(backend.chat(asks(t)) for t in "abcde"))
     assert [a.text for a in answers] == ["A", "B", "C", "D", "E"]
