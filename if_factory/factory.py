@@ -9,7 +9,6 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any
 
 from if_factory.constraints.base import load_plugin
 from if_factory.constraints.verify import verify
@@ -149,7 +148,7 @@ def _rechecked(candidate: Candidate, constraints: Sequence[Constraint]) -> Candi
     return candidate.model_copy(update={"verdicts": tuple(verdicts)})
 
 
-def replay_rows(recipe: Recipe) -> list[dict[str, Any]]:
+def replay_rows(recipe: Recipe) -> list[dict[str, str]]:
     """General alpaca rows drawn from the user's file with the run's seed; empty where none are asked for."""
     if not (recipe.replay.file and recipe.replay.rows):
         return []
@@ -161,5 +160,5 @@ def replay_rows(recipe: Recipe) -> list[dict[str, Any]]:
                 raise UserError("expected a non-empty string", where=f"{path}:{n}: field '{field}'",
                                 fix="replay rows are alpaca rows: instruction, input (may be empty), output")
         rows.append({"instruction": row["instruction"], "input": str(row.get("input") or ""),
-                     "output": row["output"], "system": str(row.get("system") or ""), "history": []})
+                     "output": row["output"], "system": str(row.get("system") or "")})
     return Random(recipe.seed).sample(rows, min(recipe.replay.rows, len(rows)))

@@ -153,10 +153,8 @@ def _finished(run_folder: Path) -> tuple[Recipe, list[Record]]:
 
 def _write_all(recipe: Recipe, emission: Emission, into: Path, fmt: Any, bins: int) -> Iterator[Written]:
     from if_factory.export.curriculum import bin_names, split_bins
-    from if_factory.export.dataset_info import dataset_entry
-    from if_factory.export.formats import Written, write_dataset
+    from if_factory.export.formats import write_dataset, write_replay
     from if_factory.factory import replay_rows
-    from if_factory.files import write_jsonl
 
     for kind in ("sft", "dpo", "kto"):
         examples = getattr(emission, kind)
@@ -167,9 +165,7 @@ def _write_all(recipe: Recipe, emission: Emission, into: Path, fmt: Any, bins: i
             for label, part in zip(bin_names(bins), split_bins(examples, bins), strict=False):
                 yield write_dataset(f"{recipe.name}_{kind}_{label}", part, into, fmt)
     if rows := replay_rows(recipe):
-        path = into / f"{recipe.name}_replay.jsonl"
-        write_jsonl(path, rows)
-        yield Written(path.stem, path, dataset_entry(path.name, "alpaca", "sft"), len(rows), len(rows))
+        yield write_replay(f"{recipe.name}_replay", rows, into)
 
 
 @click.command()
@@ -179,11 +175,9 @@ def _write_all(recipe: Recipe, emission: Emission, into: Path, fmt: Any, bins: i
 def check(folder: Path, names: tuple[str, ...], all_problems: bool) -> None:
     """Say which rows of the datasets NAMES in FOLDER (default: all local ones) LLaMA-Factory would drop."""
     from if_factory.cli.show import show_check
-    from if_factory.export.acceptance import check_dataset
-    from if_factory.export.dataset_info import FILE_NAME, read_entries
+    from if_factory.export.acceptance import check_dataset, local_names
 
-    local = [name for name, entry in read_entries(folder / FILE_NAME).items() if "file_name" in entry]
-    reports = [check_dataset(folder, name) for name in names or local]
+    reports = [check_dataset(folder, name) for name in names or local_names(folder)]
     show_check(reports, limit=None if all_problems else 10)
     if not all(r.ok for r in reports):
         raise SystemExit(1)

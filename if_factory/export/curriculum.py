@@ -42,8 +42,7 @@ class CurriculumOptions:
     ``lr`` is for SFT, ``pref_lr`` for DPO and KTO; ``batch`` is sequences (or pairs) per
     optimizer step on one device.
     ``stage_overrides`` sets any LLaMA-Factory key for one stage kind (``{"dpo": {"learning_rate": 5e-6}}``).
-    ``replay``: datasets of general data mixed into every SFT stage against forgetting; how many rows of each is
-    the ``num_samples`` of its entry (``dataset_info.replay_entry``).
+    ``replay``: datasets of general data mixed into every SFT stage against forgetting.
     ``max_steps`` overrides ``epochs``. ``disable_shuffling`` keeps the file's order inside a stage.
     """
 

@@ -43,12 +43,6 @@ def dataset_entry(file_name: str, fmt: Literal["alpaca", "sharegpt"], kind: Kind
     return entry | ({"tags": dict(_SHAREGPT_TAGS)} if fmt == "sharegpt" else {})
 
 
-def replay_entry(entry: Mapping[str, Any], rows: int) -> dict[str, Any]:
-    """A second entry for the same file that draws ``rows`` rows of it (a random draw with the run's seed; beyond
-    the file's size, rows come more than once). For mixing general data into a stage."""
-    return {**entry, "num_samples": rows}
-
-
 @dataclass(slots=True)
 class MergeReport:
     """Names by what became of them; ``backup`` is the copy of the file as it was, if it was changed."""

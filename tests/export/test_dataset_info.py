@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from if_factory.errors import UserError
 from if_factory.export import dataset_info
-from if_factory.export.dataset_info import dataset_entry, merge_entries, read_entries, replay_entry
+from if_factory.export.dataset_info import dataset_entry, merge_entries, read_entries
 from if_factory.export.rules import COLUMNS, TAGS
 
 OURS = {"ours": dataset_entry("ours.jsonl", "sharegpt", "dpo")}
@@ -247,8 +247,3 @@ def test_killed_writer_leaves_the_old_or_the_new_file(tmp_path: Path) -> None:
         assert "theirs" in read_entries(path)
     merge_entries(path, OURS)  # a dead writer's lock is free again
     assert "ours" in read_entries(path)
-
-
-def test_replay_entry_draws_from_the_same_file() -> None:
-    entry = dataset_entry("general.jsonl", "alpaca", "sft")
-    assert replay_entry(entry, 50) == {**entry, "num_samples": 50}
