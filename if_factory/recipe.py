@@ -94,7 +94,10 @@ class Recipe(_Strict):
         if self.preset not in method.presets:
             raise UserError(f"unknown preset '{self.preset}'", where="preset",
                             fix=f"one of: {', '.join(method.presets)}")
-        return _validated(method.options, {**method.presets[self.preset], **self.options}, "options")
+        given = {**method.presets[self.preset], **self.options}
+        if isinstance(given.get("prompts"), str):
+            given["prompts"] = str(self.path(given["prompts"]))
+        return _validated(method.options, given, "options")
 
     def resolved(self) -> dict[str, Any]:
         """The recipe as plain data that means the same from any folder: every value, paths absolute."""
@@ -103,6 +106,8 @@ class Recipe(_Strict):
             data["seeds"] = str(self.path(self.seeds))
         if self.replay.file:
             data["replay"]["file"] = str(self.path(self.replay.file))
+        if isinstance(self.options.get("prompts"), str):
+            data["options"]["prompts"] = str(self.path(self.options["prompts"]))
         data["constraints"]["plugins"] = [str(self.path(p)) for p in self.constraints.plugins]
         return data
 

@@ -70,9 +70,9 @@ class EmbeddedServer:
                             where="endpoint: embedded",
                             fix='pip install "if-factory[embedded]", or give the URL of a server that runs')
         if self.model is None:
-            from if_factory.local_model.fetch import fetch_embedded
+            from if_factory.local_model.requantize import embedded_for_serving
 
-            self.model = fetch_embedded()
+            self.model = embedded_for_serving()
         _refuse_if_not_gguf(self.model)
         command = [sys.executable, "-m", "if_factory.llm.embedded", "--model", str(self.model.resolve()),
                    "--port", str(self.port), "--parallel", str(self.parallel), "--context", str(self.context)]
@@ -169,6 +169,7 @@ def serve(model: Path, *, parallel: int, context: int, threads: int | None = Non
     params.n_ctx = parallel * context  # divided equally among the slots
     params.use_jinja = True
     params.cont_batching = True
+    params.kv_unified = False  # one cache per slot: a slot must not attend over every other slot's cells
     # A prompt read from another request's cache is computed in other batches, and rounds differently:
     # without the cache, equal requests got equal answers at every concurrency.
     params.cache_prompt = False
@@ -195,9 +196,9 @@ def main(arguments: list[str] | None = None) -> None:
         # Set before the weights load: a parent that dies meanwhile must not leave us behind either.
         threading.Thread(target=_exit_with_parent, daemon=True).start()
     if given.model is None:
-        from if_factory.local_model.fetch import fetch_embedded
+        from if_factory.local_model.requantize import embedded_for_serving
 
-        given.model = fetch_embedded()
+        given.model = embedded_for_serving()
     server = serve(given.model, parallel=given.parallel, context=given.context, threads=given.threads,
                    port=given.port)
     print(json.dumps({"base_url": f"{server.listening_address}/v1", "model": given.model.stem}), flush=True)

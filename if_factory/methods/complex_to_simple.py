@@ -63,6 +63,7 @@ class Options(BaseModel):
         "all", description="rejected sides: any failing answer, or only the drafts that were then corrected")
     kto_per_prompt: Annotated[int, Field(ge=0)] = Field(
         2, description="KTO rows per prompt and label at most")
+    prompts: str | None = Field(None, description="folder with your own versions of the prompt templates")
 
     @model_validator(mode="after")
     def _ordered(self) -> Options:
@@ -103,7 +104,7 @@ async def compose_prompts(record: Record, ctx: Context, *, options: Options) -> 
         return [record]
     proposed: tuple[str, ...] = ()
     if options.keywords == "teacher" and ctx.has("teacher"):
-        proposed = await _propose_keywords(record, ctx)
+        proposed = await _propose_keywords(record, ctx, options)
     children = []
     for i in range(options.prompts_per_seed):
         rng = ctx.rng(record.id, "compose", i)
@@ -140,7 +141,7 @@ async def correct(record: Record, ctx: Context, *, options: Options) -> Record:
             if not current.verdicts[position].failed:  # an earlier revision of this round mended it too
                 continue
             for try_ in range(options.correction_tries):
-                revised = await _revise(record, current, position, ctx, sample=round_ * 100 + try_)
+                revised = await _revise(record, current, position, ctx, options, sample=round_ * 100 + try_)
                 if revised is None:
                     continue
                 if _improves(current, revised, position):
@@ -158,9 +159,10 @@ def _improves(old: Candidate, new: Candidate, position: int) -> bool:
     return kept and new.verdicts[position].passed and new.finish_reason == "stop"
 
 
-async def _revise(record: Record, draft: Candidate, position: int, ctx: Context, sample: int) -> Candidate | None:
+async def _revise(record: Record, draft: Candidate, position: int, ctx: Context, options: Options,
+                  sample: int) -> Candidate | None:
     held = [c.text for c, v in zip(record.constraints, draft.verdicts, strict=True) if v.passed]
-    ask = template(NAME, "correct").render(
+    ask = template(NAME, "correct", options.prompts).render(
         prompt=record.prompt, response=draft.text, violated=record.constraints[position].text,
         reason=draft.verdicts[position].reason, held=held)
     answer = await ctx.chat("teacher", [{"role": "user", "content": ask}], sample=sample)
@@ -180,8 +182,8 @@ class _Keywords(BaseModel):
     keywords: list[str]
 
 
-async def _propose_keywords(record: Record, ctx: Context, count: int = 6) -> tuple[str, ...]:
-    ask = template(NAME, "keywords").render(prompt=record.seed_prompt, count=count)
+async def _propose_keywords(record: Record, ctx: Context, options: Options, count: int = 6) -> tuple[str, ...]:
+    ask = template(NAME, "keywords", options.prompts).render(prompt=record.seed_prompt, count=count)
     found = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": ask}],
                              partial(parse_json, model=_Keywords))
     if isinstance(found, Failure):

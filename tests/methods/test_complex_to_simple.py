@@ -148,6 +148,14 @@ def test_stored_verdicts_are_not_trusted_at_emission():
     assert not emit(recipe(), [result.records[0].model_copy(update={"candidates": (forged,)})]).sft
 
 
+def test_a_users_own_prompt_template_takes_the_place_of_ours(tmp_path):
+    (tmp_path / "correct.jinja").write_text("MINE: {{ violated }}")
+    seen = []
+    play([record(NO_COMMA)], {"student_samples": 1, "correction_tries": 1, "prompts": str(tmp_path)},
+         student=lambda r: BAD, teacher=lambda r: seen.append(r.messages[-1]["content"]) or "<revised>x</revised>")
+    assert seen == ["MINE: Use no commas."]
+
+
 def test_composed_prompts_hold_the_seed_and_say_every_constraint():
     seeds = [Record.from_seed(f"Describe a bicycle number {i}.") for i in range(30)]
     result, _ = play(seeds, {"min_constraints": 1, "max_constraints": 5, "prompts_per_seed": 2,
