@@ -36,5 +36,6 @@ if-factory curriculum "$W/run" --model "$W/model" --dataset-dir "$W/data" -o "$W
 if-factory train "$W/yaml"
 
 echo "== 5. before and after, on held-out prompts nobody trained on"
-if-factory evaluate --model "$W/model" --curriculum "$W/yaml" -n "$PROMPTS" -o "$W/evaluation"
+if-factory evaluate --model "$W/model" --curriculum "$W/yaml" --like "$W/run" -n "$PROMPTS" \
+  --max-tokens 160 --batch 48 -o "$W/evaluation"
 if-factory report "$W/run" --evaluation "$W/evaluation" --saves "$W/saves"

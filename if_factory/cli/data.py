@@ -129,17 +129,20 @@ def run(recipe: Path, out: Path | None, student: str | None, teacher: str | None
 @click.option("--format", "fmt", type=click.Choice(["alpaca", "sharegpt"]), default="alpaca", show_default=True)
 @click.option("--bins", type=click.IntRange(1), default=2, show_default=True,
               help="Also write each kind as so many datasets from easy to hard, for the curriculum.")
+@click.option("--files", default="", metavar="FOLDER",
+              help="Put the data files into this folder inside the data folder; default beside dataset_info.json.")
 @click.option("--force", is_flag=True, help="Replace entries of the same name in dataset_info.json.")
-def export(run_folder: Path, into: Path, fmt: str, bins: int, force: bool) -> None:
+def export(run_folder: Path, into: Path, fmt: str, bins: int, files: str, force: bool) -> None:
     """Write SFT, DPO and KTO datasets and merge them into dataset_info.json; every row is checked again."""
     from if_factory import factory
     from if_factory.cli.show import show_export
-    from if_factory.export.dataset_info import merge_entries
+    from if_factory.export.dataset_info import FILE_NAME, merge_entries
 
     recipe, records = _finished(run_folder)
     emission = factory.emit(recipe, records)
-    written = list(_write_all(recipe, emission, into, fmt, bins))
-    report = merge_entries(into / "dataset_info.json", {w.name: w.entry for w in written}, force=force)
+    written = list(_write_all(recipe, emission, into / files, fmt, bins))
+    entries = {w.name: {**w.entry, "file_name": (Path(files) / w.path.name).as_posix()} for w in written}
+    report = merge_entries(into / FILE_NAME, entries, force=force)
     show_export(written, emission, report)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,15 +20,16 @@ FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 @click.option("--suite", default="held_out", show_default=True,
               help="`held_out`, or a .jsonl of prompts with constraints (IFEval rows, or yours).")
 @click.option("-n", "--prompts", type=click.IntRange(1), help="At most so many prompts.")
-@click.option("--constraints", "types", help="held_out: types or families to draw from, with commas.")
-@click.option("--low", type=click.IntRange(1, 6), default=1, show_default=True, help="held_out: fewest.")
-@click.option("--high", type=click.IntRange(1, 6), default=3, show_default=True, help="held_out: most.")
+@click.option("--constraints", "types", help="held_out: types or families to draw from, with commas; default all.")
+@click.option("--low", type=click.IntRange(1, 6), help="held_out: fewest constraints on a prompt; default 1.")
+@click.option("--high", type=click.IntRange(1, 6), help="held_out: most constraints on a prompt; default 3.")
+@click.option("--like", type=FOLDER, help="held_out: draw types and numbers as this run did, unless given.")
 @click.option("--max-tokens", type=click.IntRange(1), default=512, show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Prompts decoded together.")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path, file_okay=False))
 def evaluate(model_path: str, adapters: tuple[Path, ...], curriculum: Path | None, suite: str,
-             prompts: int | None, types: str | None, low: int, high: int, max_tokens: int, batch: int,
-             out: Path) -> None:
+             prompts: int | None, types: str | None, low: int | None, high: int | None, like: Path | None,
+             max_tokens: int, batch: int, out: Path) -> None:
     """Constraint pass rate before and after, on the same held-out prompts, with 95 % confidence intervals."""
     from if_factory.evaluation.generate import Answer, generate, write_results
     from if_factory.evaluation.passrate import markdown
@@ -38,7 +40,9 @@ def evaluate(model_path: str, adapters: tuple[Path, ...], curriculum: Path | Non
 
     if curriculum:
         adapters = adapters_of(curriculum)
-    chosen = {"low": low, "high": high, "types": tuple(types.split(",")) if types else ()}
+    drawn = _drawn_like(like)
+    chosen = {"low": low or drawn.get("min_constraints", 1), "high": high or drawn.get("max_constraints", 3),
+              "types": tuple(types.split(",")) if types else tuple(drawn.get("include", ()))}
     items = build(suite, prompts, **chosen) if suite == "held_out" else build(suite, prompts)
     weights: dict[str, tuple[Path, ...]] = {"before": ()} | ({"after": adapters} if adapters else {})
 
@@ -60,6 +64,16 @@ def evaluate(model_path: str, adapters: tuple[Path, ...], curriculum: Path | Non
     results = write_results(items, answers, out, models=dict.fromkeys(weights, model_path))
     click.echo(markdown(results))
     click.echo(f"written: {out}/results.md, results.json, responses.jsonl")
+
+
+def _drawn_like(run_folder: Path | None) -> dict[str, Any]:
+    """The options of a run that say which constraints it drew and how many."""
+    from if_factory.pipeline.rundir import RunDir
+    from if_factory.recipe import parse
+
+    if run_folder is None:
+        return {}
+    return parse(RunDir(run_folder).recipe(), where=f"{run_folder}/recipe.yaml").method_options().model_dump()
 
 
 @click.command()
