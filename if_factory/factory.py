@@ -20,7 +20,7 @@ from if_factory.llm.log import ResponseLog
 from if_factory.methods.base import Emission, PlannedCalls
 from if_factory.pipeline.runner import Observer, RunResult
 from if_factory.pipeline.runner import run as run_stages
-from if_factory.recipe import Recipe
+from if_factory.recipe import ModelSpec, Recipe
 from if_factory.records import Candidate, Constraint, Record
 from if_factory.seeds import builtin, read_seeds
 
@@ -102,8 +102,14 @@ async def open_models(recipe: Recipe, log: ResponseLog | None, usage: Usage,
             models[role] = Model(
                 role, backend, log=log, budget=budget, usage=usage, concurrency=spec.concurrency,
                 temperature=spec.temperature, top_p=spec.top_p, max_tokens=spec.max_tokens, seed=recipe.seed,
-                price=Price(spec.price.prompt, spec.price.completion) if spec.price else None)
+                price=_price(spec))
         yield models
+
+
+def _price(spec: ModelSpec) -> Price | None:
+    if spec.price is None:
+        return Price(0, 0) if spec.endpoint.startswith("embedded") else None
+    return Price(spec.price.prompt, spec.price.completion)
 
 
 def _refuse_namesake(served: dict[str, str], model: str, url: str, role: str) -> None:

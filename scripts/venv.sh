@@ -1,5 +1,7 @@
 # Sourced by quickstart.sh and test.sh: makes .venv once, installs the package with the extras in $1, enters it.
 # PYTHON=python3.12 picks an interpreter; IF_FACTORY_VENV another folder.
+# IF_FACTORY_READY=1 uses the environment as it is.
+[ -z "${IF_FACTORY_READY:-}" ] || return 0
 PYTHON="${PYTHON:-python3}"
 VENV="${IF_FACTORY_VENV:-.venv}"
 
