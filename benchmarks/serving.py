@@ -26,7 +26,8 @@ async def tokens_per_second(gguf: Path, parallel: int, tokens: int) -> float:
 
         async def one(i: int) -> int:
             text = f"Write a long story about the rain and the river number {i}. Tell it slowly."
-            request = ChatRequest(server.model_name, ({"role": "user", "content": text},), max_tokens=tokens, seed=i)
+            message = {"role": "user", "content": text}
+            request = ChatRequest(server.model_name, (message,), max_tokens=tokens, seed=i)
             return (await backend.chat(request)).completion_tokens
 
         await one(-1)  # loads what is loaded late
