@@ -10,12 +10,13 @@ cd "$(dirname "$0")/.."
 
 W="${QUICKSTART:-quickstart}"
 if ls /dev/nvidia[0-9]* >/dev/null 2>&1; then
-  SEEDS="${SEEDS:-294}" PROMPTS="${PROMPTS:-182}" CPU=(--set bf16=true)
+  SEEDS="${SEEDS:-294}" PROMPTS="${PROMPTS:-182}"
 else
-  SEEDS="${SEEDS:-140}" PROMPTS="${PROMPTS:-120}" CPU=(--set bf16=true --set use_cpu=true)
+  SEEDS="${SEEDS:-132}" PROMPTS="${PROMPTS:-120}"
   export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(nproc)}" CUDA_VISIBLE_DEVICES=
 fi
-export HF_HUB_OFFLINE=1 WANDB_DISABLED=true DISABLE_VERSION_CHECK=1
+EPOCHS="${EPOCHS:-4}"
+export HF_HUB_OFFLINE=1 WANDB_DISABLED=true
 
 echo "== 1. the environment, explained if something is wrong with it"
 if-factory doctor
@@ -32,7 +33,9 @@ done
 
 echo "== 4. training, easy then hard: llamafactory-cli train on each stage"
 if-factory curriculum "$W/run" --model "$W/model" --dataset-dir "$W/data" -o "$W/yaml" --saves "$W/saves" \
-  "${CPU[@]}" --set sft.learning_rate=5e-4
+  --set per_device_train_batch_size=8 --set gradient_accumulation_steps=1 --set cutoff_len=512 \
+  --set disable_gradient_checkpointing=true --set num_train_epochs="$EPOCHS" \
+  --set sft.learning_rate=1e-3 --set dpo.learning_rate=5e-5
 if-factory train "$W/yaml"
 
 echo "== 5. before and after, on held-out prompts nobody trained on"

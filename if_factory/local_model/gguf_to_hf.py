@@ -23,7 +23,7 @@ _CONTROL = 3  # gguf.TokenType.CONTROL
 
 
 def convert(gguf: Path, out: Path) -> Path:
-    """Write ``out`` (bfloat16 safetensors, config, tokenizer, chat template) and return it.
+    """Write ``out`` (float32 safetensors, config, tokenizer, chat template) and return it.
 
     An ``out`` that is there already is left as it is; a part-written one never appears.
 
@@ -84,7 +84,8 @@ def _write_weights(gguf: Path, folder: Path) -> None:
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.bfloat16)
+    # float32: LLaMA-Factory computes in the stored type, and most CPUs have no bfloat16 arithmetic.
+    model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
     model.save_pretrained(folder)
 
 
@@ -100,7 +101,7 @@ def _write_config(folder: Path, about: dict[str, Any]) -> None:
         "vocab_size": len(about["tokenizer.ggml.tokens"]),
         # transformers 4 reads rope_theta and torch_dtype, 5 the other two.
         "rope_theta": theta, "rope_parameters": {"rope_type": "default", "rope_theta": theta},
-        "torch_dtype": "bfloat16", "dtype": "bfloat16",
+        "torch_dtype": "float32", "dtype": "float32",
     }
     (folder / "config.json").write_text(dump_json(config, indent=2) + "\n")
     (folder / "generation_config.json").write_text(dump_json(ids, indent=2) + "\n")

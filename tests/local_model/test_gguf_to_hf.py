@@ -111,7 +111,7 @@ def test_next_word_probabilities_are_the_servers(hf_model: Path, server: Embedde
     with torch.no_grad():
         ours = model(torch.tensor([ids])).logits[0, -1].log_softmax(-1)
     assert int(ours.argmax()) == max(theirs, key=theirs.__getitem__)
-    # llama.cpp multiplies 8-bit activations; that, and bfloat16, is all the difference there may be.
+    # llama.cpp multiplies 8-bit activations: that is all the difference there may be.
     kl = sum(math.exp(p) * (p - float(ours[i])) for i, p in theirs.items())
     assert abs(kl) < 0.02
     assert model.config.rms_norm_eps == 1e-5
