@@ -56,8 +56,8 @@ def init(method: str) -> None:
 @click.command()
 @RECIPE
 @overrides
-@click.option("--tokens-per-second", type=click.FloatRange(min=0, min_open=True), default=120, show_default=True,
-              help="Output speed of the endpoint; 120 is the embedded model on 2 CPU cores.")
+@click.option("--tokens-per-second", type=click.FloatRange(min=0, min_open=True), default=95, show_default=True,
+              help="Output speed of the endpoint; 95 is the embedded model on 2 CPU cores.")
 def plan(recipe: Path, student: str | None, teacher: str | None, limit: int | None,
          tokens_per_second: float) -> None:
     """Show calls, tokens, minutes and price. Nothing is called."""
