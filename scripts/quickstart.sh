@@ -12,10 +12,10 @@ W="${QUICKSTART:-quickstart}"
 if ls /dev/nvidia[0-9]* >/dev/null 2>&1; then
   SEEDS="${SEEDS:-294}" PROMPTS="${PROMPTS:-182}"
 else
-  SEEDS="${SEEDS:-132}" PROMPTS="${PROMPTS:-120}"
+  SEEDS="${SEEDS:-150}" PROMPTS="${PROMPTS:-100}"
   export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(nproc)}" CUDA_VISIBLE_DEVICES=
 fi
-EPOCHS="${EPOCHS:-4}"
+EPOCHS="${EPOCHS:-3}"
 export HF_HUB_OFFLINE=1 WANDB_DISABLED=true
 
 echo "== 1. the environment, explained if something is wrong with it"
@@ -34,11 +34,11 @@ done
 echo "== 4. training, easy then hard: llamafactory-cli train on each stage"
 if-factory curriculum "$W/run" --model "$W/model" --dataset-dir "$W/data" -o "$W/yaml" --saves "$W/saves" \
   --set per_device_train_batch_size=8 --set gradient_accumulation_steps=1 --set cutoff_len=512 \
-  --set disable_gradient_checkpointing=true --set num_train_epochs="$EPOCHS" \
-  --set sft.learning_rate=1e-3 --set dpo.learning_rate=5e-5
+  --set disable_gradient_checkpointing=true --set sft.num_train_epochs="$EPOCHS" \
+  --set dpo.num_train_epochs=2 --set sft.learning_rate=1e-3 --set dpo.learning_rate=5e-5
 if-factory train "$W/yaml"
 
 echo "== 5. before and after, on held-out prompts nobody trained on"
 if-factory evaluate --model "$W/model" --curriculum "$W/yaml" --like "$W/run" -n "$PROMPTS" \
-  --max-tokens 160 --batch 48 -o "$W/evaluation"
+  --max-tokens 128 --batch 50 -o "$W/evaluation"
 if-factory report "$W/run" --evaluation "$W/evaluation" --saves "$W/saves"
