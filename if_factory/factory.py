@@ -87,7 +87,7 @@ async def open_models(recipe: Recipe, log: ResponseLog | None, usage: Usage,
         served: dict[str, str] = {}
         for role, spec in sorted(recipe.models.items()):
             url = spec.endpoint
-            if url.split(":")[0] == "embedded":
+            if spec.embedded:
                 if url not in servers:
                     gguf = url.partition(":")[2]
                     servers[url] = await stack.enter_async_context(
@@ -108,7 +108,7 @@ async def open_models(recipe: Recipe, log: ResponseLog | None, usage: Usage,
 
 def _price(spec: ModelSpec) -> Price | None:
     if spec.price is None:
-        return Price(0, 0) if spec.endpoint.startswith("embedded") else None
+        return Price(0, 0) if spec.embedded else None
     return Price(spec.price.prompt, spec.price.completion)
 
 

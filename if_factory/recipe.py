@@ -40,6 +40,11 @@ class ModelSpec(_Strict):
     timeout: Annotated[float, Field(gt=0)] = Field(600, description="seconds before a request is tried again")
     price: PriceSpec | None = Field(None, description="{prompt, completion} in USD per million tokens")
 
+    @property
+    def embedded(self) -> bool:
+        """Served by this machine, by our own process, and free."""
+        return self.endpoint.split(":")[0] == "embedded"
+
     @model_validator(mode="before")
     @classmethod
     def _url_alone(cls, given: Any) -> Any:
@@ -165,7 +170,8 @@ def parse(data: Any, where: str = "recipe") -> Recipe:
     if missing:
         raise UserError(f"the method needs a model for the role '{missing[0]}'", where=f"{where}: models",
                         fix=f"add `{missing[0]}: {{endpoint: embedded}}` or the URL of your server")
-    if recipe.budget.max_usd is not None and any(m.price is None for m in recipe.models.values()):
+    if recipe.budget.max_usd is not None and any(m.price is None and not m.embedded
+                                                 for m in recipe.models.values()):
         raise UserError("max_usd needs a price for every model", where=f"{where}: budget.max_usd",
                         fix="give each model `price: {prompt: ..., completion: ...}` (0 for a local one)")
     return recipe

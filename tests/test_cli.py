@@ -155,6 +155,13 @@ class Vowel(ConstraintType):
     assert "mine:vowel" in (tmp_path / "data" / "demo_sft.provenance.jsonl").read_text()
 
 
+def test_a_plugin_that_does_not_load_is_named_with_its_line(recipe, tmp_path):
+    (tmp_path / "broken.py").write_text("x = 1\nraise ValueError('my bug')\n")
+    data = yaml.safe_load(recipe.read_text())
+    recipe.write_text(yaml.safe_dump({**data, "constraints": {"plugins": ["broken.py"]}}))
+    assert "broken.py:2: " in cli("plan", recipe, status=2)
+
+
 def test_help_answers_without_importing_what_only_commands_need():
     heavy = ["pydantic", "aiohttp", "rich", "yaml", "jinja2", "torch", "transformers", "numpy", "scipy"]
     code = f"import sys, if_factory.cli; print([m for m in {heavy} if m in sys.modules])"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -92,7 +93,14 @@ def load_plugin(path: Path) -> None:
     spec = importlib.util.spec_from_file_location(f"if_factory_plugin_{path.stem}", path)
     if spec is None or spec.loader is None or not path.is_file():
         raise UserError("no such Python file", where=str(path), fix="name a .py file in constraints.plugins")
-    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    try:
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    except UserError:
+        raise
+    except Exception as e:
+        line = traceback.extract_tb(e.__traceback__)[-1]
+        raise UserError(f"this file of constraint types does not load: {type(e).__name__}: {e}",
+                        where=f"{line.filename}:{line.lineno}", fix="mend it; see docs/constraints.md") from e
 
 
 def get(type_id: str) -> ConstraintType:
