@@ -33,7 +33,7 @@ done
 
 echo "== 4. training, easy then hard: llamafactory-cli train on each stage"
 if-factory curriculum "$W/run" --model "$W/model" --dataset-dir "$W/data" -o "$W/yaml" --saves "$W/saves" \
-  --set per_device_train_batch_size=8 --set gradient_accumulation_steps=1 --set cutoff_len=512 \
+  --set per_device_train_batch_size=4 --set gradient_accumulation_steps=1 --set cutoff_len=512 \
   --set disable_gradient_checkpointing=true --set sft.num_train_epochs="$EPOCHS" \
   --set dpo.num_train_epochs=2 --set sft.learning_rate=1e-3 --set dpo.learning_rate=5e-5
 if-factory train "$W/yaml"
