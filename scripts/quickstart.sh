@@ -12,7 +12,7 @@ W="${QUICKSTART:-quickstart}"
 if ls /dev/nvidia[0-9]* >/dev/null 2>&1; then
   SEEDS="${SEEDS:-294}" PROMPTS="${PROMPTS:-182}"
 else
-  SEEDS="${SEEDS:-150}" PROMPTS="${PROMPTS:-100}"
+  SEEDS="${SEEDS:-130}" PROMPTS="${PROMPTS:-100}"
   export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(nproc)}" CUDA_VISIBLE_DEVICES=
 fi
 EPOCHS="${EPOCHS:-3}"
