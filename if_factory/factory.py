@@ -26,9 +26,11 @@ from if_factory.seeds import builtin, read_seeds
 
 
 def seeds_of(recipe: Recipe) -> list[Record]:
-    """The recipe's seed prompts as records."""
-    path = builtin("seeds") if recipe.seeds == "builtin" else recipe.path(recipe.seeds)
-    return read_seeds(path, method=recipe.method, limit=recipe.limit)
+    """The recipe's seeds as records: prompts, or whatever its method starts from."""
+    path = None if recipe.seeds == "builtin" else recipe.path(recipe.seeds)
+    if recipe.definition.inputs is not None:
+        return recipe.definition.inputs(path, recipe.method_options(), recipe.limit)
+    return read_seeds(path or builtin("seeds"), method=recipe.method, limit=recipe.limit)
 
 
 def load_plugins(recipe: Recipe) -> None:

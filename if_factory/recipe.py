@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from if_factory.errors import UserError
 from if_factory.files import read_text
-from if_factory.methods.base import Method, get
+from if_factory.methods.base import PATH, Method, get
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -76,8 +76,8 @@ class Recipe(_Strict):
 
     method: str = Field("complex_to_simple", description="one file of if_factory/methods")
     preset: str = Field("default", description="default, paper or code: starting values for `options`")
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] = Field(
-        "fcs", description="prefix of the datasets in dataset_info.json")
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]*$")] = Field(
+        "", description="prefix of the datasets in dataset_info.json; default the method's name")
     seed: int = Field(0, description="same seed, recipe and model answers: byte-identical files")
     seeds: str = Field("builtin", description="`builtin`, or a .jsonl/.json file whose rows have a `prompt`")
     limit: Annotated[int, Field(ge=1)] | None = Field(None, description="only the first so many seeds")
@@ -89,6 +89,11 @@ class Recipe(_Strict):
 
     _folder: Path = Path()
 
+    @model_validator(mode="after")
+    def _named(self) -> Recipe:
+        self.name = self.name or self.method
+        return self
+
     @property
     def definition(self) -> Method:
         return get(self.method)
@@ -99,10 +104,15 @@ class Recipe(_Strict):
         if self.preset not in method.presets:
             raise UserError(f"unknown preset '{self.preset}'", where="preset",
                             fix=f"one of: {', '.join(method.presets)}")
-        given = {**method.presets[self.preset], **self.options}
-        if isinstance(given.get("prompts"), str):
-            given["prompts"] = str(self.path(given["prompts"]))
+        given = {**method.presets[self.preset], **self._absolute(self.options)}
         return _validated(method.options, given, "options")
+
+    def _absolute(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """``options`` with the paths among them resolved; a method marks those with ``json_schema_extra=PATH``."""
+        paths = {name for name, info in self.definition.options.model_fields.items()
+                 if info.json_schema_extra == PATH}
+        return {k: str(self.path(v)) if k in paths and isinstance(v, str) and v != "builtin" else v
+                for k, v in options.items()}
 
     def resolved(self) -> dict[str, Any]:
         """The recipe as plain data that means the same from any folder: every value, paths absolute."""
@@ -111,8 +121,7 @@ class Recipe(_Strict):
             data["seeds"] = str(self.path(self.seeds))
         if self.replay.file:
             data["replay"]["file"] = str(self.path(self.replay.file))
-        if isinstance(self.options.get("prompts"), str):
-            data["options"]["prompts"] = str(self.path(self.options["prompts"]))
+        data["options"] = self._absolute(self.options)
         data["constraints"]["plugins"] = [str(self.path(p)) for p in self.constraints.plugins]
         return data
 
@@ -134,8 +143,8 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def load(path: Path) -> Recipe:
-    """Read and validate a recipe.
+def load(path: Path, endpoints: Mapping[str, str] | None = None) -> Recipe:
+    """Read and validate a recipe; ``endpoints`` (role -> URL) take the place of the file's.
 
     Raises:
         UserError: broken YAML, an unknown key (with the nearest known one), a value out of range, a role the
@@ -148,6 +157,10 @@ def load(path: Path) -> Recipe:
         raise UserError(f"not valid YAML: {getattr(e, 'problem', None) or 'nested too deeply'}",
                         where=f"{path}:{mark.line + 1}" if mark else str(path),
                         fix="compare with `if-factory init`; quote values that hold `: ` or ` #`") from None
+    for role, url in (endpoints or {}).items() if isinstance(data, dict) else ():
+        models = data["models"] = data.get("models") or {}
+        spec = models.get(role) or {}
+        models[role] = {**({} if isinstance(spec, str) else spec), "endpoint": url}
     recipe = parse(data, where=str(path))
     recipe._folder = path.resolve().parent
     return recipe
@@ -228,7 +241,7 @@ def commented(method_name: str) -> str:
         elif isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
             lines += ["", f"{key}:", *_block(info.annotation, "  ")]
         else:
-            value = method_name if key == "method" else info.default
+            value = method_name if key in ("method", "name") else info.default
             lines.append(_line(key, value, info.description, ""))
     return "\n".join(lines) + "\n"
 

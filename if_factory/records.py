@@ -1,15 +1,15 @@
 """What flows through the factory: constraints, verdicts, candidates, records, and the examples that leave it.
 
 One record type goes from seed to emitted row and its fields are never renamed on the way. The emission
-rule lives here and nowhere else: the only way to obtain an ``SFTExample``, ``PreferenceExample`` or
-``KTOExample`` is a function of this module that refuses, with a reason, whatever was not checked.
+rule lives here and nowhere else: the only way to obtain an ``SFTExample``, ``PreferenceExample``, ``KTOExample``
+or ``TripleExample`` is a function of this module that refuses, with a reason, whatever was not checked.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -173,6 +173,17 @@ class KTOExample(Example):
     label: bool
 
 
+class TripleExample(Example):
+    """An I-ORPO triple (x_w, x_l, y): ``response`` follows ``prompt`` and does not follow ``prompt_rejected``.
+
+    ``corrupted`` names the positions of the constraints that ``prompt_rejected`` holds in corrupted form.
+    """
+
+    response: str
+    prompt_rejected: str
+    corrupted: tuple[int, ...]
+
+
 def _common(record: Record, **provenance: Any) -> dict[str, Any]:
     return {"record_id": record.id, "prompt": record.prompt, "system": record.system, "history": record.history,
             "difficulty": record.difficulty, "constraints": record.constraints,
@@ -228,3 +239,25 @@ def emit_kto(record: Record, candidate: Candidate) -> KTOExample | Refusal:
     return KTOExample(response=candidate.text, label=good is None,
                       **_common(record, source=candidate.source, model=candidate.model,
                                 violated=[record.constraints[i].type for i in candidate.failed_positions]))
+
+
+def emit_triple(record: Record, candidate: Candidate, prompt_rejected: str,
+                corrupted: Mapping[int, Verdict]) -> TripleExample | Refusal:
+    """An I-ORPO triple: the response passes every constraint of the record and fails every corrupted one.
+
+    Args:
+        prompt_rejected: the record's prompt with some constraints corrupted.
+        corrupted: position of each corrupted constraint -> verdict of the response on its corrupted form.
+    """
+    if why := _why_not_good(record, candidate):
+        return Refusal(reason=why)
+    if not corrupted or prompt_rejected.strip() == record.prompt.strip():
+        return Refusal(reason="nothing_corrupted")
+    if any(v.passed for v in corrupted.values()):
+        return Refusal(reason="follows_the_corrupted_constraint")
+    if not all(v.failed for v in corrupted.values()):
+        return Refusal(reason="no_verdict")
+    return TripleExample(
+        response=candidate.text, prompt_rejected=prompt_rejected, corrupted=tuple(sorted(corrupted)),
+        **_common(record, source=candidate.source, model=candidate.model,
+                  corrupted=[record.constraints[i].type for i in sorted(corrupted)]))

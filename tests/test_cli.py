@@ -109,7 +109,7 @@ def test_init_writes_a_recipe_that_plan_accepts(tmp_path):
     text = cli("init", "complex_to_simple")
     (tmp_path / "r.yaml").write_text(text)
     cli("plan", tmp_path / "r.yaml")
-    assert recipes.load(tmp_path / "r.yaml").name == "fcs"
+    assert recipes.load(tmp_path / "r.yaml").name == "complex_to_simple"
 
 
 @pytest.mark.parametrize(("arguments", "edit", "said"), [

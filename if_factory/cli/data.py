@@ -23,18 +23,23 @@ OUT = click.option("-o", "--out", type=click.Path(path_type=Path, file_okay=Fals
 def overrides(f: Any) -> Any:
     """The recipe values people change from the command line."""
     f = click.option("--limit", type=click.IntRange(1), help="Only the first so many seeds.")(f)
+    f = click.option("--endpoint", "endpoints", multiple=True, metavar="ROLE=URL",
+                     help="Endpoint of any role, e.g. judge=http://localhost:8000/v1.")(f)
     f = click.option("--teacher", metavar="URL", help="Endpoint of the teacher.")(f)
     return click.option("--student", metavar="URL", help="Endpoint of the student.")(f)
 
 
-def _load(path: Path, student: str | None, teacher: str | None, limit: int | None) -> Recipe:
-    from if_factory.recipe import ModelSpec, load
+def _load(path: Path, *, student: str | None = None, teacher: str | None = None, endpoints: tuple[str, ...] = (),
+          limit: int | None = None) -> Recipe:
+    from if_factory.recipe import load
 
-    recipe = load(path)
-    for role, url in (("student", student), ("teacher", teacher)):
-        if url:
-            spec = recipe.models.get(role, ModelSpec())
-            recipe.models[role] = spec.model_copy(update={"endpoint": url})
+    given = {role: url for role, url in (("student", student), ("teacher", teacher)) if url}
+    for each in endpoints:
+        role, equals, url = each.partition("=")
+        if not (role and equals and url):
+            raise click.BadParameter("expected ROLE=URL", param_hint="--endpoint")
+        given[role] = url
+    recipe = load(path, endpoints=given)
     if limit:
         recipe.limit = limit
     return recipe
@@ -58,15 +63,14 @@ def init(method: str) -> None:
 @overrides
 @click.option("--tokens-per-second", type=click.FloatRange(min=0, min_open=True), default=95, show_default=True,
               help="Output speed of the endpoint; 95 is the embedded model on 2 CPU cores.")
-def plan(recipe: Path, student: str | None, teacher: str | None, limit: int | None,
-         tokens_per_second: float) -> None:
+def plan(recipe: Path, tokens_per_second: float, **given: Any) -> None:
     """Show calls, tokens, minutes and price. Nothing is called."""
     from rich.console import Console
     from rich.table import Table
 
     from if_factory import factory
 
-    planned = factory.plan(_load(recipe, student, teacher, limit), tokens_per_second)
+    planned = factory.plan(_load(recipe, **given), tokens_per_second)
     table = Table("stage", "role", "requests", "prompt tokens", "completion tokens",
                   title=f"{planned.seeds} seeds", title_justify="left")
     for c in planned.calls:
@@ -87,14 +91,13 @@ def plan(recipe: Path, student: str | None, teacher: str | None, limit: int | No
 @OUT
 @overrides
 @click.option("-n", "--rows", type=click.IntRange(1), default=3, show_default=True, help="Seeds to try.")
-def preview(recipe: Path, out: Path | None, student: str | None, teacher: str | None, limit: int | None,
-            rows: int) -> None:
+def preview(recipe: Path, out: Path | None, rows: int, **given: Any) -> None:
     """Run a few seeds for real and show the rows. Their answers are logged: `run` does not pay for them again."""
     from if_factory import factory
     from if_factory.cli.show import show_records
     from if_factory.pipeline.rundir import RunDir
 
-    loaded = _load(recipe, student, teacher, limit)
+    loaded = _load(recipe, **given)
     with RunDir(_folder(recipe, out)) as folder:
         result, _ = asyncio.run(factory.run(loaded, folder.log, limit=rows))
     show_records(result.records, factory.emit(loaded, result.records))
@@ -104,14 +107,14 @@ def preview(recipe: Path, out: Path | None, student: str | None, teacher: str | 
 @RECIPE
 @OUT
 @overrides
-def run(recipe: Path, out: Path | None, student: str | None, teacher: str | None, limit: int | None) -> None:
+def run(recipe: Path, out: Path | None, **given: Any) -> None:
     """Make the data. Safe to kill: the same command continues, and asks again only what was in flight."""
     from if_factory import factory
     from if_factory.cli.show import show_run
     from if_factory.pipeline.progress import Progress
     from if_factory.pipeline.rundir import RunDir
 
-    loaded = _load(recipe, student, teacher, limit)
+    loaded = _load(recipe, **given)
     with RunDir(_folder(recipe, out)) as folder:
         folder.claim(loaded.resolved())
         result, usage = asyncio.run(factory.run(loaded, folder.log, observer=Progress()))
@@ -159,10 +162,7 @@ def _write_all(recipe: Recipe, emission: Emission, into: Path, fmt: Any, bins: i
     from if_factory.export.formats import write_dataset, write_replay
     from if_factory.factory import replay_rows
 
-    for kind in ("sft", "dpo", "kto"):
-        examples = getattr(emission, kind)
-        if not examples:
-            continue
+    for kind, examples in sorted(emission.datasets.items()):
         yield write_dataset(f"{recipe.name}_{kind}", examples, into, fmt)
         if bins > 1:
             for label, part in zip(bin_names(bins), split_bins(examples, bins), strict=False):

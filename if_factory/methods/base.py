@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
@@ -17,36 +17,39 @@ from pydantic import BaseModel
 
 from if_factory.errors import UserError
 from if_factory.pipeline.stage import Stage
-from if_factory.records import KTOExample, PreferenceExample, Record, Refusal, SFTExample
+from if_factory.records import Example, Record, Refusal
+
+# json_schema_extra of an option that names a file or folder, relative to the recipe
+PATH: dict[str, Any] = {"path": True}
 
 
 @dataclass
 class Emission:
-    """The examples of a run, and why everything else stayed inside: ``refused["sft"]["truncated"] == 3``."""
+    """The examples of a run by dataset, and why everything else stayed inside.
 
-    sft: list[SFTExample] = field(default_factory=list)
-    dpo: list[PreferenceExample] = field(default_factory=list)
-    kto: list[KTOExample] = field(default_factory=list)
-    refused: dict[str, Counter[str]] = field(default_factory=lambda: {k: Counter() for k in ("sft", "dpo", "kto")})
+    A dataset's name begins with the stage it is for: ``sft``, ``dpo``, ``kto``, ``iorpo``, or ``sft_external``
+    where a method keeps rows of one stage apart. ``out["sft"]`` is a list, ``out.refused["sft"]["truncated"]`` a
+    count.
+    """
 
-    def add(self, example: SFTExample | PreferenceExample | KTOExample | Refusal, kind: str) -> bool:
-        """File an example under its kind, or count its refusal. Returns whether it was emitted."""
-        match example:
-            case SFTExample():
-                self.sft.append(example)
-            case PreferenceExample():
-                self.dpo.append(example)
-            case KTOExample():
-                self.kto.append(example)
-            case Refusal():
-                self.refused[kind][example.reason] += 1
-                return False
+    datasets: dict[str, list[Example]] = field(default_factory=dict)
+    refused: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+
+    def __getitem__(self, dataset: str) -> list[Example]:
+        return self.datasets.get(dataset, [])
+
+    def add(self, example: Example | Refusal, dataset: str) -> bool:
+        """File an example under its dataset, or count its refusal. Returns whether it was emitted."""
+        if isinstance(example, Refusal):
+            self.refused[dataset][example.reason] += 1
+            return False
+        self.datasets.setdefault(dataset, []).append(example)
         return True
 
     def counts(self) -> dict[str, dict[str, Any]]:
-        """``{"sft": {"rows": n, "refused": {reason: n}}, ...}``, reasons sorted by name."""
-        return {kind: {"rows": len(getattr(self, kind)), "refused": dict(sorted(self.refused[kind].items()))}
-                for kind in ("sft", "dpo", "kto")}
+        """``{"sft": {"rows": n, "refused": {reason: n}}, ...}``, everything sorted by name."""
+        return {name: {"rows": len(self[name]), "refused": dict(sorted(self.refused.get(name, {}).items()))}
+                for name in sorted({*self.datasets, *self.refused})}
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,11 @@ class Method:
         emit: files the examples of one record into an ``Emission``.
         plan: the calls to expect for ``(seed prompts, options, roles present)``.
         difficulty: what "hard" means for this method's rows, for docs and reports.
+        inputs: reads the recipe's ``seeds`` where they are not prompts (texts, pairs, instructions):
+            ``(file, or None for builtin; options; at most so many)`` -> records.
+        bins: the upper difficulty of every curriculum bin but the last, where the method says so (``[3]``: up to
+            3 is easy, the rest hard); ``None`` cuts into equal shares.
+        training: LLaMA-Factory keys the method's authors train with, by stage: ``{"dpo": {"pref_ftx": 1.0}}``.
     """
 
     name: str
@@ -87,6 +95,9 @@ class Method:
     emit: Callable[[Record, Any, Emission, int], None]
     plan: Callable[[list[Record], Any, set[str]], list[PlannedCalls]]
     difficulty: str
+    inputs: Callable[[Path | None, Any, int | None], list[Record]] | None = None
+    bins: Callable[[Any], Sequence[float] | None] = lambda options: None
+    training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def names() -> list[str]:

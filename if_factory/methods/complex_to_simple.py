@@ -30,7 +30,7 @@ from if_factory.constraints.join import join
 from if_factory.constraints.verify import verify
 from if_factory.llm.base import Completion
 from if_factory.llm.parse import Failure, ask_parsed, parse_json, parse_tagged
-from if_factory.methods.base import Emission, Method, PlannedCalls, template
+from if_factory.methods.base import PATH, Emission, Method, PlannedCalls, template
 from if_factory.pipeline.stage import Context, Reject, Stage
 from if_factory.records import Candidate, Constraint, Record, emit_kto, emit_preference, emit_sft
 
@@ -63,7 +63,8 @@ class Options(BaseModel):
         "all", description="rejected sides: any failing answer, or only the drafts that were then corrected")
     kto_per_prompt: Annotated[int, Field(ge=0)] = Field(
         2, description="KTO rows per prompt and label at most")
-    prompts: str | None = Field(None, description="folder with your own versions of the prompt templates")
+    prompts: str | None = Field(None, json_schema_extra=PATH,
+                                description="folder with your own versions of the prompt templates")
 
     @model_validator(mode="after")
     def _ordered(self) -> Options:
@@ -280,4 +281,5 @@ METHOD = Method(
     roles={"student": (True, "the model you will train; its answers are checked, mended or rejected"),
            "teacher": (False, "a stronger model that corrects; without one the run is best-of-n self-alignment")},
     options=Options, presets=PRESETS, stages=stages, emit=emit, plan=plan,
-    difficulty="number of constraints on the prompt")
+    difficulty="number of constraints on the prompt",
+    training={"dpo": {"pref_beta": 0.1, "pref_ftx": 1.0}})

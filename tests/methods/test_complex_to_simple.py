@@ -68,7 +68,7 @@ def test_a_revision_that_breaks_what_held_is_never_taken_over():
     sources = [c.source for c in result.records[0].candidates]
     assert "discrimination" not in sources
     assert "discarded_revision" in sources
-    assert not emit(recipe(), result.records).sft
+    assert not emit(recipe(), result.records)["sft"]
 
 
 @pytest.mark.parametrize("answer", ["I cannot do that.", "<revised></revised>", "", f"<revised>{BAD}</revised>"])
@@ -78,16 +78,16 @@ def test_a_teacher_that_answers_garbage_costs_bounded_calls_and_emits_nothing(an
                          student=lambda r: BAD, teacher=lambda r: answer)
     assert usage.tally("correct", "teacher").requests <= 2 * 2 * 3
     emission = emit(recipe(), result.records)
-    assert emission.sft == emission.dpo == []
+    assert emission["sft"] == emission["dpo"] == []
     assert emission.refused["sft"] == {"no_verified_answer": 1}
 
 
 def test_an_answer_that_needs_no_correction_is_emitted_and_the_teacher_is_not_asked():
     result, usage = play([record(NO_COMMA)], student=lambda r: "Hello there friend.", teacher=good_teacher)
     assert usage.tally("correct", "teacher").requests == 0
-    assert [e.response for e in emit(recipe(), result.records).sft] == ["Hello there friend."]
+    assert [e.response for e in emit(recipe(), result.records)["sft"]] == ["Hello there friend."]
     refused = emit(recipe(sft_uncorrected=False), result.records)
-    assert not refused.sft
+    assert not refused["sft"]
     assert refused.refused["sft"] == {"needed_no_correction": 1}
 
 
@@ -95,22 +95,22 @@ def test_best_of_n_without_a_teacher_pairs_a_verified_sample_with_a_failing_one(
     answers = [BAD, "No comma here at all.", "Commas, commas."]
     result, _ = play([record(NO_COMMA)], {"student_samples": 3}, student=lambda r: answers[r.sample])
     emission = emit(recipe(pairs_per_prompt=5), result.records)
-    assert [(e.chosen, e.rejected) for e in emission.dpo] == [(answers[1], BAD), (answers[1], answers[2])]
-    assert {(e.response, e.label) for e in emission.kto} == {(a, a == answers[1]) for a in answers}
-    assert all(e.violated == (0,) for e in emission.dpo)
+    assert [(e.chosen, e.rejected) for e in emission["dpo"]] == [(answers[1], BAD), (answers[1], answers[2])]
+    assert {(e.response, e.label) for e in emission["kto"]} == {(a, a == answers[1]) for a in answers}
+    assert all(e.violated == (0,) for e in emission["dpo"])
 
 
 def test_pairs_per_prompt_bounds_the_pairs_and_the_nearest_failure_comes_first():
     good = "we walk along the beach in the evening and look at the waves"
     answers = [good, good.title().replace("And", ","), good.replace("and", ",")]
     result, _ = play([record(NO_COMMA, LOWER)], {"student_samples": 3}, student=lambda r: answers[r.sample])
-    pairs = emit(recipe(pairs_per_prompt=1), result.records).dpo
+    pairs = emit(recipe(pairs_per_prompt=1), result.records)["dpo"]
     assert [(e.chosen, e.rejected) for e in pairs] == [(good, answers[2])]
 
 
 def test_pairs_from_corrections_have_one_chosen_and_the_text_before_each_correction():
     result, _ = play([record(LOWER, NO_COMMA, QUOTED)], student=lambda r: BAD, teacher=good_teacher)
-    pairs = emit(recipe(rejected_from="corrections", pairs_per_prompt=6), result.records).dpo
+    pairs = emit(recipe(rejected_from="corrections", pairs_per_prompt=6), result.records)["dpo"]
     assert len(pairs) == 3
     assert len({p.chosen for p in pairs}) == 1
     assert {len(p.violated) for p in pairs} == {1, 2, 3}
@@ -121,7 +121,7 @@ def test_a_truncated_answer_is_counted_and_not_emitted():
 
     result, _ = play([record(NO_COMMA)], student=lambda r: Completion(text="no end to", finish_reason="length"))
     emission = emit(recipe(), result.records)
-    assert emission.sft == emission.kto == []
+    assert emission["sft"] == emission["kto"] == []
     assert emission.refused["sft"] == {"truncated": 1}
 
 
@@ -145,7 +145,7 @@ def test_a_lost_request_rejects_its_record_and_no_other():
 def test_stored_verdicts_are_not_trusted_at_emission():
     result, _ = play([record(NO_COMMA)], student=lambda r: "all good here")
     forged = result.records[0].candidates[0].model_copy(update={"text": "bad, bad"})
-    assert not emit(recipe(), [result.records[0].model_copy(update={"candidates": (forged,)})]).sft
+    assert not emit(recipe(), [result.records[0].model_copy(update={"candidates": (forged,)})])["sft"]
 
 
 def test_a_users_own_prompt_template_takes_the_place_of_ours(tmp_path):
@@ -178,9 +178,9 @@ def test_every_preset_runs_and_everything_emitted_passes_an_independent_check(pr
     made = parse({"preset": preset, "models": {"student": {}, "teacher": {}}})
     result, _ = play(seeds, made.method_options().model_dump(), student=lambda r: BAD, teacher=teacher)
     emission = emit(made, result.records)
-    for e in emission.sft:
+    for e in emission["sft"]:
         assert all(v.passed for v in verify(e.response, e.constraints))
-    for e in emission.dpo:
+    for e in emission["dpo"]:
         assert all(v.passed for v in verify(e.chosen, e.constraints))
         assert any(v.failed for v in verify(e.rejected, e.constraints))
 
