@@ -31,11 +31,13 @@ class ConstraintType(ABC):
         descriptions: at least three paraphrases, formatted with the arguments by ``str.format_map``; each
             says exactly what ``check`` checks, as one sentence or clause without final punctuation.
         difficulty_hint: 1 (most models manage) to 5 (few do); only used to order and to weigh sampling.
+        composable: whether the composer may draw it; a type that only wraps others may not be drawn.
     """
 
     type: ClassVar[str]
     descriptions: ClassVar[tuple[str, ...]]
     difficulty_hint: ClassVar[int] = 2
+    composable: ClassVar[bool] = True
 
     @abstractmethod
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:

@@ -45,7 +45,7 @@ def compose(seed_prompt: str, rng: Random, *, low: int = 1, high: int = 6, n: in
     if not 0 <= low <= high:
         raise UserError(f"cannot draw between {low} and {high} constraints", fix="give 0 <= low <= high")
     weights = weights or {}
-    kinds = tuple(all_types())
+    kinds = tuple(kind for kind in all_types() if kind.composable)
     pool = _pool(kinds, tuple(include), tuple(exclude), tuple(weights.items()), max_difficulty)
     families = {family: list(members) for family, members in pool.items()}
     shares = {family: weights.get(family, 1.0) * len(members) ** 0.5 for family, members in pool.items()}

@@ -1,0 +1,65 @@
+"""Constraints on a part of the response: what stands above a line of three hyphens, and what stands below it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from random import Random
+from typing import Any
+
+from if_factory.constraints.base import ConstraintType, get, register
+
+RULE = "---"
+
+
+def split_at_rule(response: str) -> tuple[str, str]:
+    """The text above and below the last line that is exactly ``---``; all of it above if there is none."""
+    above, found, below = f"\n{response}\n".rpartition(f"\n{RULE}\n")
+    return (above.strip(), below.strip()) if found else (response.strip(), "")
+
+
+class _Scoped(ConstraintType):
+    """A method wraps constraints that it has drawn."""
+
+    composable = False
+
+    def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
+        return None
+
+
+@register
+class AboveRule(_Scoped):
+    """``kwargs``: ``type`` and ``kwargs`` of the constraint that the text above the rule satisfies, and its ``text``."""
+
+    type = "scope:above_rule"
+    descriptions = (
+        "The part above the line with three hyphens meets this: {text}",
+        "Everything before the line with three hyphens follows this: {text}",
+        "What is written above the line with three hyphens keeps to this: {text}",
+    )
+
+    def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
+        above, _ = split_at_rule(response)
+        return bool(above) and get(kwargs["type"]).check(above, kwargs["kwargs"])
+
+    def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
+        return f"above the rule: {get(kwargs['type']).why(split_at_rule(response)[0], kwargs['kwargs'])}"
+
+
+@register
+class PointsBelowRule(_Scoped):
+    """``kwargs``: ``points``, how many numbered points the text below the rule has."""
+
+    type = "scope:points_below_rule"
+    descriptions = (
+        "Below a line with three hyphens stand exactly {points} numbered points",
+        "After the answer come a line with three hyphens and exactly {points} numbered points",
+        "The answer is followed by a line with three hyphens, and that by exactly {points} numbered points",
+    )
+
+    def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
+        _, below = split_at_rule(response)
+        return len(re.findall(r"(?m)^\d+\.\s+\S", below)) == int(kwargs["points"])
+
+    def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
+        return f"does not end with a line of three hyphens and {kwargs['points']} numbered points"
