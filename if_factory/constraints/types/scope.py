@@ -29,7 +29,7 @@ class _Scoped(ConstraintType):
 
 @register
 class AboveRule(_Scoped):
-    """``kwargs``: ``type`` and ``kwargs`` of the constraint that the text above the rule satisfies, and its ``text``."""
+    """``kwargs``: ``type``, ``kwargs`` and ``text`` of the constraint that the part above the rule satisfies."""
 
     type = "scope:above_rule"
     descriptions = (
