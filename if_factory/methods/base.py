@@ -8,7 +8,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from pydantic import BaseModel
 from if_factory.errors import UserError
 from if_factory.pipeline.stage import Stage
 from if_factory.records import Example, Record, Refusal
+from if_factory.templates import load
 
 # json_schema_extra of an option that names a file or folder, relative to the recipe
 PATH: dict[str, Any] = {"path": True}
@@ -118,18 +118,6 @@ def get(name: str) -> Method:
     return method
 
 
-@cache
 def template(method: str, name: str, override: str | None = None) -> jinja2.Template:
-    """``prompts/<method>/<name>.jinja``; a file of that name under ``override`` takes its place.
-
-    Undefined variables are errors, so a misspelt name in a user's own prompt is seen at once.
-    """
-    folders = [Path(__file__).parent / "prompts" / method]
-    if override:
-        folders.insert(0, Path(override))
-    env = jinja2.Environment(loader=jinja2.FileSystemLoader(folders), undefined=jinja2.StrictUndefined,
-                             trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701 plain text
-    try:
-        return env.get_template(f"{name}.jinja")
-    except jinja2.TemplateError as e:
-        raise UserError(f"prompt template {name}.jinja: {e}", where=override or "prompts") from None
+    """``prompts/<method>/<name>.jinja``; a file of that name under ``override`` takes its place."""
+    return load(Path(__file__).parent / "prompts" / method, name, override)

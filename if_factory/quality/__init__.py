@@ -1,0 +1,1 @@
+"""Judging and comparing texts: the judge, its calibration, near-duplicates."""
