@@ -124,13 +124,13 @@ async def _compare(ask: Ask, prompt: str, first: str, second: str, focus: str, t
                    prompts: str | None) -> tuple[Said | Failure, str]:
     text = load(PROMPTS, "judge_pair", prompts).render(
         prompt=_shown(prompt), first=_shown(first), second=_shown(second), focus=_shown(focus),
-        mark=_mark(prompt, first, second))
+        mark=mark_for(prompt, first, second))
 
     def read(completion: Completion) -> Said | Failure:
         found = read_one(completion, _Comparison, "winner")
         return found if isinstance(found, Failure) else found.winner
 
-    return await _ask_until_read(ask, text, read, tries=tries, prompts=prompts, schema=_COMPARISON_SCHEMA,
+    return await ask_until_read(ask, text, read, tries=tries, prompts=prompts, schema=_COMPARISON_SCHEMA,
                                  temperature=0.0)
 
 
@@ -150,13 +150,13 @@ async def judge_criteria(ask: Ask, prompt: str, response: str, criteria: Sequenc
         return ()
     text = load(PROMPTS, "judge_criteria", prompts).render(
         prompt=_shown(prompt), response=_shown(response), criteria=[_shown(c) for c in criteria],
-        mark=_mark(prompt, response, *criteria))
+        mark=mark_for(prompt, response, *criteria))
 
     def read(completion: Completion) -> tuple[Verdict, ...] | Failure:
         found = read_one(completion, _Verdicts, "satisfied", len(criteria))
         return found if isinstance(found, Failure) else _by_number(found.root, len(criteria))
 
-    verdicts, _ = await _ask_until_read(ask, text, read, tries=tries, prompts=prompts,
+    verdicts, _ = await ask_until_read(ask, text, read, tries=tries, prompts=prompts,
                                         schema=_criteria_schema(len(criteria)), temperature=0.0)
     return verdicts
 
@@ -248,7 +248,7 @@ async def judge_score(ask: Ask, prompt: str, response: str, *, low: float, high:
     """
     text = load(PROMPTS, "judge_score", prompts).render(
         prompt=_shown(prompt), response=_shown(response), low=f"{low:g}", high=f"{high:g}", rubric=rubric,
-        mark=_mark(prompt, response, rubric))
+        mark=mark_for(prompt, response, rubric))
     sampling: dict[str, Any] = {} if samples > 1 else {"temperature": 0.0}
     schema = {"type": "object", "additionalProperties": False, "required": ["reason", "score"],
               "properties": {"reason": {"type": "string"},
@@ -262,7 +262,7 @@ async def judge_score(ask: Ask, prompt: str, response: str, *, low: float, high:
         return parse_score(completion.text, low, high) if found.reason in ("no_json", "wrong_json") else found
 
     answers = await asyncio.gather(*(
-        _ask_until_read(ask, text, read, tries=tries, sample=i, prompts=prompts, schema=schema, **sampling)
+        ask_until_read(ask, text, read, tries=tries, sample=i, prompts=prompts, schema=schema, **sampling)
         for i in range(samples)))
     scores = tuple(value for value, _ in answers if not isinstance(value, Failure))
     return ScoreJudgement(fmean(scores) if scores else None, scores, samples - len(scores),
@@ -277,7 +277,7 @@ class _Score(BaseModel):
 # ---------------------------------------------------------------- asking
 
 
-async def _ask_until_read(ask: Ask, text: str, read: Callable[[Completion], T | Failure], *, tries: int,
+async def ask_until_read(ask: Ask, text: str, read: Callable[[Completion], T | Failure], *, tries: int,
                           prompts: str | None, sample: int = 0, **options: Any) -> tuple[T | Failure, str]:
     """What the first readable reply says, and that reply; else the last ``Failure`` and the last reply.
 
@@ -295,7 +295,7 @@ async def _ask_until_read(ask: Ask, text: str, read: Callable[[Completion], T | 
     return failure, reply
 
 
-def _mark(*texts: str) -> str:
+def mark_for(*texts: str) -> str:
     """A mark for the lines between which the texts stand, and which is in none of them."""
     mark = content_id(texts)
     while any(mark in text for text in texts):

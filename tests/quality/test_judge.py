@@ -127,11 +127,11 @@ async def test_what_a_response_says_about_the_verdict_decides_nothing(attack):
 
 @given(st.text(), st.text(), st.text())
 def test_no_text_can_hold_the_mark_it_stands_between(prompt, a, b):
-    from if_factory.quality.judge import _mark
+    from if_factory.quality.judge import mark_for
 
-    mark = _mark(prompt, a, b)
+    mark = mark_for(prompt, a, b)
     assert mark not in prompt + a + b
-    assert _mark(prompt, a, b) == mark
+    assert mark_for(prompt, a, b) == mark
 
 
 async def test_texts_are_given_whole_and_template_syntax_in_them_is_only_text():
