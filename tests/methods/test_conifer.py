@@ -1,0 +1,304 @@
+"""Conifer, driven by scripted models (named as such): what each stage keeps, and which text is ever trained on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from if_factory.constraints.verify import verify
+from if_factory.factory import emit
+from if_factory.llm.base import ChatRequest
+from if_factory.llm.budget import Budget, Usage
+from if_factory.llm.client import Model
+from if_factory.llm.scripted import ScriptedBackend
+from if_factory.methods.conifer import (
+    PRESETS,
+    Options,
+    converse,
+    draw_levels,
+    is_hardest,
+    listed,
+    plan,
+    stages,
+)
+from if_factory.pipeline.runner import RunResult, run
+from if_factory.recipe import parse
+from if_factory.records import Candidate, Outcome, Record, Turn, Verdict
+
+CATEGORIES = {"Audience": ["children", "nurses", "pilots"], "Place": ["a harbour", "a farm", "a city"],
+              "Method": ["by example", "by analogy", "step by step"], "Tone": ["calm", "proud", "dry"]}
+WEAK = "A weak attempt."
+
+
+class Teacher:
+    """A scripted teacher that plays every part well; ``broken`` overrides the reply of one part."""
+
+    def __init__(self, **broken: str) -> None:
+        self.broken = broken
+        self.asked: Counter[str] = Counter()
+
+    def __call__(self, request: ChatRequest) -> str:
+        ask = request.messages[-1]["content"]
+        part = next((name for words, name in (
+            ("write 3 new instructions", "reframe"), ("in two levels", "constrain"), ("versions. Each", "recombine"),
+            ("can be answered as it stands", "answerable"), ("Do what the instruction", "explain"),
+            ("Tell its writer", "feedback"), ("satisfied", "judge")) if words in ask), "answer")
+        self.asked[part] += 1
+        return self.broken.get(part) or getattr(self, part)(ask)
+
+    def reframe(self, ask: str) -> str:
+        topic = ask.split("## What the person asked\n")[1].split("\n")[0]
+        return json.dumps({"instructions": [f"{verb} {topic}" for verb in ("Explain", "Compare", "Plan")]})
+
+    def constrain(self, ask: str) -> str:
+        return "Here it is:\n```json\n" + json.dumps(
+            {"categories": [{"name": k, "items": v} for k, v in CATEGORIES.items()]}) + "\n```"
+
+    def recombine(self, ask: str) -> str:
+        instruction = ask.split("## Instruction\n")[1].split("\n")[0]
+        versions = re.findall(r"^Version \d: (.*)$", ask, re.M)
+        return json.dumps({"versions": [f"{instruction}, observing {v}" for v in versions]})
+
+    def answerable(self, ask: str) -> str:
+        return '{"reason": "clear", "answerable": true}'
+
+    def explain(self, ask: str) -> str:
+        n = len(re.findall(r"^\d+\. ", ask.split("## Requirements of form")[1].split("Reply with")[0], re.M))
+        return json.dumps({"answer": "the answer", "how": ["It is met."] * n})
+
+    def feedback(self, ask: str) -> str:
+        return "<feedback>You left out the audience.</feedback>"
+
+    def judge(self, ask: str) -> str:
+        numbers = re.findall(r"^(\d+)\. ", ask, re.M)
+        good = WEAK not in ask
+        return json.dumps({n: {"reason": "seen" if good else "missing", "satisfied": good} for n in numbers})
+
+    def answer(self, ask: str) -> str:
+        return f"A good answer to: {ask[:40]}"
+
+
+def play(teacher: Teacher, n: int = 1, **options: object) -> RunResult:
+    usage = Usage()
+    models = {role: Model(role, ScriptedBackend(role, answer), log=None, budget=Budget(), usage=usage, retries=0)
+              for role, answer in {"teacher": teacher, "student": lambda r: WEAK}.items()}
+    seeds = [Record.from_seed(f"how tides work, part {i}?", method="conifer") for i in range(n)]
+    return asyncio.run(run(stages(Options.model_validate(options)), seeds, models, seed=0))
+
+
+def emitted(result: RunResult, **options: object):
+    return emit(parse({"method": "conifer", "models": {"teacher": {}}, "options": options}), result.records)
+
+
+def rejected(result: RunResult) -> dict[str, int]:
+    return dict(sum((row.rejected for row in result.ledger.rows), Counter()))
+
+
+@settings(max_examples=200)
+@given(st.dictionaries(st.text("abcdef", min_size=1, max_size=4),
+                       st.lists(st.text("uvwxyz", min_size=1, max_size=4), min_size=1, unique=True), min_size=1),
+       st.integers(0, 999), st.integers(1, 5))
+def test_every_level_holds_the_one_below_and_draws_no_item_twice(categories, seed, levels) -> None:
+    drawn = draw_levels(categories, Random(seed), levels)
+    assert len(drawn) == levels
+    for lower, upper in zip(drawn, drawn[1:], strict=False):
+        assert upper[:len(lower)] == lower
+        new = upper[len(lower):]
+        assert len(new) <= 3
+        assert len({category for category, _ in new}) <= 2
+    assert all(item in categories[category] for category, item in drawn[-1])
+    assert len(set(drawn[-1])) == len(drawn[-1])
+    assert len(drawn[-1]) > 0
+
+
+def test_a_conversation_climbs_the_levels_and_every_turn_of_it_was_verified() -> None:
+    result = play(Teacher(), format_share=0.0)
+    rows = emitted(result, format_share=0.0)["sft"]
+    assert len(rows) == 3  # one per reframed instruction
+    for row in rows:
+        assert row.difficulty == 5
+        assert [t.role for t in row.history] == ["user", "assistant"] * 4
+        asked = [t.content for t in row.history if t.role == "user"] + [row.prompt]
+        assert [a.count(";") for a in asked] == sorted(a.count(";") for a in asked)
+        answers = [t.content for t in row.history if t.role == "assistant"] + [row.response]
+        assert all(a.startswith("A good answer") for a in answers)
+
+
+@pytest.mark.parametrize(("preset", "levels", "turns"), [
+    ("hard_to_easy", [5, 4, 3, 2, 1], 9), ("easy_only", [1, 2, 3], 5), ("hard_only", [4, 5], 3)])
+def test_the_ablations_change_the_order_and_the_levels(preset: str, levels: list[int], turns: int) -> None:
+    options = {**PRESETS[preset], "format_share": 0.0}
+    result = play(Teacher(), **options)
+    by_prompt = {r.prompt: int(r.difficulty) for r in result.records}
+    for row in emitted(result, **options)["sft"]:
+        asked = [t.content for t in row.history if t.role == "user"] + [row.prompt]
+        assert [by_prompt[a] for a in asked] == levels
+        assert len(row.history) + 1 == turns
+
+
+def test_random_order_is_a_seeded_shuffle_and_single_turn_has_no_history() -> None:
+    orders = set()
+    for result in (play(Teacher(), 8, order="random", format_share=0.0) for _ in range(2)):
+        by_prompt = {r.prompt: int(r.difficulty) for r in result.records}
+        orders.add(str([[by_prompt[t.content] for t in row.history if t.role == "user"]
+                        for row in emitted(result)["sft"]]))
+    assert len(orders) == 1
+    assert "[1, 2, 3, 4]" not in orders.pop().split("], [")[0]
+    single = emitted(play(Teacher(), order="single_turn", format_share=0.0))["sft"]
+    assert len(single) == 15
+    assert not any(row.history for row in single)
+
+
+@pytest.mark.parametrize(("feedback", "datasets"), [
+    ("both", {"sft", "sft_internal", "sft_external"}), ("internal", {"sft", "sft_internal"}),
+    ("external", {"sft", "sft_external"}), ("none", {"sft"})])
+def test_feedback_is_what_was_asked_for(feedback: str, datasets: set[str]) -> None:
+    options = {"feedback": feedback, "format_share": 1.0, "format_types": ["change_case:english_lowercase"]}
+    assert {d for d in emitted(play(Teacher(), **options), **options).datasets if d.startswith("sft")} == datasets
+
+
+def test_internal_feedback_is_checked_above_the_rule_and_has_a_point_per_requirement() -> None:
+    options = {"format_share": 1.0, "format_types": ["change_case:english_lowercase", "punctuation:no_comma"]}
+    for row in emitted(play(Teacher(), **options), **options)["sft_internal"]:
+        above, below = row.response.split("\n\n---\n")
+        scoped = [c for c in row.constraints if c.type == "scope:above_rule"]
+        assert len(below.split("\n")) == len(scoped)
+        assert all(v.passed for v in verify(row.response, scoped))
+        assert above == "the answer"  # "It is met." below the rule has capitals: they do not count
+        assert row.prompt.endswith("above the line.")
+
+
+def test_an_explained_answer_that_breaks_its_format_is_never_emitted() -> None:
+    class Loud(Teacher):
+        def explain(self, ask: str) -> str:
+            return super().explain(ask).replace("the answer", "THE ANSWER")
+
+    options = {"format_share": 1.0, "format_types": ["change_case:english_lowercase"]}
+    result = play(Loud(), **options)
+    assert not emitted(result, **options)["sft_internal"]
+    assert rejected(result)["no_verified_answer"] == 15
+
+
+def test_the_weak_attempt_is_in_the_prompt_and_never_in_a_response() -> None:
+    rows = emitted(play(Teacher(), format_share=0.0))
+    assert len(rows["sft_external"]) == 3
+    for row in rows["sft_external"]:
+        assert WEAK in row.prompt
+        assert "You left out the audience." in row.prompt
+        assert not row.history
+    for dataset, examples in rows.datasets.items():
+        for row in examples:
+            if dataset.startswith("sft"):
+                assert WEAK not in row.response
+                assert all(WEAK not in t.content for t in row.history)
+
+
+def test_masked_external_rows_are_a_dataset_of_their_own() -> None:
+    rows = emitted(play(Teacher(), format_share=0.0), external="masked")
+    assert not rows["sft_external"]
+    for row in rows["sft_external_masked"]:
+        assert row.history[1] == Turn(role="assistant", content=WEAK)
+        assert row.prompt.startswith("You left out the audience.")
+
+
+def test_failing_attempts_are_rejected_sides_against_the_verified_answer() -> None:
+    rows = emitted(play(Teacher(), format_share=0.0))
+    assert [(p.rejected, p.history) for p in rows["dpo"]] == [(WEAK, ())] * 3
+    assert all(p.violated for p in rows["dpo"])
+    assert Counter(k.label for k in rows["kto"]) == {True: 3, False: 3}
+
+
+@pytest.mark.parametrize(("part", "reply", "reason", "n"), [
+    ("reframe", '{"instructions": []}', "refused", 1),
+    ("reframe", '{"instructions": ["Only one"]}', "too_few_reframed", 1),
+    ("reframe", "I cannot.", "reframe_no_json", 1),
+    ("constrain", '{"categories": []}', "refused", 3),
+    ("constrain", '{"categories": [{"name": "A", "items": ["x"]}]}', "too_few_items", 3),
+    ("recombine", '{"versions": ["one"]}', "wrong_number_of_versions", 3),
+    ("answerable", '{"answerable": false}', "needs_context", 3),
+    ("answerable", "perhaps", "needs_context_unread", 3),
+    ("judge", '{"1": {"satisfied": false}}', "no_verified_answer", 15),
+    ("answer", WEAK, "no_verified_answer", 15),
+])
+def test_what_goes_wrong_is_rejected_with_its_reason(part: str, reply: str, reason: str, n: int) -> None:
+    result = play(Teacher(**{part: reply}), format_share=0.0)
+    assert rejected(result) == {reason: n}
+    assert not any(emitted(result).datasets.values())
+
+
+def test_a_conflict_among_drawn_requirements_is_seen_without_asking() -> None:
+    from if_factory.methods.conifer import feasible
+    from if_factory.pipeline.stage import Reject
+    from if_factory.records import Constraint
+
+    def scoped(kind: str, **kwargs: object) -> Constraint:
+        return Constraint(type="scope:above_rule", kwargs={"type": kind, "kwargs": kwargs, "text": ""})
+
+    record = Record.from_seed("x").child("x y", [scoped("change_case:english_lowercase"),
+                                                 scoped("change_case:english_capital")], 5)
+    with pytest.raises(Reject, match="contradictory_constraints"):
+        asyncio.run(feasible(record, None, options=Options()))  # type: ignore[arg-type]
+
+
+def test_the_same_seed_gives_the_same_rows() -> None:
+    first, second = (emitted(play(Teacher(), 4)).datasets for _ in range(2))
+    assert first == second
+
+
+def test_the_plan_bounds_what_is_asked() -> None:
+    teacher = Teacher()
+    seeds = [Record.from_seed(f"how tides work, part {i}?") for i in range(3)]
+    play(teacher, 3)
+    planned = plan(seeds, Options(), {"teacher", "student"})
+    assert sum(teacher.asked.values()) <= sum(c.high for c in planned if c.role == "teacher")
+
+
+# ---------------------------------------------------------------- upstream's samples (spec 3.7)
+
+
+def _json(shared: Path, name: str):
+    return json.loads((shared / "data" / "conifer" / name).read_text(encoding="utf-8"))
+
+
+def _levels(shared: Path) -> list[Record]:
+    records = []
+    for row in _json(shared, "06_answer.json").values():
+        record = Record.from_seed(row["query"]).child(row["question"], (), difficulty=int(row["diff"].split()[1]))
+        verified = Candidate(text=row["answer"], source="answer", verdicts=(Verdict(outcome=Outcome.PASS),))
+        records.append(record.model_copy(update={
+            "candidates": (verified,), "extra": {"form": "conversation", "question": row["query"]}}))
+    return records
+
+
+def test_conversations_group_upstreams_answers_as_upstream_does(shared: Path) -> None:
+    done, _ = asyncio.run(converse(_levels(shared), _NoContext(), options=Options()))
+    ours = [[*((t.role, t.content) for t in r.history), ("user", r.prompt), ("assistant", r.candidates[0].text)]
+            for r in done if "turn_of" not in r.extra]
+    theirs = [[(m["role"], m["content"]) for m in talk["messages"]] for talk in _json(shared, "06_multi_turn.json")]
+    assert sorted(ours) == sorted(theirs)
+    assert sorted(len(t) // 2 for t in ours) == [1, 2, 3]
+
+
+def test_constraint_lists_read_as_upstream_writes_them(shared: Path) -> None:
+    found = _json(shared, "03_constraint_list.json")
+    texts = {q: row["constraints"] for q, row in _json(shared, "04_constrainted_question.json").items()}
+    assert len(texts) == 5
+    assert {q: listed(categories) for q, categories in found.items()} == texts
+
+
+def test_the_hardest_versions_are_upstreams_references(shared: Path) -> None:
+    hardest = {r.prompt for r in _levels(shared) if is_hardest(r, Options())}
+    assert hardest == {row["prompt"] for row in _json(shared, "07_reference.json")}
+
+
+class _NoContext:
+    def rng(self, *parts: object) -> Random:
+        return Random(0)
