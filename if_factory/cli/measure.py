@@ -31,7 +31,7 @@ def evaluate(model_path: str, adapters: tuple[Path, ...], curriculum: Path | Non
              prompts: int | None, types: str | None, low: int | None, high: int | None, like: Path | None,
              max_tokens: int, batch: int, out: Path) -> None:
     """Constraint pass rate before and after, on the same held-out prompts, with 95 % confidence intervals."""
-    from if_factory.evaluation.generate import Answer, generate, write_results
+    from if_factory.evaluation.generate import evaluate as run_evaluation
     from if_factory.evaluation.passrate import markdown
     from if_factory.evaluation.suites import suite as build
     from if_factory.export.training import adapters_of
@@ -45,23 +45,15 @@ def evaluate(model_path: str, adapters: tuple[Path, ...], curriculum: Path | Non
               "types": tuple(types.split(",")) if types else tuple(drawn.get("include", ()))}
     items = build(suite, prompts, **chosen) if suite == "held_out" else build(suite, prompts)
     weights: dict[str, tuple[Path, ...]] = {"before": ()} | ({"after": adapters} if adapters else {})
-
+    models = {label: TransformersBackend(model_path, adapters=chain, batch_size=batch)
+              for label, chain in weights.items()}
     log = ResponseLog(out / "asked.jsonl")  # a killed evaluation continues; one more adapter asks only its own
-
-    async def answers_of(label: str) -> dict[str, Answer]:
-        backend = TransformersBackend(model_path, adapters=weights[label], batch_size=batch)
-        try:
-            with click.progressbar(length=len(items), label=f"{label:6}") as bar:
-                return await generate(items, backend, max_tokens=max_tokens, concurrency=4 * batch,
-                                      log=log, on_answer=lambda *_: bar.update(1))
-        finally:
-            await backend.close()
-
     try:
-        answers = {label: asyncio.run(answers_of(label)) for label in weights}
+        with click.progressbar(length=len(items) * len(models), item_show_func=str) as bar:
+            results = asyncio.run(run_evaluation(items, models, out, max_tokens=max_tokens, concurrency=4 * batch,
+                                                 log=log, on_answer=lambda label, *_: bar.update(1, label)))
     finally:
         log.close()
-    results = write_results(items, answers, out, models=dict.fromkeys(weights, model_path))
     click.echo(markdown(results))
     click.echo(f"written: {out}/results.md, results.json, responses.jsonl")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,25 +69,34 @@ async def generate(items: Sequence[Item], backend: Backend, *, max_tokens: int =
 
 async def evaluate(items: Sequence[Item], models: Mapping[str, Backend], out: Path, *, max_tokens: int = 1024,
                    concurrency: int = 32, seed: int = 0, ifeval_compat: bool = False,
+                   log: ResponseLog | None = None,
                    on_answer: Callable[[str, Item, Answer], None] | None = None) -> Results:
     """Generate with each model in turn, score, and write ``responses.jsonl``, ``results.json``, ``results.md``.
+
+    A model is closed after its turn. Backends that load weights do so at their first request, so one model at a
+    time is in memory, and none whose answers are all in the log.
 
     Args:
         models: by label; the first (``before``) is what the others are compared with.
         out: folder; files in it are replaced.
+        log: answers in it are not asked for again; see ``generate``.
+        on_answer: called with the label too, for each answer as it arrives.
     """
     answers = {}
     for label, model in models.items():
-        watch = None if on_answer is None else lambda item, answer, label=label: on_answer(label, item, answer)
-        answers[label] = await generate(items, model, max_tokens=max_tokens, concurrency=concurrency,
-                                        on_answer=watch)
+        watch = None if on_answer is None else partial(on_answer, label)
+        try:
+            answers[label] = await generate(items, model, max_tokens=max_tokens, concurrency=concurrency, log=log,
+                                            on_answer=watch)
+        finally:
+            await model.close()
     return write_results(items, answers, out, models={k: m.model for k, m in models.items()}, seed=seed,
                          ifeval_compat=ifeval_compat)
 
 
 def write_results(items: Sequence[Item], answers: Mapping[str, Mapping[str, Answer]], out: Path, *,
                   models: Mapping[str, str] | None = None, seed: int = 0, ifeval_compat: bool = False) -> Results:
-    """Score answers that exist and write the three files. Use it where the models cannot be open together."""
+    """Score answers that exist and write the three files."""
     texts = {label: {k: a.text for k, a in by_id.items()} for label, by_id in answers.items()}
     results = measure(items, texts, seed=seed, ifeval_compat=ifeval_compat)
     generation = {label: {"model": (models or {}).get(label, ""),

@@ -1,4 +1,4 @@
-"""Intervals and tests for pass rates, all from scipy. Pure functions, seeded, nothing about models here.
+"""Intervals and tests for rates and means, all from scipy. Pure functions, seeded, nothing about models here.
 
 Prompts are independent of each other; the constraints of one prompt are not (one answer decides them all). So
 the prompt level gets Wilson's interval and McNemar's test, and whatever is counted per constraint is
@@ -40,6 +40,16 @@ class Difference:
     high: float
 
 
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A mean over ``n`` independent things and its 95 % interval; ``None`` where fewer than two say nothing."""
+
+    value: float
+    n: int
+    low: float | None
+    high: float | None
+
+
 def _scipy_stats() -> Any:
     try:
         from scipy import stats
@@ -74,6 +84,15 @@ def cluster_difference(before: Sequence[int], after: Sequence[int], sizes: Seque
     return Difference((sum(after) - sum(before)) / total if total else 0.0, low, high)
 
 
+def average(values: Sequence[float], seed: int = 0) -> Mean:
+    """The mean, with a bootstrap interval; nothing is 0 of 0."""
+    n = len(values)
+    if n < 2:
+        return Mean(sum(values), n, None, None)
+    low, high = _bootstrap((values,), lambda v, axis=-1: v.mean(axis=axis), seed, unknown=(0.0, 0.0))
+    return Mean(sum(values) / n, n, low, high)
+
+
 def mcnemar(lost: int, gained: int) -> float:
     """Two-sided exact p of McNemar's test from the discordant pairs; 1.0 where no pair differs."""
     if lost + gained == 0:
@@ -81,7 +100,7 @@ def mcnemar(lost: int, gained: int) -> float:
     return float(_scipy_stats().binomtest(gained, lost + gained, 0.5).pvalue)
 
 
-def _bootstrap(columns: tuple[Sequence[int], ...], statistic: Callable[..., Any], seed: int,
+def _bootstrap(columns: tuple[Sequence[float], ...], statistic: Callable[..., Any], seed: int,
                unknown: tuple[float, float]) -> tuple[float, float]:
     stats = _scipy_stats()
     import numpy as np

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -73,14 +74,33 @@ def load_suite(path: Path) -> list[Item]:
         for constraint in constraints:
             _known(constraint, where)
         key = row.get("id", row.get("key", content_id(prompt, n)))
-        try:
-            history = tuple(Turn.model_validate(t) for t in row.get("history") or ())
-        except (ValidationError, TypeError):
-            raise UserError("expected a list of {role, content}", where=f"{where}: field 'history'") from None
+        history = _history(row.get("history"), where)
         items.append(Item(str(key), prompt, constraints, system=row.get("system") or "", history=history))
     if not items:
         raise UserError("no rows", where=str(path))
     return items
+
+
+def _history(turns: Any, where: str) -> tuple[Turn, ...]:
+    """Every entry is looked at, so that the message names the one that is wrong."""
+    fix = 'history is a list of {"role": "user" or "assistant", "content": "..."}; leave it out if there is none'
+    if turns is None:
+        return ()
+    if not isinstance(turns, list):
+        raise UserError("expected a list", where=f"{where}: field 'history'", fix=fix)
+    found = []
+    for i, turn in enumerate(turns):
+        place = f"{where}: field 'history[{i}]'"
+        try:
+            found.append(Turn.model_validate(turn))
+        except ValidationError as e:
+            error = e.errors()[0]
+            field = ".".join(str(part) for part in error["loc"])
+            raise UserError(f"{field}: {error['msg']}" if field else "expected an object", where=place,
+                            fix=fix) from None
+        if found[-1].role == "system":
+            raise UserError("role: a system turn", where=place, fix="give it in the row's `system` field")
+    return tuple(found)
 
 
 def _known(constraint: Constraint, where: str) -> None:

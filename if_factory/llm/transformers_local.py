@@ -119,8 +119,9 @@ def _prompt_ids(tokenizer: Any, request: ChatRequest, path: str) -> list[int]:
     return ids
 
 
-def load(path: str, adapters: Sequence[Path], device: str | None = None) -> tuple[Any, Any]:
-    """``(model, tokenizer)``, adapters merged in order; bfloat16 on a GPU, float32 on a CPU."""
+def load(path: str, adapters: Sequence[Path], device: str | None = None,
+         dtype: str | None = None) -> tuple[Any, Any]:
+    """``(model, tokenizer)``, adapters merged in order; ``dtype`` is by default bfloat16 on a GPU, float32 on a CPU."""
     try:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -132,10 +133,10 @@ def load(path: str, adapters: Sequence[Path], device: str | None = None) -> tupl
             raise UserError("no adapter_config.json here", where=str(adapter),
                             fix="give the output_dir of a finished LoRA stage")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    dtype = dtype or ("float32" if device == "cpu" else "bfloat16")
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
     except (OSError, ValueError) as e:
         raise UserError(f"cannot load the model: {str(e).splitlines()[0]}", where=path,
                         fix="give a Hugging Face directory with config.json, weights and tokenizer") from None

@@ -7,6 +7,7 @@ from if_factory.errors import UserError
 from if_factory.evaluation.generate import evaluate, generate
 from if_factory.evaluation.passrate import Item
 from if_factory.llm.base import ChatRequest, Completion, RequestFailed
+from if_factory.llm.log import ResponseLog
 from if_factory.records import Constraint
 
 ITEMS = [Item(str(i), f"prompt {i}", (Constraint(type="punctuation:no_comma"),)) for i in range(20)]
@@ -21,6 +22,7 @@ class Scripted:
         self.answers = answers
         self.requests: list[ChatRequest] = []
         self.open = self.most_open = 0
+        self.closed = False
 
     async def chat(self, request):
         self.requests.append(request)
@@ -35,7 +37,7 @@ class Scripted:
         return Completion(answer, "length" if len(answer) > 30 else "stop", completion_tokens=3)
 
     async def close(self):
-        pass
+        self.closed = True
 
 
 async def test_asks_greedily_once_per_item_within_the_concurrency():
@@ -82,3 +84,51 @@ async def test_on_answer_sees_every_answer_with_its_label(tmp_path):
     await evaluate(ITEMS, {"before": Scripted(lambda p: p)}, tmp_path,
                    on_answer=lambda label, item, answer: seen.append((label, item.id)))
     assert sorted(seen) == sorted(("before", item.id) for item in ITEMS)
+
+
+async def test_a_model_is_closed_before_the_next_is_asked_also_when_it_fails(tmp_path):
+    first = Scripted(lambda p: p)
+
+    def second(prompt):
+        assert first.closed
+        raise UserError("no server")
+
+    models = {"before": first, "after": Scripted(second)}
+    with pytest.raises(UserError, match="no server"):
+        await evaluate(ITEMS, models, tmp_path)
+    assert models["after"].closed
+
+
+async def test_a_killed_evaluation_asks_only_for_what_the_log_does_not_hold(tmp_path):
+    log = ResponseLog(tmp_path / "asked.jsonl")
+    await generate(ITEMS[:15], Scripted(lambda p: p), log=log)
+    again = Scripted(lambda p: p)
+    results = await evaluate(ITEMS, {"before": again}, tmp_path, log=log)
+    log.close()
+    assert len(again.requests) == 5
+    assert results.prompts == 20
+
+
+def test_the_command_evaluates_before_and_after_and_continues(tmp_path, monkeypatch):
+    from click.testing import CliRunner
+
+    from if_factory.cli import main
+
+    opened = []
+
+    def backend(path, adapters, batch_size):
+        opened.append(Scripted(lambda p: "no comma" if adapters else "one, comma"))
+        opened[-1].model = f"{path}+{len(adapters)}"
+        return opened[-1]
+
+    monkeypatch.setattr("if_factory.llm.transformers_local.TransformersBackend", backend)
+    command = ["evaluate", "--model", "m", "--adapter", str(tmp_path), "-n", "8", "-o", str(tmp_path / "out"),
+               "--constraints", "punctuation:no_comma", "--low", "1", "--high", "1"]
+    first = CliRunner().invoke(main, command)
+    assert first.exit_code == 0, first.output
+    assert "| prompt, strict | 0.0 % (0/8)" in first.output
+    assert "100.0 % (8/8)" in first.output
+    written = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert written["generation"]["after"]["model"] == "m+1"
+    assert CliRunner().invoke(main, command).exit_code == 0
+    assert [len(b.requests) for b in opened] == [8, 8, 0, 0]

@@ -43,11 +43,17 @@ def test_a_file_of_ones_own_is_read_in_both_formats(tmp_path):
     path.write_text(json.dumps({"key": 7, "prompt": "p", "instruction_id_list": ["punctuation:no_comma"],
                                 "kwargs": [{}]}) + "\n"
                     + json.dumps({"prompt": "q", "system": "be brief", "constraints": [
-                        {"type": "keywords:existence", "kwargs": {"keywords": ["x"]}}]}) + "\n")
+                        {"type": "keywords:existence", "kwargs": {"keywords": ["x"]}}],
+                        "history": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}))
     first, second = suite(str(path))
     assert (first.id, first.constraints[0].type) == ("7", "punctuation:no_comma")
     assert second.messages()[0] == {"role": "system", "content": "be brief"}
+    assert [m["content"] for m in second.messages()] == ["be brief", "a", "b", "q"]
     assert len(suite(str(path), 1)) == 1
+
+
+def _with_history(history):
+    return json.dumps({"prompt": "p", "history": history, "constraints": [{"type": "punctuation:no_comma"}]})
 
 
 @pytest.mark.parametrize(("text", "message"), [
@@ -56,7 +62,14 @@ def test_a_file_of_ones_own_is_read_in_both_formats(tmp_path):
     ('{"constraints": [{"type": "punctuation:no_comma"}]}', r"s\.jsonl:1: no prompt"),
     ('{"prompt": "p", "constraints": [{"type": "punctuation:no_coma"}]}', r"s\.jsonl:1: unknown constraint type"),
     ('{"prompt": "p", "instruction_id_list": ["punctuation:no_coma"], "kwargs": [{}]}', "did you mean"),
-    ('{"prompt": "p", "history": ["hi"], "constraints": [{"type": "punctuation:no_comma"}]}', "field 'history'"),
+    (_with_history("hi"), r"s\.jsonl:1: field 'history': expected a list"),
+    (_with_history({"role": "user", "content": "hi"}), r"s\.jsonl:1: field 'history': expected a list"),
+    (_with_history(["hi"]), r"field 'history\[0\]': expected an object"),
+    (_with_history([["user", "hi"]]), r"field 'history\[0\]': expected an object"),
+    (_with_history([{"role": "user", "content": "hi"}, {"role": "gpt", "content": "x"}]),
+     r"field 'history\[1\]': role: .*'assistant'"),
+    (_with_history([{"role": "user"}]), r"field 'history\[0\]': content: "),
+    (_with_history([{"role": "system", "content": "x"}]), r"field 'history\[0\]': role: a system turn"),
     ('{"prompt": "p", "constraints": [{"type": "a:b", "kwargs": 3}]}', r"field 'constraints\[0\]'"),
 ])
 def test_a_broken_suite_names_the_row(tmp_path, text, message):
