@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from if_factory.methods.base import Emission
 from if_factory.records import (
     Candidate,
     Constraint,
@@ -13,10 +14,12 @@ from if_factory.records import (
     Record,
     Refusal,
     SFTExample,
+    TripleExample,
     Verdict,
     emit_kto,
     emit_preference,
     emit_sft,
+    emit_triple,
 )
 
 TWO = (Constraint(type="punctuation:no_comma"), Constraint(type="startend:quotation"))
@@ -72,6 +75,49 @@ def test_whatever_is_emitted_obeys_the_rule(good, bad, text, other, finish):
     if isinstance(row, KTOExample):
         assert row.label is (good == [Outcome.PASS] * 2 and finish == "stop")
         assert row.label or Outcome.FAIL in good
+
+
+FAIL, PASS, UNSURE = (Verdict(outcome=o) for o in (Outcome.FAIL, Outcome.PASS, Outcome.NO_VERDICT))
+
+
+def test_a_triple_says_which_constraints_its_second_instruction_corrupts():
+    made = emit_triple(RECORD, candidate("pass", "pass"), "Say hello. Use commas.", {0: FAIL})
+    assert isinstance(made, TripleExample)
+    assert (made.prompt, made.prompt_rejected, made.corrupted) == (RECORD.prompt, "Say hello. Use commas.", (0,))
+    assert made.provenance["corrupted"] == ["punctuation:no_comma"]
+
+
+@pytest.mark.parametrize(("answer", "rejected", "verdicts", "reason"), [
+    (candidate("pass", "fail"), "other", {0: FAIL}, "fails_a_constraint"),
+    (candidate("pass", "no_verdict"), "other", {0: FAIL}, "no_verdict"),
+    (candidate("pass", "pass"), "other", {}, "nothing_corrupted"),
+    (candidate("pass", "pass"), RECORD.prompt + " ", {0: FAIL}, "nothing_corrupted"),
+    (candidate("pass", "pass"), "other", {0: FAIL, 1: PASS}, "follows_the_corrupted_constraint"),
+    (candidate("pass", "pass"), "other", {0: UNSURE}, "no_verdict"),
+])
+def test_a_triple_needs_a_response_that_follows_one_instruction_and_not_the_other(
+        answer, rejected, verdicts, reason):
+    assert emit_triple(RECORD, answer, rejected, verdicts) == Refusal(reason=reason)
+
+
+@given(outcomes, st.dictionaries(st.integers(0, 1), st.sampled_from(list(Outcome))), st.text(max_size=3))
+def test_every_triple_obeys_the_rule(good, bad, other):
+    made = emit_triple(RECORD, candidate(*good), other, {i: Verdict(outcome=o) for i, o in bad.items()})
+    if isinstance(made, TripleExample):
+        assert good == [Outcome.PASS] * 2
+        assert made.corrupted == tuple(sorted(bad))
+        assert set(bad.values()) == {Outcome.FAIL}
+
+
+def test_an_emission_keeps_datasets_by_name_and_counts_what_it_refuses():
+    out = Emission()
+    good = emit_sft(RECORD, candidate("pass", "pass"))
+    assert out.add(good, "sft_external")
+    assert not out.add(Refusal(reason="truncated"), "iorpo")
+    assert out["sft_external"] == [good]
+    assert out["iorpo"] == []
+    assert out.counts() == {"iorpo": {"rows": 0, "refused": {"truncated": 1}},
+                            "sft_external": {"rows": 1, "refused": {}}}
 
 
 def test_equal_content_has_equal_ids_and_any_difference_changes_them():

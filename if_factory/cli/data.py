@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from if_factory.export.formats import Written
     from if_factory.methods.base import Emission
     from if_factory.recipe import Recipe
-    from if_factory.records import Record
+    from if_factory.records import Example, Record
 
 RECIPE = click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))
 OUT = click.option("-o", "--out", type=click.Path(path_type=Path, file_okay=False),
@@ -130,13 +130,13 @@ def run(recipe: Path, out: Path | None, **given: Any) -> None:
 @click.option("--into", required=True, type=click.Path(path_type=Path, file_okay=False),
               help="LLaMA-Factory's data folder (the one with dataset_info.json).")
 @click.option("--format", "fmt", type=click.Choice(["alpaca", "sharegpt"]), default="alpaca", show_default=True)
-@click.option("--bins", type=click.IntRange(1), default=2, show_default=True,
-              help="Also write each kind as so many datasets from easy to hard, for the curriculum.")
+@click.option("--bins", type=click.IntRange(1), help="Also write each kind as so many datasets from easy to hard, "
+              "for the curriculum; default as the method says, else 2.")
 @click.option("--files", default="", metavar="FOLDER",
               help="Put the data files into this folder inside the data folder; default beside dataset_info.json.")
 @click.option("--force", is_flag=True, help="Replace entries of the same name in dataset_info.json.")
-def export(run_folder: Path, into: Path, fmt: str, bins: int, files: str, force: bool) -> None:
-    """Write SFT, DPO and KTO datasets and merge them into dataset_info.json; every row is checked again."""
+def export(run_folder: Path, into: Path, fmt: str, bins: int | None, files: str, force: bool) -> None:
+    """Write the verified datasets and merge them into dataset_info.json; every row is checked again."""
     from if_factory import factory
     from if_factory.cli.show import show_export
     from if_factory.export.dataset_info import FILE_NAME, merge_entries
@@ -157,18 +157,30 @@ def _finished(run_folder: Path) -> tuple[Recipe, list[Record]]:
     return parse(folder.recipe(), where=f"{run_folder}/recipe.yaml"), folder.records()
 
 
-def _write_all(recipe: Recipe, emission: Emission, into: Path, fmt: Any, bins: int) -> Iterator[Written]:
-    from if_factory.export.curriculum import bin_names, split_bins
+def _write_all(recipe: Recipe, emission: Emission, into: Path, fmt: Any, bins: int | None) -> Iterator[Written]:
+    from if_factory.export.curriculum import bin_names
     from if_factory.export.formats import write_dataset, write_replay
     from if_factory.factory import replay_rows
 
     for kind, examples in sorted(emission.datasets.items()):
         yield write_dataset(f"{recipe.name}_{kind}", examples, into, fmt)
-        if bins > 1:
-            for label, part in zip(bin_names(bins), split_bins(examples, bins), strict=False):
+        parts = _bins(recipe, examples, bins)
+        for label, part in zip(bin_names(len(parts)), parts, strict=True) if len(parts) > 1 else ():
+            if part:
                 yield write_dataset(f"{recipe.name}_{kind}_{label}", part, into, fmt)
     if rows := replay_rows(recipe):
         yield write_replay(f"{recipe.name}_replay", rows, into)
+
+
+def _bins(recipe: Recipe, examples: list[Example], bins: int | None) -> list[list[Example]]:
+    """Easy to hard: into ``bins`` equal shares, or as the method cuts; too few rows for that stay together."""
+    from if_factory.export.curriculum import cut_bins, split_bins
+
+    if bins:
+        return split_bins(examples, bins)
+    if uppers := recipe.definition.bins(recipe.method_options()):
+        return cut_bins(examples, uppers)
+    return split_bins(examples, min(2, len(examples)))
 
 
 @click.command()

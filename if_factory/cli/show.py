@@ -89,6 +89,8 @@ def show_check(reports: Sequence[CheckReport], limit: int | None) -> None:
     for report in reports:
         style = "green" if report.ok else "red"
         console.print(f"[bold]{report.name}[/]  {report.rows} rows, [{style}]{report.accepted} accepted[/]")
+        if report.note:
+            console.print(f"  {report.note}", highlight=False, markup=False)
         for problem in report.problems[:limit]:
             console.print(f"  {problem}", highlight=False, markup=False)
         if limit is not None and len(report.problems) > limit:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -58,12 +60,13 @@ def doctor() -> None:
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path, file_okay=False),
               help="Folder for the YAML files.")
 @click.option("--saves", default="saves", show_default=True, help="Where the adapters go.")
-@click.option("--stages", default="sft,dpo", show_default=True, help="Of sft, dpo, kto, in training order.")
-@click.option("--bins", type=click.IntRange(1), default=2, show_default=True, help="As given to `export`.")
+@click.option("--stages", help="Datasets in training order, e.g. sft,dpo or sft,iorpo; default: all exported SFT, "
+              "then I-ORPO, DPO.")
+@click.option("--bins", type=click.IntRange(1), help="As given to `export`.")
 @click.option("--set", "settings", multiple=True, metavar="[STAGE.]KEY=VALUE",
               help="Any LLaMA-Factory key, for every stage or one kind: dpo.learning_rate=5e-6.")
 def curriculum(run_folder: Path, model_path: str, template: str | None, dataset_dir: Path, out: Path, saves: str,
-               stages: str, bins: int, settings: tuple[str, ...]) -> None:
+               stages: str | None, bins: int | None, settings: tuple[str, ...]) -> None:
     """Write one LLaMA-Factory YAML per stage, easy to hard, with adapters chained, and one to merge them."""
     from if_factory.errors import UserError
     from if_factory.export.curriculum import CurriculumOptions, bin_names, write_curriculum
@@ -71,25 +74,40 @@ def curriculum(run_folder: Path, model_path: str, template: str | None, dataset_
     from if_factory.recipe import load
 
     recipe = load(run_folder / "recipe.yaml")
-    kinds = tuple(stages.split(","))
-    if unknown := set(kinds) - {"sft", "dpo", "kto"}:
-        raise UserError(f"unknown stage '{unknown.pop()}'", where="--stages", fix="of sft, dpo, kto, with commas")
     entries = read_entries(dataset_dir / FILE_NAME)
-    datasets = {(kind, label): f"{recipe.name}_{kind}" + (f"_{label}" if bins > 1 else "")
-                for kind in kinds for label in bin_names(bins)}
-    for (kind, label), name in datasets.items():
-        if name not in entries:
-            raise UserError(f"no dataset '{name}' for stage {kind} '{label}'", where=str(dataset_dir / FILE_NAME),
+    wanted = tuple(stages.split(",")) if stages else _exported(recipe.name, entries)
+    uppers = None if bins else recipe.definition.bins(recipe.method_options())
+    bins = bins or (len(uppers) + 1 if uppers else 2)
+    datasets = {(stage, label): f"{recipe.name}_{stage}" + (f"_{label}" if bins > 1 else "")
+                for stage in wanted for label in bin_names(bins)}
+    for (stage, label), name in list(datasets.items()):
+        if name not in entries and uppers:  # the method's own bins: there may be no row as hard, or as easy
+            del datasets[stage, label]
+        elif name not in entries:
+            raise UserError(f"no dataset '{name}' for stage {stage} '{label}'", where=str(dataset_dir / FILE_NAME),
                             fix=f"run `if-factory export {run_folder} --into {dataset_dir} --bins {bins}`, "
-                            f"or leave '{kind}' out of --stages")
+                            f"or leave '{stage}' out of --stages")
     replay = f"{recipe.name}_replay"
     options = CurriculumOptions(
-        model=model_path, template=template, name=recipe.name, bins=bins, stages=kinds,  # type: ignore[arg-type]
+        model=model_path, template=template, name=recipe.name, bins=bins, stages=wanted,
         replay=(replay,) if replay in entries else (), output_root=saves, dataset_dir=str(dataset_dir),
-        seed=recipe.seed, cpu=not _has_gpu(), stage_overrides=_overrides(settings, kinds))
-    for path in write_curriculum(options, datasets, out):  # type: ignore[arg-type]
+        seed=recipe.seed, cpu=not _has_gpu(),
+        stage_overrides=_overrides(settings, wanted, recipe.definition.training))
+    for path in write_curriculum(options, datasets, out):
         click.echo(path)
     click.echo(f"next: if-factory train {out}")
+
+
+def _exported(name: str, entries: Mapping[str, object]) -> tuple[str, ...]:
+    """The run's datasets, not their bins, that a curriculum trains when none are named: SFT first, never KTO."""
+    from if_factory.errors import UserError
+
+    own = [e.removeprefix(f"{name}_") for e in entries if e.startswith(f"{name}_")]
+    whole = [d for d in own if not re.search(r"_(easy|hard|\d+)$", d)]
+    found = tuple(d for kind in ("sft", "iorpo", "dpo") for d in sorted(whole) if d.partition("_")[0] == kind)
+    if not found:
+        raise UserError(f"no dataset of '{name}' to train", where="--stages", fix="run `if-factory export` first")
+    return found
 
 
 def _has_gpu() -> bool:
@@ -97,16 +115,19 @@ def _has_gpu() -> bool:
     return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists()
 
 
-def _overrides(settings: tuple[str, ...], kinds: tuple[str, ...]) -> dict[str, dict[str, object]]:
+def _overrides(settings: tuple[str, ...], stages: tuple[str, ...],
+               training: Mapping[str, Mapping[str, object]]) -> dict[str, dict[str, object]]:
+    """The method's own keys by stage, then the user's."""
     import yaml
 
     from if_factory.errors import UserError
 
-    found: dict[str, dict[str, object]] = {kind: {} for kind in kinds}
+    kinds = {stage.partition("_")[0] for stage in stages}
+    found = {name: dict(training.get(name, {})) for name in (*sorted(kinds), *stages)}
     for setting in settings:
         key, equals, value = setting.partition("=")
         stage, dot, name = key.rpartition(".")
-        if not (equals and name) or (dot and stage not in kinds):
+        if not (equals and name) or (dot and stage not in found):
             raise UserError("expected KEY=VALUE or STAGE.KEY=VALUE", where=f"--set {setting}",
                             fix="for example --set num_train_epochs=3 --set dpo.learning_rate=5e-6")
         # YAML 1.1 reads 5e-6 as a string; LLaMA-Factory wants a number
@@ -114,7 +135,7 @@ def _overrides(settings: tuple[str, ...], kinds: tuple[str, ...]) -> dict[str, d
             parsed: object = float(value) if "e" in value.lower() else yaml.safe_load(value)
         except ValueError:
             parsed = yaml.safe_load(value)
-        for kind in (stage,) if dot else kinds:
+        for kind in (stage,) if dot else found:
             found[kind][name] = parsed
     return found
 

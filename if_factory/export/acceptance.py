@@ -23,7 +23,9 @@ _EXTENSIONS = {"arrow": "arrow", "csv": "csv", "json": "json", "jsonl": "json", 
                "txt": "text"}
 _ENTRY_KEYS = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name", "file_name",
                "formatting", "ranking", "subset", "split", "folder", "num_samples", "columns", "tags")
-_KTO_BATCH = 1000  # preprocessing_batch_size: KTO pairs each row with the answer of the row before it in its batch
+IORPO_NOTE = ("stage iorpo comes with if-factory[train]; stock LLaMA-Factory trains the responses on the true "
+              "instructions in stage sft and refuses the dataset in stage dpo")
+KTO_BATCH = 1000  # preprocessing_batch_size: KTO pairs each row with the answer of the row before it in its batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,11 @@ class CheckReport:
     rows: int = 0
     accepted: int = 0
     problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def note(self) -> str:
+        """What to know about the stage itself; empty for LLaMA-Factory's own stages."""
+        return IORPO_NOTE if self.stage == "iorpo" else ""
 
     @property
     def ok(self) -> bool:
@@ -134,6 +141,9 @@ def check_rows(rows: Sequence[Any], entry: dict[str, Any], *, name: str = "datas
     if report.stage != "dpo" and shape.ranking is True:
         report.problems.append(Problem(None, "ranking", f"preference data cannot be used in stage {report.stage}",
                                        "fails"))
+    if report.stage == "iorpo" and not shape.columns["rejected"]:
+        report.problems.append(Problem(None, "columns", "'rejected' names no column, the one with the corrupted "
+                                       "instructions", "fails"))
     if report.stage == "dpo" and shape.ranking is False:
         report.problems.append(Problem(None, "ranking", "stage dpo needs \"ranking\": true", "fails"))
     if not report.fails:
@@ -162,6 +172,8 @@ def _check_table(table: list[dict[str, Any]], shape: Shape, report: CheckReport)
             turns = rules.trained_turns(t, report.stage)
             if turns is not None:
                 rules.tokenise(turns, t, row, shape)
+                if report.stage == "iorpo" and (why_not := rules.no_triple(t, row, shape)):
+                    turns, t.notes = None, [why_not]
         except Fails as e:
             report.problems.append(Problem(n, e.field, e.reason, "fails"))
             answers.append(None)
@@ -186,8 +198,8 @@ def _check_table(table: list[dict[str, Any]], shape: Shape, report: CheckReport)
 def _kl_answer(answers: list[list[tuple[str, Any]] | None], n: int, rows: int, table: list[dict[str, Any]],
                shape: Shape, report: CheckReport) -> None:
     """KTO takes the answer of the row before (of the batch's last row for its first) without looking at it."""
-    first = (n - 1) // _KTO_BATCH * _KTO_BATCH
-    before = n - 1 if n - 1 > first else min(first + _KTO_BATCH, rows)
+    first = (n - 1) // KTO_BATCH * KTO_BATCH
+    before = n - 1 if n - 1 > first else min(first + KTO_BATCH, rows)
     if before < n:
         answer = answers[before - 1]
     else:
@@ -195,9 +207,17 @@ def _kl_answer(answers: list[list[tuple[str, Any]] | None], n: int, rows: int, t
             answer = rules.convert(table[before - 1], shape).response
         except Fails:
             return
+    label = str(shape.columns["kto_tag"])
     if answer is not None and (not answer or (len(answer) == 1 and not answer[0][1])):
-        report.problems.append(Problem(before, str(shape.columns["kto_tag"]), f"has no answer, and row {n} needs "
-                                       "it for the KL term", "fails"))
+        report.problems.append(Problem(before, label, f"has no answer, and row {n} needs it for the KL term",
+                                       "fails"))
+    elif before != n and answer and _said(answer) == _said(answers[n - 1] or []):
+        report.problems.append(Problem(n, label, "the KL term takes the answer of the row before, and it is this "
+                                       "row's own text: shuffle the rows", "kept"))
+
+
+def _said(response: list[tuple[str, Any]]) -> list[Any]:
+    return [text for _, text in response if text]
 
 
 def _remarks(t: rules.Turns, row: dict[str, Any], shape: Shape, stage: Stage) -> list[tuple[str, str]]:
@@ -249,6 +269,11 @@ def _entry_problems(entry: dict[str, Any]) -> list[Problem]:
     if not isinstance(entry.get("ranking", False), bool):
         found.append(Problem(None, "ranking", f"is {entry['ranking']!r}, not true or false: no stage check is "
                              "made and it counts as " + ("true" if entry["ranking"] else "false"), "kept"))
+    if entry.get("ranking") is True and isinstance(entry.get("columns"), dict):
+        held = str(entry["columns"].get("rejected") or "")
+        if "instruction" in held or "prompt" in held:
+            found.append(Problem(None, "ranking", f"'{held}' seems to hold instructions, which stage dpo trains "
+                                 "as answers; for I-ORPO triples set \"ranking\": false", "kept"))
     split = entry.get("split", "train")
     if not isinstance(split, str) or not split.startswith("train"):
         found.append(Problem(None, "split", f"a local file only has the split 'train', not {split!r}", "fails"))

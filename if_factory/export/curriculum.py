@@ -7,6 +7,7 @@ Hence:
 - SFT continues the adapter of the SFT stage before it: one adapter, grown from easy to hard.
 - The first preference stage merges everything before it in memory and starts a new adapter
   (``create_new_adapter: true``), so its reference is the SFT model and not the bare base model.
+- I-ORPO continues the adapter like SFT: its loss compares two instructions under one model, without a reference.
 - Later preference stages, ``reference="previous"`` (default): the same again, so every stage is compared with the
   model it starts from, and its first step has the loss ln 2. ``reference="sft"``: they continue the preference
   adapter, so the reference stays the SFT model throughout; the first step's loss is then not ln 2.
@@ -17,6 +18,7 @@ Source: llamafactory 0.9.5 ``model/adapter.py``, ``train/dpo/trainer.py``, ``tra
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
@@ -26,22 +28,28 @@ from typing import Any, Literal, TypeVar
 import yaml
 
 from if_factory.errors import UserError
-from if_factory.export.dataset_info import Kind
+from if_factory.export.dataset_info import Kind, stage_of
 from if_factory.export.templates import template_problem
 from if_factory.files import write_atomic
 from if_factory.records import Example
 
 E = TypeVar("E", bound=Example)
 LN2_NOTE = "ln 2 = 0.693"
+_COMPARED: tuple[Kind, ...] = ("dpo", "kto")  # stages whose loss needs a reference model
+# Suri's i-orpo/orpo.yaml: lambda (LLaMA-Factory's pref_beta), LoRA, no warm-up, sequences of up to 15,024 tokens.
+_IORPO = {"pref_beta": 0.4, "lora_rank": 16, "lora_alpha": 16, "lora_dropout": 0.05, "learning_rate": 5e-5,
+          "warmup_ratio": 0.0, "cutoff_len": 15024}
 
 
 @dataclass(frozen=True, slots=True)
 class CurriculumOptions:
     """What a curriculum trains and how.
 
-    ``lr`` is for SFT, ``pref_lr`` for DPO and KTO; ``batch`` is sequences (or pairs) per
-    optimizer step on one device.
-    ``stage_overrides`` sets any LLaMA-Factory key for one stage kind (``{"dpo": {"learning_rate": 5e-6}}``).
+    ``stages`` are datasets in training order: ``sft``, ``dpo``, ``kto``, ``iorpo``, or ``sft_external`` where a
+    method keeps rows of one kind apart. ``lr`` is for SFT, ``pref_lr`` for DPO and KTO, I-ORPO has its own
+    (``_IORPO``); ``batch`` is sequences (or pairs) per optimizer step on one device.
+    ``stage_overrides`` sets any LLaMA-Factory key for one stage or all stages of a kind (``{"dpo":
+    {"learning_rate": 5e-6}}``); a stage's own entry wins over its kind's.
     ``replay``: datasets of general data mixed into every SFT stage against forgetting.
     ``max_steps`` overrides ``epochs``. ``disable_shuffling`` keeps the file's order inside a stage.
     """
@@ -50,7 +58,7 @@ class CurriculumOptions:
     template: str | None
     name: str = "curriculum"
     bins: int = 2
-    stages: tuple[Kind, ...] = ("sft", "dpo")
+    stages: tuple[str, ...] = ("sft", "dpo")
     reference: Literal["previous", "sft"] = "previous"
     lora_rank: int = 8
     lora_alpha: int | None = None
@@ -78,9 +86,13 @@ class CurriculumOptions:
 
 @dataclass(frozen=True, slots=True)
 class StagePlan:
-    """One stage: which adapters it loads, whether it starts a new one, and which to serve afterwards."""
+    """One stage: which adapters it loads, whether it starts a new one, and which to serve afterwards.
+
+    ``stage`` is the dataset's name (``sft_external``), ``kind`` what LLaMA-Factory calls a stage (``sft``).
+    """
 
     name: str
+    stage: str
     kind: Kind
     bin: str
     datasets: tuple[str, ...]
@@ -126,29 +138,41 @@ def split_bins(examples: Sequence[E], k: int) -> list[list[E]]:
     return [[examples[i] for i in sorted(order[a:b])] for a, b in pairwise(cuts)]
 
 
-def plan_stages(options: CurriculumOptions, datasets: Mapping[tuple[Kind, str], str]) -> list[StagePlan]:
-    """The stages in order. ``datasets`` maps (kind, bin) to the name in dataset_info.json.
+def cut_bins(examples: Sequence[E], uppers: Sequence[float]) -> list[list[E]]:
+    """``len(uppers) + 1`` bins: up to the first difficulty, up to the second, ..., the rest; some may be empty."""
+    limits = [*uppers, float("inf")]
+    place = [bisect_left(limits, e.difficulty) for e in examples]
+    return [[e for e, p in zip(examples, place, strict=True) if p == i] for i in range(len(limits))]
+
+
+def plan_stages(options: CurriculumOptions, datasets: Mapping[tuple[str, str], str]) -> list[StagePlan]:
+    """The stages in order. ``datasets`` maps (stage, bin) to the name in dataset_info.json.
+
+    A bin without a dataset is left out: where a method says what is hard, a run may have no hard rows.
 
     Raises:
-        UserError: a kind or bin without a dataset.
+        UserError: a stage without any dataset, or one that names no stage of LLaMA-Factory.
     """
     plans: list[StagePlan] = []
     serve: tuple[str, ...] = ()
-    for kind in options.stages:
-        for b in bin_names(options.bins):
-            if (kind, b) not in datasets:
-                raise UserError(f"no dataset for stage {kind}, bin '{b}'", where="curriculum",
-                                fix=f"export {kind} rows, or leave '{kind}' out of the stages")
-            name = f"{options.name}_{len(plans) + 1}_{kind}_{b}"
+    for stage in options.stages:
+        kind = stage_of(stage)
+        bins = [b for b in bin_names(options.bins) if (stage, b) in datasets]
+        if not bins:
+            raise UserError(f"no dataset for stage {stage}", where="curriculum",
+                            fix=f"export {stage} rows, or leave '{stage}' out of the stages")
+        for b in bins:
+            name = f"{options.name}_{len(plans) + 1}_{stage}_{b}"
             out = f"{options.output_root}/{name}"
-            tuned_preference = any(p.kind != "sft" for p in plans)
-            continues = kind == "sft" or (options.reference == "sft" and tuned_preference)
+            tuned_preference = any(p.kind in _COMPARED for p in plans)
+            continues = kind not in _COMPARED or (options.reference == "sft" and tuned_preference)
             new = bool(serve) and not continues
             load = serve
             serve = (*serve, out) if new or not serve else (*serve[:-1], out)
             replay = options.replay if kind == "sft" else ()
-            reference = "" if kind == "sft" else _reference(load, new, options.model)
-            plans.append(StagePlan(name, kind, b, (datasets[kind, b], *replay), out, load, new, serve, reference))
+            reference = _reference(load, new, options.model) if kind in _COMPARED else ""
+            plans.append(StagePlan(name, stage, kind, b, (datasets[stage, b], *replay), out, load, new, serve,
+                                   reference))
     return plans
 
 
@@ -167,7 +191,7 @@ def stage_config(options: CurriculumOptions, plan: StagePlan) -> dict[str, Any]:
     if plan.new_adapter:
         config["create_new_adapter"] = True
     config |= {"lora_rank": o.lora_rank, "lora_alpha": o.lora_alpha or 2 * o.lora_rank, "lora_target": "all"}
-    if plan.kind != "sft":
+    if plan.kind in _COMPARED:
         config["pref_beta"] = o.pref_beta
     if plan.kind == "dpo":
         config |= {"pref_loss": "sigmoid", "pref_ftx": o.pref_ftx}
@@ -190,7 +214,9 @@ def stage_config(options: CurriculumOptions, plan: StagePlan) -> dict[str, Any]:
     if o.cpu:
         config["use_cpu"] = True
     config |= {"seed": o.seed, "ddp_timeout": 180000000, "resume_from_checkpoint": None}
-    return config | dict(o.stage_overrides.get(plan.kind, {}))
+    if plan.kind == "iorpo":
+        config |= _IORPO
+    return config | dict(o.stage_overrides.get(plan.kind, {})) | dict(o.stage_overrides.get(plan.stage, {}))
 
 
 def export_config(options: CurriculumOptions, plan: StagePlan) -> dict[str, Any]:
@@ -203,7 +229,7 @@ def export_config(options: CurriculumOptions, plan: StagePlan) -> dict[str, Any]
                      "export_device": "cpu", "export_legacy_format": False}
 
 
-def write_curriculum(options: CurriculumOptions, datasets: Mapping[tuple[Kind, str], str],
+def write_curriculum(options: CurriculumOptions, datasets: Mapping[tuple[str, str], str],
                      folder: Path) -> list[Path]:
     """Write one YAML per stage and an export YAML into ``folder``; returns them in the order to run.
 
@@ -229,7 +255,9 @@ def _yaml(config: Mapping[str, Any]) -> str:
 
 
 def _header(path: Path, plan: StagePlan, number: int, of: int) -> str:
-    lines = [f"Stage {number} of {of}: {plan.kind.upper()} on the '{plan.bin}' rows.", "",
+    title = "I-ORPO" if plan.kind == "iorpo" else plan.kind.upper()
+    apart = f" of {plan.stage}" if plan.stage != plan.kind else ""
+    lines = [f"Stage {number} of {of}: {title} on the '{plan.bin}' rows{apart}.", "",
              f"  llamafactory-cli train {path.as_posix()}", "",
              "Run it from the folder that holds `dataset_dir`, after the stages before it. To override a key:",
              f"  llamafactory-cli train {path.as_posix()} num_train_epochs=2", ""]
@@ -241,7 +269,10 @@ def _header(path: Path, plan: StagePlan, number: int, of: int) -> str:
     else:
         lines.append(f"Adapter: {plan.load[-1]} goes on training" +
                      (f"; merged before it: {', '.join(plan.load[:-1])}." if plan.load[1:] else "."))
-    if plan.kind != "sft":
+    if plan.kind == "iorpo":
+        lines += ['The stage needs `pip install "if-factory[train]"`; `if-factory train` runs it too. It has no',
+                  "reference: (x_w, y) and (x_l, y) are compared under the model that is trained."]
+    if plan.reference:
         lines.append(f"Reference: {plan.reference}.")
         if plan.new_adapter or not plan.load:
             lines.append(f"The first step's preference loss is {LN2_NOTE} (before pref_ftx is added).")

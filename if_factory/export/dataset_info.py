@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from filelock import FileLock, Timeout
 
@@ -20,13 +20,20 @@ from if_factory.export.rules import TAGS
 from if_factory.files import dump_json, write_atomic
 
 FILE_NAME = "dataset_info.json"
-Kind = Literal["sft", "dpo", "kto"]
+Kind = Literal["sft", "dpo", "kto", "iorpo"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+CORRUPTED = "instruction_corrupted"  # the column of an I-ORPO triple's x_l
 _SHAREGPT_TAGS = dict(zip(TAGS, ("from", "value", "human", "gpt", "observation", "function_call", "system"),
                           strict=True))
 
 
 def dataset_entry(file_name: str, fmt: Literal["alpaca", "sharegpt"], kind: Kind) -> dict[str, Any]:
-    """The entry that describes a file written by ``formats.write_dataset``, with every column and tag named."""
+    """The entry that describes a file written by ``formats.write_dataset``, with every column and tag named.
+
+    An I-ORPO entry has ``ranking: false`` and ``columns.rejected``: stock LLaMA-Factory reads that column only
+    with ``ranking: true``, so ``stage: sft`` trains the responses on the true instructions and ``stage: dpo``
+    refuses the dataset. With ``ranking: true`` stock DPO would train corrupted instructions as responses.
+    """
     columns: dict[str, Any] = {"system": "system"}
     if fmt == "alpaca":
         columns |= {"prompt": "instruction", "query": "input", "history": "history"}
@@ -38,9 +45,23 @@ def dataset_entry(file_name: str, fmt: Literal["alpaca", "sharegpt"], kind: Kind
         columns |= {"chosen": "chosen", "rejected": "rejected"}
     if kind == "kto":
         columns["kto_tag"] = "label"
+    if kind == "iorpo":
+        columns["rejected"] = CORRUPTED
     entry: dict[str, Any] = {"file_name": file_name, "formatting": fmt, "ranking": kind == "dpo",
                              "columns": columns}
     return entry | ({"tags": dict(_SHAREGPT_TAGS)} if fmt == "sharegpt" else {})
+
+
+def stage_of(dataset: str) -> Kind:
+    """The stage of an emitted dataset by its name: ``sft_external`` and ``sft`` are both for ``sft``.
+
+    Raises:
+        UserError: the name begins with no stage.
+    """
+    stage = dataset.partition("_")[0]
+    if stage not in KINDS:
+        raise UserError(f"'{dataset}' names no stage", fix=f"a dataset begins with one of: {', '.join(KINDS)}")
+    return stage
 
 
 @dataclass(slots=True)

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Any, Literal
 
 from if_factory.errors import UserError
-from if_factory.export.acceptance import Problem, check_rows
-from if_factory.export.dataset_info import Kind, dataset_entry
+from if_factory.export.acceptance import KTO_BATCH, Problem, check_rows
+from if_factory.export.dataset_info import CORRUPTED, Kind, dataset_entry
 from if_factory.files import write_jsonl
-from if_factory.records import Example, KTOExample, PreferenceExample, SFTExample
+from if_factory.records import Example, KTOExample, PreferenceExample, SFTExample, TripleExample, content_id
 
 Format = Literal["alpaca", "sharegpt"]
 
@@ -45,7 +46,8 @@ def provenance_path(data: Path) -> Path:
 
 def kind_of(examples: Sequence[Example]) -> Kind:
     """Which stage the examples are for. Raises ``ValueError`` if they are mixed."""
-    kinds: dict[type[Example], Kind] = {SFTExample: "sft", PreferenceExample: "dpo", KTOExample: "kto"}
+    kinds: dict[type[Example], Kind] = {SFTExample: "sft", PreferenceExample: "dpo", KTOExample: "kto",
+                                        TripleExample: "iorpo"}
     found = {type(e) for e in examples}
     if len(found) != 1:
         raise ValueError(f"one dataset holds one kind of example, not {sorted(t.__name__ for t in found)}")
@@ -53,15 +55,17 @@ def kind_of(examples: Sequence[Example]) -> Kind:
 
 
 def alpaca_rows(examples: Sequence[Example]) -> list[dict[str, Any]]:
-    """``instruction, input, system, history`` and ``output`` | ``chosen, rejected`` | ``output, label``."""
+    """``instruction, input, system, history`` and ``output`` | ``chosen, rejected`` | ``output, label`` |
+    ``output, instruction_corrupted``."""
     return [{"instruction": e.prompt, "input": "", **_answer(e), "system": e.system, "history": _pairs(e)}
             for e in examples]
 
 
 def sharegpt_rows(examples: Sequence[Example]) -> list[dict[str, Any]]:
-    """``conversations, system`` and, for preferences, ``chosen, rejected`` as ``{from, value}``; KTO ``label``.
+    """``conversations, system`` and, for preferences, ``chosen, rejected`` as ``{from, value}``; KTO ``label``;
+    I-ORPO ``instruction_corrupted``, a string that stands for the last user turn.
 
-    SFT and KTO conversations end with the answer, preference conversations with the prompt.
+    SFT, KTO and I-ORPO conversations end with the answer, preference conversations with the prompt.
     """
     rows = []
     for e in examples:
@@ -70,9 +74,9 @@ def sharegpt_rows(examples: Sequence[Example]) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"conversations": talk}
         if isinstance(e, PreferenceExample):
             row |= {"chosen": _turn("gpt", e.chosen), "rejected": _turn("gpt", e.rejected)}
-        elif isinstance(e, SFTExample | KTOExample):
+        elif isinstance(e, SFTExample | KTOExample | TripleExample):
             talk.append(_turn("gpt", e.response))
-            row |= {"label": e.label} if isinstance(e, KTOExample) else {}
+            row |= {k: v for k, v in _answer(e).items() if k != "output"}
         rows.append(row | {"system": e.system})
     return rows
 
@@ -85,6 +89,8 @@ def provenance_rows(examples: Sequence[Example]) -> list[dict[str, Any]]:
                "constraints": [c.model_dump() for c in e.constraints]}
         if isinstance(e, PreferenceExample):
             row["violated_positions"] = list(e.violated)
+        if isinstance(e, TripleExample):
+            row["corrupted_positions"] = list(e.corrupted)
         rows.append(row | {k: v for k, v in e.provenance.items() if k not in row})
     return rows
 
@@ -92,7 +98,8 @@ def provenance_rows(examples: Sequence[Example]) -> list[dict[str, Any]]:
 def write_dataset(name: str, examples: Sequence[Example], folder: Path, fmt: Format = "sharegpt") -> Written:
     """Check the rows against LLaMA-Factory's rules, then write ``<name>.jsonl`` and its provenance.
 
-    Returns the entry for ``merge_entries``. Rows are written in the order given.
+    Returns the entry for ``merge_entries``. Rows are written in the order given, but for KTO rows that share an
+    answer: those are moved apart (``apart``).
 
     Raises:
         UserError: no examples, or LLaMA-Factory would refuse the whole file; nothing is then written.
@@ -102,6 +109,7 @@ def write_dataset(name: str, examples: Sequence[Example], folder: Path, fmt: For
         raise UserError("there are no examples to write", where=str(path),
                         fix="look at the run's ledger: it says where the records went")
     entry = dataset_entry(path.name, fmt, kind_of(examples))
+    examples = apart(examples)
     rows = alpaca_rows(examples) if fmt == "alpaca" else sharegpt_rows(examples)
     report = check_rows(rows, entry, name=name)
     if report.fails:
@@ -109,6 +117,47 @@ def write_dataset(name: str, examples: Sequence[Example], folder: Path, fmt: For
     write_jsonl(provenance_path(path), provenance_rows(examples))
     written = write_jsonl(path, rows)
     return Written(name, path, entry, written, report.accepted, report.problems)
+
+
+def apart(examples: Sequence[Example], batch: int = KTO_BATCH) -> list[Example]:
+    """KTO rows in an order in which no row follows one with the same answer; other kinds as they are.
+
+    LLaMA-Factory takes for a row's KL term the answer of the row before it (for the first of ``batch`` rows, the
+    last): meant as a mismatched pair, which twins (x_w, y, true) and (x_l, y, false) side by side would make a
+    matched one (0.9.5, ``data/processor/feedback.py``). Where two rows are such neighbours all are shuffled,
+    seeded by their ids, and those that still touch are swapped away; if most rows share one answer some remain.
+    """
+    if not all(isinstance(e, KTOExample) for e in examples):
+        return list(examples)
+    rows = list(examples)
+    answers = [e.response for e in rows if isinstance(e, KTOExample)]
+
+    def touches(i: int) -> bool:
+        """Whether row ``i`` or the row after it follows its own answer."""
+        first = i // batch * batch
+        last = min(first + batch, len(rows)) - 1
+        before, after = (i - 1 if i > first else last), (i + 1 if i < last else first)
+        return answers[i] in (answers[before], answers[after]) and last > first
+
+    if not any(map(touches, range(len(rows)))):
+        return rows
+    rng = Random(content_id([e.record_id for e in rows]))
+    order = rng.sample(range(len(rows)), len(rows))
+    rows, answers = [rows[i] for i in order], [answers[i] for i in order]
+    for i in range(len(rows)):
+        if not touches(i):
+            continue
+        for j in rng.sample(range(len(rows)), len(rows)):
+            _swap(i, j, rows, answers)
+            if not (touches(i) or touches(j)):
+                break
+            _swap(i, j, rows, answers)
+    return rows
+
+
+def _swap(i: int, j: int, *lists: list[Any]) -> None:
+    for each in lists:
+        each[i], each[j] = each[j], each[i]
 
 
 def write_replay(name: str, rows: Sequence[dict[str, str]], folder: Path) -> Written:
@@ -143,5 +192,7 @@ def _answer(e: Example) -> dict[str, Any]:
         return {"chosen": e.chosen, "rejected": e.rejected}
     if isinstance(e, KTOExample):
         return {"output": e.response, "label": e.label}
+    if isinstance(e, TripleExample):
+        return {"output": e.response, CORRUPTED: e.prompt_rejected}
     assert isinstance(e, SFTExample)
     return {"output": e.response}

@@ -3,7 +3,8 @@
 This is not a converter. It answers one question per row: trained, dropped with a warning, or does the whole
 dataset fail to load, and why. It follows llamafactory 0.9.5 ``data/parser.py`` (``DatasetAttr.join``),
 ``data/converter.py`` and ``data/processor/{supervised,pairwise,feedback}.py``, oddities included; the tests
-compare it with the real code. Images, videos and audio are not looked at.
+compare it with the real code. The stage ``iorpo`` is our own: a row is converted as for SFT and holds a second,
+corrupted instruction besides. Images, videos and audio are not looked at.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Stage = Literal["sft", "dpo", "kto"]
+Stage = Literal["sft", "dpo", "kto", "iorpo"]
 Effect = Literal["fails", "dropped", "kept"]
 
 COLUMNS = ("prompt", "query", "response", "history", "messages", "system", "tools",
@@ -47,7 +48,9 @@ class Shape:
     @property
     def stage(self) -> Stage:
         """The stage this dataset is meant for."""
-        return "dpo" if self.ranking else "kto" if self.columns["kto_tag"] else "sft"
+        if self.ranking:
+            return "dpo"
+        return "kto" if self.columns["kto_tag"] else "iorpo" if self.columns["rejected"] else "sft"
 
 
 class Fails(Exception):
@@ -250,14 +253,36 @@ def _tool_calls(calls: Any, where: str) -> str:
 
 def trained_turns(t: Turns, stage: Stage) -> list[tuple[str, Any]] | None:
     """The turns that will be tokenised, or ``None`` if the processor drops the row."""
-    wanted = len(t.response) == 1 if stage == "sft" else len(t.response) >= 2
+    wanted = len(t.response) == 1 if stage in ("sft", "iorpo") else len(t.response) >= 2
     if t.broken or len(t.prompt) % 2 != 1 or not wanted:
         return None
-    if stage == "sft":
+    if stage in ("sft", "iorpo"):
         return t.prompt + t.response
     if stage == "dpo":
         return t.prompt + t.response[:2]
     return [*t.prompt, t.response[0] if t.response[0][1] else t.response[1]]
+
+
+def no_triple(t: Turns, row: dict[str, Any], shape: Shape) -> tuple[str, str] | None:
+    """(field, reason) why a row that SFT would train is no I-ORPO triple, or ``None`` if it is one.
+
+    In alpaca the corrupted instruction takes the place of ``instruction`` (``input`` is appended to both), in
+    sharegpt that of the last user turn: a string, or one message.
+
+    Raises:
+        Fails: the entry names no column ``rejected``, or the file does not have it.
+    """
+    values = _Row(row, shape)
+    field, corrupted, alpaca = values.name("rejected"), values["rejected"], shape.formatting == "alpaca"
+    if isinstance(corrupted, dict) and not alpaca:
+        corrupted = corrupted.get(shape.tags["content_tag"])
+    if not isinstance(corrupted, str) or not corrupted.strip():
+        return field, f"the corrupted instruction is {corrupted!r:.40}, not a text"
+    if corrupted.strip() == str(values.get("prompt") if alpaca else t.prompt[-1][1]).strip():
+        return field, "the corrupted instruction is the instruction itself"
+    if not str(t.response[-1][1] or "").strip():
+        return answer_field(shape, t.response[-1][1], row), "the response is empty"
+    return None
 
 
 def tokenise(turns: list[tuple[str, Any]], t: Turns, row: dict[str, Any], shape: Shape) -> None:

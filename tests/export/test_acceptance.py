@@ -181,3 +181,42 @@ def test_folder_with_a_readme_fails_as_in_llamafactory(tmp_path: Path) -> None:
     assert check_dataset(tmp_path, "d").ok
     (tmp_path / "rows" / "README.md").write_text("hello")
     assert check_dataset(tmp_path, "d").fails
+
+
+TRIPLE = {"columns": {"prompt": "instruction", "query": "input", "response": "output", "rejected": "x_l"}}
+SHARE_TRIPLE = {"formatting": "sharegpt", "columns": {"messages": "conversations", "rejected": "x_l"}}
+CHAT = ({"from": "human", "value": "say"}, {"from": "gpt", "value": "word"})
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({}, None), ({"x_l": None}, "not a text"), ({"x_l": " "}, "not a text"),
+    ({"x_l": "say "}, "the instruction itself"), ({"output": ""}, "the response is empty"), ({"output": None}, "not a string")])
+def test_a_row_is_a_triple_or_is_dropped_with_the_reason(changes: dict[str, Any], words: str | None) -> None:
+    report = check_rows([sft(x_l="shout"), {**sft(x_l="shout"), **changes}], TRIPLE)
+    assert report.stage == "iorpo"
+    assert report.accepted == (2 if words is None else 1)
+    dropped = [p.reason for p in report.problems if p.effect == "dropped"]
+    assert dropped == [] if words is None else words in dropped[0]
+    assert "if-factory[train]" in report.note
+
+
+@pytest.mark.parametrize("x_l", ["shout", {"from": "human", "value": "shout"}])
+def test_in_sharegpt_the_corrupted_instruction_is_a_text_or_one_message(x_l: Any) -> None:
+    assert check_rows([talk(*CHAT, x_l=x_l)], SHARE_TRIPLE).ok
+    same = talk(*CHAT, *CHAT, x_l="say")
+    assert "itself" in check_rows([same], SHARE_TRIPLE).problems[0].reason
+
+
+def test_triples_are_sft_rows_to_stock_llamafactory_and_no_dpo_pairs() -> None:
+    rows = [sft(x_l=None), sft(x_l="shout")]
+    assert check_rows(rows, TRIPLE, stage="sft").accepted == 2
+    assert check_rows(rows, TRIPLE, stage="dpo").fails
+    assert check_rows(rows, {}, stage="iorpo").fails, "the entry names no corrupted instructions"
+    assert check_rows([pair()], PAIR, stage="iorpo").fails
+
+
+def test_instructions_registered_as_rejected_answers_are_pointed_out() -> None:
+    entry = {"ranking": True, "columns": {"prompt": "instruction", "query": "input", "chosen": "output",
+                                          "rejected": "instruction_corrupted"}}
+    report = check_rows([sft(instruction_corrupted="shout")], entry)
+    assert any("seems to hold instructions" in p.reason for p in report.problems)

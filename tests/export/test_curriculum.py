@@ -12,10 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from if_factory.errors import UserError
-from if_factory.export.curriculum import CurriculumOptions, bin_names, plan_stages, split_bins, write_curriculum
+from if_factory.export.curriculum import (
+    CurriculumOptions,
+    bin_names,
+    cut_bins,
+    plan_stages,
+    split_bins,
+    write_curriculum,
+)
 from if_factory.records import SFTExample
 
-SETS: Any = {(k, b): f"d_{k}_{b}" for k in ("sft", "dpo", "kto") for b in ("easy", "hard", "1", "2", "3", "all")}
+SETS: Any = {(k, b): f"d_{k}_{b}" for k in ("sft", "dpo", "kto", "iorpo", "sft_external")
+             for b in ("easy", "hard", "1", "2", "3", "all")}
 
 
 def rows(*difficulties: float) -> list[SFTExample]:
@@ -100,6 +108,54 @@ def test_kto_after_sft_starts_a_new_adapter_too() -> None:
         ("sft_all", (), False, ("sft_all",)), ("kto_all", ("sft_all",), True, ("sft_all", "kto_all"))]
 
 
+def test_iorpo_goes_on_with_the_sft_adapter_and_has_no_reference() -> None:
+    assert chain(stages=("sft", "iorpo")) == [
+        ("sft_easy", (), False, ("sft_easy",)), ("sft_hard", ("sft_easy",), False, ("sft_hard",)),
+        ("iorpo_easy", ("sft_hard",), False, ("iorpo_easy",)),
+        ("iorpo_hard", ("iorpo_easy",), False, ("iorpo_hard",))]
+    assert {p.reference for p in plan_stages(options(stages=("iorpo",)), SETS)} == {""}
+
+
+def test_dpo_after_iorpo_is_compared_with_the_iorpo_model() -> None:
+    assert chain(stages=("iorpo", "dpo"), bins=1)[1] == (
+        "dpo_all", ("iorpo_all",), True, ("iorpo_all", "dpo_all"))
+
+
+def test_a_dataset_kept_apart_is_trained_in_the_stage_its_name_begins_with(tmp_path: Path) -> None:
+    paths, (first, *_) = written(tmp_path, stages=("sft_external",), bins=1)
+    assert (first["stage"], first["dataset"]) == ("sft", "d_sft_external_all")
+    assert paths[0].name == "c_1_sft_external_all.yaml"
+    with pytest.raises(UserError, match="'pretrain' names no stage"):
+        plan_stages(options(stages=("pretrain",)), SETS)
+
+
+def test_iorpo_has_suris_keys_and_its_own_header(tmp_path: Path) -> None:
+    paths, (config, *_) = written(tmp_path, stages=("iorpo",), bins=1)
+    assert (config["stage"], config["pref_beta"]) == ("iorpo", 0.4)
+    assert (config["lora_rank"], config["lora_alpha"]) == (16, 16)
+    assert (config["learning_rate"], config["warmup_ratio"], config["cutoff_len"]) == (5e-5, 0.0, 15024)
+    assert not {"pref_loss", "pref_ftx", "mask_history", "create_new_adapter"} & set(config)
+    header = paths[0].read_text().split("\n\n")[0]
+    assert "Stage 1 of 1: I-ORPO" in header
+    assert "if-factory[train]" in header
+    assert "Reference:" not in header
+
+
+def test_a_stages_own_override_wins_over_its_kinds(tmp_path: Path) -> None:
+    _, (first, second, _) = written(tmp_path, stages=("sft", "sft_external"), bins=1, stage_overrides={
+        "sft": {"num_train_epochs": 2, "seed": 1}, "sft_external": {"seed": 3}})
+    assert (first["num_train_epochs"], first["seed"]) == (2, 1)
+    assert (second["num_train_epochs"], second["seed"]) == (2, 3)
+
+
+def test_a_method_may_say_what_is_hard_and_a_bin_without_rows_is_left_out() -> None:
+    examples = rows(1, 5, 3, 4)
+    assert [[e.record_id for e in b] for b in cut_bins(examples, [3])] == [["0", "2"], ["1", "3"]]
+    assert cut_bins(examples, [9])[1] == []
+    plans = plan_stages(options(stages=("sft",)), {("sft", "easy"): "x"})
+    assert [p.bin for p in plans] == ["easy"]
+
+
 def written(tmp_path: Path, **changes: Any) -> tuple[list[Path], list[dict[str, Any]]]:
     paths = write_curriculum(options(**changes), SETS, tmp_path / "yaml")
     return paths, [yaml.safe_load(p.read_text()) for p in paths]
@@ -167,7 +223,7 @@ def test_unknown_template_is_refused_with_a_suggestion(tmp_path: Path, monkeypat
 
 
 def test_stage_without_a_dataset_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no dataset for stage dpo, bin 'easy'"):
+    with pytest.raises(UserError, match="no dataset for stage dpo"):
         write_curriculum(options(), {("sft", b): "x" for b in ("easy", "hard")}, tmp_path)
 
 

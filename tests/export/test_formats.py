@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from if_factory.errors import UserError
 from if_factory.export.acceptance import check_dataset
 from if_factory.export.dataset_info import merge_entries
-from if_factory.export.formats import alpaca_rows, sharegpt_rows, write_dataset, write_replay
-from if_factory.records import Constraint, KTOExample, PreferenceExample, SFTExample, Turn
+from if_factory.export.formats import alpaca_rows, apart, sharegpt_rows, write_dataset, write_replay
+from if_factory.records import Constraint, KTOExample, PreferenceExample, SFTExample, TripleExample, Turn
 from tests.export.reference import accepted_by_llamafactory, need_llamafactory
 
 COMMAS = Constraint(type="punctuation:no_comma", text="no commas")
@@ -31,10 +31,13 @@ def examples(kind: str) -> list[Any]:
         return [SFTExample(response="x", **c) for c in common]
     if kind == "dpo":
         return [PreferenceExample(chosen="x", rejected="y,", violated=(0,), **c) for c in common]
-    return [KTOExample(response="x", label=i == 0, **c) for i, c in enumerate(common)]
+    if kind == "iorpo":
+        return [TripleExample(response="x", prompt_rejected=f"shout {i}", corrupted=(0,), **c)
+                for i, c in enumerate(common)]
+    return [KTOExample(response="xy"[i], label=i == 0, **c) for i, c in enumerate(common)]
 
 
-KINDS = pytest.mark.parametrize("kind", ["sft", "dpo", "kto"])
+KINDS = pytest.mark.parametrize("kind", ["sft", "dpo", "kto", "iorpo"])
 FORMATS = pytest.mark.parametrize("fmt", ["alpaca", "sharegpt"])
 
 
@@ -55,7 +58,12 @@ def test_llamafactory_itself_accepts_them(kind: str, fmt: Any, tmp_path: Path) -
     need_llamafactory()
     written = write_dataset(f"d_{kind}", examples(kind), tmp_path, fmt)
     merge_entries(tmp_path / "dataset_info.json", {written.name: written.entry})
-    assert accepted_by_llamafactory(tmp_path, written.name, kind) == (2, "")
+    # Stock LLaMA-Factory reads triples as SFT rows and refuses them for DPO.
+    assert accepted_by_llamafactory(tmp_path, written.name, "sft" if kind == "iorpo" else kind) == (2, "")
+    if kind == "iorpo":
+        accepted, raised = accepted_by_llamafactory(tmp_path, written.name, "dpo")
+        assert accepted == 0
+        assert "not applicable in the current training stage" in raised
 
 
 @KINDS
@@ -120,7 +128,7 @@ TEXT = st.text(min_size=1).filter(str.strip)
 
 @settings(max_examples=100, deadline=None)
 @given(rows=st.lists(st.tuples(TEXT, st.text(), TEXT, TEXT, st.booleans()), min_size=1, max_size=4),
-       kind=st.sampled_from(["sft", "dpo", "kto"]), fmt=st.sampled_from(["alpaca", "sharegpt"]))
+       kind=st.sampled_from(["sft", "dpo", "kto", "iorpo"]), fmt=st.sampled_from(["alpaca", "sharegpt"]))
 def test_any_text_survives_the_file(rows: Any, kind: str, fmt: Any, tmp_path_factory: Any) -> None:
     folder = tmp_path_factory.mktemp("d")
     given_examples: list[Any] = []
@@ -129,8 +137,74 @@ def test_any_text_survives_the_file(rows: Any, kind: str, fmt: Any, tmp_path_fac
         given_examples.append(
             SFTExample(response=good, **common) if kind == "sft" else
             PreferenceExample(chosen=good, rejected=bad, violated=(0,), **common) if kind == "dpo" else
+            TripleExample(response=good, prompt_rejected=bad + prompt, corrupted=(0,), **common)
+            if kind == "iorpo" else
             KTOExample(response=good, label=label, **common))
     written = write_dataset("d", given_examples, folder, fmt)
     assert written.accepted == len(rows)
+    given_examples = apart(given_examples)
     back = [json.loads(line) for line in written.path.read_text().splitlines()]
     assert back == (alpaca_rows if fmt == "alpaca" else sharegpt_rows)(given_examples)
+
+
+def triple(i: int) -> TripleExample:
+    return TripleExample(record_id=f"r{i}", prompt=f"say {i}", prompt_rejected=f"shout {i}", response=f"y{i}",
+                         corrupted=(0,), system="s", history=PAST, constraints=(COMMAS,))
+
+
+def test_a_triple_is_an_sft_row_with_the_corrupted_instruction_in_a_column_of_its_own() -> None:
+    assert alpaca_rows([triple(1)]) == [{
+        "instruction": "say 1", "input": "", "output": "y1", "instruction_corrupted": "shout 1", "system": "s",
+        "history": [["q", "a"]]}]
+    assert sharegpt_rows([triple(1)])[0]["instruction_corrupted"] == "shout 1"
+    assert [t["value"] for t in sharegpt_rows([triple(1)])[0]["conversations"]] == ["q", "a", "say 1", "y1"]
+
+
+@FORMATS
+def test_the_entry_of_triples_never_lets_stock_dpo_take_an_instruction_for_an_answer(
+        fmt: Any, tmp_path: Path) -> None:
+    written = write_dataset("t", [triple(1)], tmp_path, fmt)
+    assert written.entry["ranking"] is False
+    assert written.entry["columns"]["rejected"] == "instruction_corrupted"
+    assert {"chosen"}.isdisjoint(written.entry["columns"])
+    merge_entries(tmp_path / "dataset_info.json", {"t": written.entry})
+    assert check_dataset(tmp_path, "t").stage == "iorpo"
+    assert check_dataset(tmp_path, "t", stage="sft").ok
+    assert check_dataset(tmp_path, "t", stage="dpo").fails
+
+
+def test_the_sidecar_of_a_triple_says_which_constraints_were_corrupted(tmp_path: Path) -> None:
+    written = write_dataset("t", [triple(1)], tmp_path, "alpaca")
+    assert json.loads(written.provenance.read_text())["corrupted_positions"] == [0]
+
+
+def twins(answers: list[int]) -> list[KTOExample]:
+    return [KTOExample(record_id=f"{i}{label}", prompt=f"{i} {label}", response=f"y{i}", label=label)
+            for i in answers for label in (True, False)]
+
+
+def touching(rows: list[Any], batch: int) -> int:
+    """How many rows follow their own answer, as LLaMA-Factory pairs them."""
+    batches = [rows[i:i + batch] for i in range(0, len(rows), batch)]
+    return sum(b[i].response == b[i - 1].response for b in batches for i in range(len(b)) if len(b) > 1)
+
+
+@given(n=st.integers(3, 40), batch=st.integers(7, 20))
+def test_twins_of_one_answer_are_moved_apart_and_no_row_is_lost(n: int, batch: int) -> None:
+    rows = twins(list(range(n)))
+    out = apart(rows, batch)
+    assert sorted(e.record_id for e in out) == sorted(e.record_id for e in rows)
+    assert touching(out, batch) == 0
+    assert apart(rows, batch) == out
+
+
+def test_rows_that_need_no_moving_keep_their_order() -> None:
+    rows = [twins([i])[0] for i in range(9)]
+    assert apart(rows) == rows
+    assert apart(examples("sft")) == examples("sft")
+
+
+def test_check_says_where_a_kto_row_follows_its_own_answer(tmp_path: Path) -> None:
+    written = write_dataset("k", twins([1]), tmp_path, "alpaca")
+    assert ["own text" in p.reason for p in written.problems] == [True, True], "one answer alone has no way out"
+    assert write_dataset("k", twins([1, 2, 3]), tmp_path, "alpaca").problems == []
