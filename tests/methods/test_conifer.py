@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -48,9 +49,10 @@ class Teacher:
     def __call__(self, request: ChatRequest) -> str:
         ask = request.messages[-1]["content"]
         part = next((name for words, name in (
-            ("write 3 new instructions", "reframe"), ("in two levels", "constrain"), ("versions. Each", "recombine"),
-            ("can be answered as it stands", "answerable"), ("Do what the instruction", "explain"),
-            ("Tell its writer", "feedback"), ("satisfied", "judge")) if words in ask), "answer")
+            ("write 3 new instructions", "reframe"), ("in two levels", "constrain"),
+            ("versions. Each", "recombine"), ("can be answered as it stands", "answerable"),
+            ("Do what the instruction", "explain"), ("Tell its writer", "feedback"), ("satisfied", "judge"),
+        ) if words in ask), "answer")
         self.asked[part] += 1
         return self.broken.get(part) or getattr(self, part)(ask)
 
@@ -109,7 +111,7 @@ def rejected(result: RunResult) -> dict[str, int]:
 def test_every_level_holds_the_one_below_and_draws_no_item_twice(categories, seed, levels) -> None:
     drawn = draw_levels(categories, Random(seed), levels)
     assert len(drawn) == levels
-    for lower, upper in zip(drawn, drawn[1:], strict=False):
+    for lower, upper in pairwise(drawn):
         assert upper[:len(lower)] == lower
         new = upper[len(lower):]
         assert len(new) <= 3
@@ -282,7 +284,8 @@ def test_conversations_group_upstreams_answers_as_upstream_does(shared: Path) ->
     done, _ = asyncio.run(converse(_levels(shared), _NoContext(), options=Options()))
     ours = [[*((t.role, t.content) for t in r.history), ("user", r.prompt), ("assistant", r.candidates[0].text)]
             for r in done if "turn_of" not in r.extra]
-    theirs = [[(m["role"], m["content"]) for m in talk["messages"]] for talk in _json(shared, "06_multi_turn.json")]
+    theirs = [[(m["role"], m["content"]) for m in talk["messages"]]
+              for talk in _json(shared, "06_multi_turn.json")]
     assert sorted(ours) == sorted(theirs)
     assert sorted(len(t) // 2 for t in ours) == [1, 2, 3]
 
