@@ -161,7 +161,10 @@ class SFTExample(Example):
 
 
 class PreferenceExample(Example):
-    """``violated`` names the positions of the constraints that ``rejected`` fails; never empty."""
+    """``violated`` names the positions of the constraints that ``rejected`` fails.
+
+    It is empty only where ``rejected`` fails none and lost a recorded comparison: ``provenance["lost"]`` says why.
+    """
 
     chosen: str
     rejected: str
@@ -218,9 +221,17 @@ def emit_sft(record: Record, candidate: Candidate) -> SFTExample | Refusal:
     return SFTExample(response=candidate.text, **_common(record, source=candidate.source, model=candidate.model))
 
 
-def emit_preference(record: Record, chosen: Candidate, rejected: Candidate) -> PreferenceExample | Refusal:
-    """A preference pair: ``chosen`` passes everything, ``rejected`` fails at least one named constraint."""
-    if why := _why_not_good(record, chosen) or _why_not_bad(record, rejected):
+def emit_preference(record: Record, chosen: Candidate, rejected: Candidate, *,
+                    lost: Verdict | None = None) -> PreferenceExample | Refusal:
+    """A preference pair: ``chosen`` passes everything, ``rejected`` fails at least one named constraint.
+
+    Args:
+        lost: for methods that compare: the verdict that ``rejected`` is worse than ``chosen``. A fail stands in
+            for a named constraint where ``rejected`` fails none; anything else changes nothing.
+    """
+    beaten = lost is not None and lost.failed
+    why = _why_not_good(record, chosen) or _why_not_bad(record, rejected)
+    if why and not (beaten and why == "rejected_fails_nothing"):
         return Refusal(reason=why)
     if chosen.text.strip() == rejected.text.strip():
         return Refusal(reason="chosen_equals_rejected")
@@ -228,7 +239,8 @@ def emit_preference(record: Record, chosen: Candidate, rejected: Candidate) -> P
         chosen=chosen.text, rejected=rejected.text, violated=rejected.failed_positions,
         **_common(record, chosen_source=chosen.source, chosen_model=chosen.model,
                   rejected_source=rejected.source, rejected_model=rejected.model,
-                  violated=[record.constraints[i].type for i in rejected.failed_positions]))
+                  violated=[record.constraints[i].type for i in rejected.failed_positions],
+                  **({"lost": lost.reason} if lost is not None and beaten else {})))
 
 
 def emit_kto(record: Record, candidate: Candidate) -> KTOExample | Refusal:

@@ -54,6 +54,34 @@ def test_a_rejected_side_needs_a_recorded_failure(worse, reason):
     assert emit_preference(RECORD, candidate("pass", "pass"), worse) == Refusal(reason=reason)
 
 
+LOST = Verdict(outcome=Outcome.FAIL, reason="judged worse in both orders")
+
+
+@pytest.mark.parametrize("worse", [candidate("pass", "pass", text="other"),
+                                   candidate("pass", "no_verdict", text="other")])
+def test_a_recorded_lost_comparison_stands_in_for_a_named_failure(worse):
+    pair = emit_preference(RECORD, candidate("pass", "pass"), worse, lost=LOST)
+    assert isinstance(pair, PreferenceExample)
+    assert pair.violated == ()
+    assert pair.provenance["lost"] == "judged worse in both orders"
+
+
+@pytest.mark.parametrize(("chosen", "worse", "lost", "reason"), [
+    (candidate("pass", "pass"), candidate("pass", "pass", text="other"), None, "rejected_fails_nothing"),
+    (candidate("pass", "pass"), candidate("pass", "pass", text="other"), Verdict(outcome=Outcome.PASS),
+     "rejected_fails_nothing"),
+    (candidate("pass", "pass"), candidate("pass", "pass", text="other"), Verdict(outcome=Outcome.NO_VERDICT),
+     "rejected_fails_nothing"),
+    (candidate("pass", "pass"), candidate("pass", text="other"), LOST, "not_checked"),
+    (candidate("pass", "pass"), candidate("pass", "pass", text=" "), LOST, "empty_response"),
+    (candidate("pass", "pass"), candidate("pass", "pass"), LOST, "chosen_equals_rejected"),
+    (candidate("pass", "fail"), candidate("pass", "pass", text="other"), LOST, "fails_a_constraint"),
+    (candidate("pass", "no_verdict"), candidate("pass", "pass", text="other"), LOST, "no_verdict"),
+])
+def test_a_lost_comparison_makes_nothing_else_right(chosen, worse, lost, reason):
+    assert emit_preference(RECORD, chosen, worse, lost=lost) == Refusal(reason=reason)
+
+
 outcomes = st.lists(st.sampled_from(list(Outcome)), min_size=0, max_size=3)
 
 
