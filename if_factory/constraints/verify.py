@@ -17,16 +17,19 @@ def verify(response: str, constraints: Sequence[Constraint], mode: Mode = "stric
 
     ``loose`` is IFEval's: a constraint passes if it holds for the response or for one of seven variants
     without its first line, its last line, or asterisks. A checker that raises gives ``no_verdict``; so does a
-    constraint that code cannot decide (``kind`` other than ``code``). ``ifeval_compat`` reproduces the reference
-    checkers where they are known to err (docs/constraints.md lists the cases).
+    constraint that only a judge can decide. ``generated_code`` is decided in the sandbox, one fork per function
+    (``generated.verify_many`` takes many responses at once). ``ifeval_compat`` reproduces the reference checkers
+    where they are known to err (docs/constraints.md lists the cases).
 
     Raises:
-        UserError: an unknown constraint type.
+        UserError: an unknown constraint type, or generated code on a machine that cannot isolate it.
     """
     return tuple(_verdict(response, c, mode, ifeval_compat) for c in constraints)
 
 
 def _verdict(response: str, constraint: Constraint, mode: Mode, compat: bool) -> Verdict:
+    if constraint.kind == "generated_code":
+        return _generated(response, constraint, mode)
     if constraint.kind != "code":
         return Verdict(outcome=Outcome.NO_VERDICT, reason=f"decided by {constraint.kind}, not by a checker")
     kind = get(constraint.type)
@@ -40,6 +43,16 @@ def _verdict(response: str, constraint: Constraint, mode: Mode, compat: bool) ->
         return Verdict(outcome=Outcome.FAIL, reason=kind.why(response, constraint.kwargs))
     except Exception as e:
         return Verdict(outcome=Outcome.NO_VERDICT, reason=f"checker raised {type(e).__name__}: {e}")
+
+
+def _generated(response: str, constraint: Constraint, mode: Mode) -> Verdict:
+    from if_factory.constraints.generated import verify_many  # starts no process until it is needed
+
+    if not response.strip():
+        return Verdict(outcome=Outcome.FAIL, reason="empty response")
+    texts = [response] if mode == "strict" else [t for t in loose_variants(response) if t.strip()]
+    found = verify_many(texts, constraint)
+    return next((v for v in found if v.passed), found[0])
 
 
 def loose_variants(response: str) -> list[str]:

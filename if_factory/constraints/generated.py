@@ -1,0 +1,105 @@
+"""Constraints decided by functions that a model wrote (AutoIF): run in the sandbox, then put to the vote.
+
+A constraint of kind ``generated_code`` has ``kwargs`` ``{"functions": [source, ...], "threshold": float}``. It
+passes if at least ``threshold`` of the functions that gave a verdict returned true; where none gave one, there
+is none. A crash or a time-out is no vote. Paper: AutoIF, section 3.2 (accuracy of a response over its functions).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from if_factory.records import Constraint, Outcome, Verdict
+from if_factory.sandbox.pool import Limits, Pool
+
+THRESHOLD = 0.5
+
+_lock = threading.Lock()
+_settings: tuple[int, Limits, bool] = (2, Limits(), False)
+_pool: tuple[int, Pool] | None = None  # with the process it belongs to: a fork must not share its sockets
+
+
+def configure(*, workers: int = 2, limits: Limits | None = None, allow_weak: bool = False) -> None:
+    """Settings of the pool that ``verify`` uses; a pool already started with others is ended."""
+    global _settings
+    wanted = (workers, limits or Limits(), allow_weak)
+    with _lock:
+        if wanted != _settings:
+            _settings = wanted
+            _end()
+
+
+def shared_pool() -> Pool:
+    """This process's pool, started when first asked for; it ends with the process.
+
+    Raises:
+        UserError: generated code cannot be isolated on this machine.
+    """
+    global _pool
+    with _lock:
+        if _pool is None or _pool[0] != os.getpid():
+            workers, limits, allow_weak = _settings
+            _pool = (os.getpid(), Pool(workers, limits, allow_weak=allow_weak))
+        return _pool[1]
+
+
+def close_shared_pool() -> None:
+    with _lock:
+        _end()
+
+
+def _end() -> None:
+    global _pool
+    if _pool is not None and _pool[0] == os.getpid():
+        _pool[1].close()
+    _pool = None
+
+
+def verify_many(responses: Sequence[str], constraint: Constraint, pool: Pool | None = None) -> tuple[Verdict, ...]:
+    """One verdict per response; each function is forked once for all of them.
+
+    Raises:
+        UserError: see ``shared_pool``.
+    """
+    threshold = _threshold(constraint.kwargs)
+    functions = constraint.kwargs.get("functions")
+    if threshold is None or not isinstance(functions, list | tuple) or not functions:
+        wrong = Verdict(outcome=Outcome.NO_VERDICT, reason="needs `functions` (a list) and a threshold in [0, 1]")
+        return tuple(wrong for _ in responses)
+    if not responses:
+        return ()
+    pool = pool or shared_pool()
+    votes = [pool.run(source, responses).verdicts for source in functions]
+    names = [name(source) for source in functions]
+    return tuple(tally(names, [v[i] for v in votes], threshold) for i in range(len(responses)))
+
+
+def tally(names: Sequence[str], votes: Sequence[Verdict], threshold: float) -> Verdict:
+    """The vote on one response; the reason counts the votes and names the functions that say no."""
+    cast = [v for v in votes if v.outcome is not Outcome.NO_VERDICT]
+    silent = [f"{n}: {v.reason}" for n, v in zip(names, votes, strict=True) if v.outcome is Outcome.NO_VERDICT]
+    if not cast:
+        return Verdict(outcome=Outcome.NO_VERDICT, reason="no function gave a verdict; " + "; ".join(silent[:3]))
+    against = [n for n, v in zip(names, votes, strict=True) if v.failed]
+    share = 1 - len(against) / len(cast)
+    reason = f"{len(cast) - len(against)} of {len(cast)} functions say true"
+    if against:
+        reason += f"; false: {', '.join(against)}"
+    if silent:
+        reason += f"; without a verdict: {'; '.join(silent[:3])}"
+    return Verdict(outcome=Outcome.PASS if share >= threshold else Outcome.FAIL, reason=reason)
+
+
+def name(source: Any) -> str:
+    """What a function is called in reasons and provenance: 10 hex digits of its text's SHA-1."""
+    return hashlib.sha1(str(source).encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()[:10]
+
+
+def _threshold(kwargs: dict[str, Any]) -> float | None:
+    given = kwargs.get("threshold", THRESHOLD)
+    number = isinstance(given, int | float) and not isinstance(given, bool)
+    return float(given) if number and 0 <= given <= 1 else None

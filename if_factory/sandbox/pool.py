@@ -1,0 +1,384 @@
+"""The parent's side of the sandbox: workers, limits as the caller sees them, and answers turned into verdicts.
+
+Each worker owns a jailed fork server in real CPython (``zygote.py``); a function is run in one fork over all its
+inputs, so that what it breaks ends with it.
+
+What is covered (each has a test in tests/sandbox): reading and writing files, the environment, other processes
+(signals, ptrace, /proc), sockets of every family, starting programs, processes or threads, endless loops at the
+top level and in the function, memory, large answers, crashes of the interpreter, modules poisoned for the next
+function, answers forged for another function, clock and random numbers.
+
+What is not: a function can lie about its own inputs (it is the one asked), and code that reads its own
+interpreter's frames can find the nonce of its own answers. It can ``stat`` any path, so it can learn that a file
+exists and how large it is. A file that may be read (the standard library, time zones) may be read by it too. The
+kernel is trusted: there is no virtual machine around it. Two functions in turn on one core share its caches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import queue
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from if_factory.errors import UserError
+from if_factory.records import Outcome, Verdict
+from if_factory.sandbox import probe
+from if_factory.sandbox.probe import HERE, Isolation
+
+_GRACE = 10.0  # seconds beyond the limits before a fork server that says nothing is given up
+_START_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one function may use. Seconds of CPU and of wall clock are per step: loading it, or one input.
+
+    ``total_seconds``: wall clock for a function over all its inputs. ``memory_mb``: address space beyond the
+    interpreter's own. ``reply_bytes``: one answer, as JSON. Writing files, processes, threads and sockets are
+    not limited but refused.
+    """
+
+    cpu_seconds: float = 2.0
+    wall_seconds: float = 10.0
+    total_seconds: float = 60.0
+    memory_mb: int = 256
+    reply_bytes: int = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionResult:
+    """What one function said, by position of the input.
+
+    Attributes:
+        values: what it returned, as JSON has it (a tuple becomes a list); None where it returned None or nothing
+            came back, which ``returned`` tells apart.
+        verdicts: ``boolean(value)`` as pass or fail; else ``no_verdict`` with the reason.
+        loaded: the source compiled, its top level ran and it defines the entry.
+        flaky: two runs differed; each run has a hash seed, a random seed and a clock of its own.
+        timed_out: it passed a time limit, now or earlier; this pool does not run it again.
+        seconds: wall clock for all runs, waiting for a worker excluded.
+    """
+
+    values: tuple[Any, ...]
+    returned: tuple[bool, ...]
+    verdicts: tuple[Verdict, ...]
+    loaded: bool
+    flaky: bool = False
+    timed_out: bool = False
+    seconds: float = 0.0
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        return tuple(v.reason for v in self.verdicts)
+
+
+def boolean(value: Any, normalise: bool = True) -> bool | None:
+    """The truth value a verifier meant, or None.
+
+    ``normalise`` also accepts "true" and "false" in any case, 0 and 1, and 0.0 and 1.0. Nothing else is one: an
+    empty list or a None is what a function returns that was not finished.
+    """
+    if isinstance(value, bool) or not normalise:
+        return value if isinstance(value, bool) else None
+    if isinstance(value, int | float):
+        return bool(value) if value in (0, 1) else None
+    if isinstance(value, str):
+        return {"true": True, "false": False}.get(value.strip().lower())
+    return None
+
+
+def _verdict(value: Any) -> Verdict:
+    truth = boolean(value)
+    if truth is None:
+        return _none(f"returned {json.dumps(value, ensure_ascii=False)[:100]}, which is neither true nor false")
+    return Verdict(outcome=Outcome.PASS if truth else Outcome.FAIL)
+
+
+def _none(reason: str) -> Verdict:
+    return Verdict(outcome=Outcome.NO_VERDICT, reason=reason)
+
+
+@dataclass(slots=True)
+class _Answer:
+    """One input in one run: a JSON value, or the reason why there is none."""
+
+    value: Any = None
+    error: str = ""
+
+    def key(self) -> str:
+        return json.dumps([self.value, self.error.split(":")[0]], sort_keys=True)
+
+
+@dataclass(slots=True)
+class _Run:
+    answers: list[_Answer]
+    loaded: bool = True
+    timed_out: bool = False
+
+
+class _ServerDied(Exception):
+    """The fork server is gone or does not answer."""
+
+
+class _Server:
+    """A fork server process and the socket to it. Not for two threads at once."""
+
+    def __init__(self, isolation: Isolation, limits: Limits, run: int) -> None:
+        options = {"level": isolation.level, **asdict(limits)}
+        ours, theirs = socket.socketpair()
+        prefix = probe.bwrap() if isolation.level == "bwrap" else []
+        with theirs:
+            self.process = subprocess.Popen(
+                [*prefix, sys.executable, "-P", "-s", "-S", "-B", str(HERE / "zygote.py"), str(theirs.fileno()),
+                 json.dumps(options)],
+                pass_fds=[theirs.fileno()], env=probe.environment(run), cwd="/", stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        self._socket = ours
+        try:
+            self.state = json.loads(self._receive(_START_SECONDS))
+        except _ServerDied:
+            self.close()
+            raise UserError("the sandbox's fork server did not start", where="sandbox",
+                            fix=f"try `{sys.executable} -P -s -S -c 1`; see docs/sandbox.md") from None
+        if "error" in self.state:
+            self.close()
+            raise UserError(f"the sandbox could not lock itself in: {self.state['error']}", where="sandbox",
+                            fix=probe.remedy())
+
+    def ask(self, body: bytes, count: int, seconds: float) -> tuple[str, list[bytes]]:
+        """How the child ended, and its answers.
+
+        Raises:
+            _ServerDied: no answer within ``seconds``.
+        """
+        try:
+            self._socket.settimeout(seconds)
+            self._socket.sendall(struct.pack("=II", count, len(body)) + body)
+        except OSError as e:
+            raise _ServerDied(str(e)) from e
+        line, _, rest = self._receive(seconds).partition(b"\n")
+        head, answers, at = json.loads(line), [], 0
+        for size in head["sizes"]:
+            answers.append(rest[at:at + size])
+            at += size
+        return head["end"], answers
+
+    def _receive(self, seconds: float) -> bytes:
+        deadline = time.monotonic() + seconds
+        (size,) = struct.unpack("=I", self._exactly(4, deadline))
+        return self._exactly(size, deadline)
+
+    def _exactly(self, size: int, deadline: float) -> bytes:
+        got = bytearray()
+        while len(got) < size:
+            try:
+                self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
+                part = self._socket.recv(min(size - len(got), 1 << 20))
+            except OSError as e:
+                raise _ServerDied(str(e)) from e
+            if not part:
+                raise _ServerDied("closed")
+            got += part
+        return bytes(got)
+
+    def close(self) -> None:
+        """A child of the server dies with it."""
+        self._socket.close()
+        self.process.kill()
+        self.process.wait()
+
+
+class _Worker:
+    """One caller's turn: a fork server per run, since a hash seed is fixed when Python starts."""
+
+    def __init__(self, isolation: Isolation, limits: Limits) -> None:
+        self._isolation, self._limits = isolation, limits
+        self._servers: dict[int, _Server] = {}
+
+    def server(self, run: int) -> _Server:
+        if run not in self._servers:
+            self._servers[run] = _Server(self._isolation, self._limits, run)
+        return self._servers[run]
+
+    def replace(self, run: int) -> None:
+        if server := self._servers.pop(run, None):
+            server.close()
+
+    def close(self) -> None:
+        for run in list(self._servers):
+            self.replace(run)
+
+
+class Pool:
+    """Runs functions that a model wrote, ``workers`` at a time. Safe for threads and for asyncio.
+
+    Args:
+        workers: functions in progress at once; a fork server each, started when first needed.
+        limits: for every function.
+        allow_weak: accept a machine that offers resource limits only, for code you trust.
+
+    Raises:
+        UserError: no isolation worth the name on this machine; the message says what to do.
+    """
+
+    def __init__(self, workers: int = 2, limits: Limits | None = None, *, allow_weak: bool = False) -> None:
+        self.isolation = probe.require(allow_weak)
+        self.limits = limits or Limits()
+        self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
+        for _ in range(workers):
+            self._idle.put(_Worker(self.isolation, self.limits))
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="sandbox")
+        self._timed_out: set[bytes] = set()
+        self._closed = threading.Event()
+        worker = self._take()
+        try:
+            worker.server(0)  # locks that do not hold are found now, not at the first function
+        finally:
+            self._idle.put(worker)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End every worker; a function in progress is ended with it."""
+        self._closed.set()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        while not self._idle.empty():
+            if worker := self._idle.get():
+                worker.close()
+
+    async def arun(self, source: str, inputs: Sequence[Any], entry: str = "evaluate",
+                   runs: int = 1) -> FunctionResult:
+        """``run`` without blocking the event loop."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self.run, source, inputs, entry, runs)
+
+    def run(self, source: str, inputs: Sequence[Any], entry: str = "evaluate", runs: int = 1) -> FunctionResult:
+        """Call ``entry`` of ``source`` once per input.
+
+        Args:
+            source: Python source text; it has a module of its own, so helpers and imports at its top work.
+            inputs: JSON values, one positional argument each.
+            runs: 2 finds flaky functions: another hash seed, random seed and clock, and the answers compared.
+
+        Returns:
+            One value and verdict per input. Whatever the function does, this returns.
+        """
+        key = hashlib.blake2b(f"{entry}\0{source}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        if key in self._timed_out:
+            return _result([_silent(len(inputs), "timed out before; not run again", timed_out=True)], 0.0)
+        worker = self._take()
+        began = time.perf_counter()
+        done: list[_Run] = []
+        try:
+            for run in range(runs):
+                done.append(self._once(worker, source, list(inputs), entry, run))
+                if done[-1].timed_out:
+                    self._timed_out.add(key)
+                if done[-1].timed_out or not done[-1].loaded:
+                    break
+        finally:
+            self._idle.put(worker)
+        return _result(done, time.perf_counter() - began)
+
+    def _take(self) -> _Worker:
+        worker = None if self._closed.is_set() else self._idle.get()
+        if worker is None:
+            raise RuntimeError("this sandbox pool is closed")
+        return worker
+
+    def _once(self, worker: _Worker, source: str, inputs: list[Any], entry: str, run: int) -> _Run:
+        """One run over all inputs; after a crash a fresh fork takes the inputs that are left."""
+        found = _Run([])
+        while True:
+            left = inputs[len(found.answers):]
+            body = json.dumps({"source": source, "inputs": left, "entry": entry, "run": run}).encode()
+            try:
+                end, raw = worker.server(run).ask(body, len(left), self.limits.total_seconds + _GRACE)
+            except _ServerDied:
+                worker.replace(run)
+                return _silent(len(inputs), "the sandbox worker died and was replaced")
+            answers = _read(raw)
+            if answers is None or end == "forged":
+                return _silent(len(inputs), "wrote to the sandbox's own reply channel")
+            if end in _TIMES:
+                found.timed_out = True
+            if not answers:
+                return _silent(len(inputs), f"does not load: {self._why(end)}", timed_out=found.timed_out)
+            if answers[0].error:
+                return _silent(len(inputs), f"does not load: {answers[0].error}")
+            found.answers += answers[1:]
+            if end == "done" or len(found.answers) == len(inputs):
+                return found
+            found.answers.append(_Answer(error=self._why(end)))
+            if found.timed_out:
+                rest = len(inputs) - len(found.answers)
+                found.answers += [_Answer(error="timed out on an earlier input") for _ in range(rest)]
+            if len(found.answers) == len(inputs):
+                return found
+
+    def _why(self, end: str) -> str:
+        """How the child ended, as a reason."""
+        if end in _TIMES:
+            what, limit = _TIMES[end]
+            return f"timed out: {getattr(self.limits, limit):g} s of {what}"
+        kind, _, number = end.partition(" ")
+        if kind == "signal":
+            return _SIGNALS.get(int(number), f"died of signal {number}")
+        return f"ended the process with status {number}"
+
+
+_TIMES = {"cpu": ("CPU time", "cpu_seconds"), "wall": ("wall clock", "wall_seconds"),
+          "total": ("wall clock over all its inputs", "total_seconds")}
+_SIGNALS = {4: "crashed the interpreter (illegal instruction)", 6: "crashed the interpreter (abort)",
+            9: "was killed, or closed its reply channel", 11: "crashed the interpreter (segmentation fault)",
+            24: "used up its CPU time", 31: "made a system call of another architecture"}
+
+
+def _read(raw: Sequence[bytes]) -> list[_Answer] | None:
+    """The child's answers; None if one is not as the child's own runner writes it."""
+    answers = []
+    for one in raw:
+        try:
+            found = json.loads(one)
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(found, dict) or not found.keys() <= {"value", "error"}:
+            return None
+        error = found.get("error", "")
+        if not isinstance(error, str):
+            return None
+        answers.append(_Answer(found.get("value"), error[:400]))
+    return answers
+
+
+def _silent(count: int, reason: str, *, timed_out: bool = False) -> _Run:
+    return _Run([_Answer(error=reason) for _ in range(count)], loaded=False, timed_out=timed_out)
+
+
+def _result(runs: Sequence[_Run], seconds: float) -> FunctionResult:
+    """The first run's answers, with those that another run contradicts taken out."""
+    first = runs[0]
+    verdicts, flaky = [], any(run.loaded is not first.loaded for run in runs)
+    for answer, *others in zip(*(run.answers for run in runs), strict=True):
+        if any(other.key() != answer.key() for other in others):
+            flaky = True
+            verdicts.append(_none("flaky: two runs with another hash seed, random seed and clock differ"))
+        else:
+            verdicts.append(_none(answer.error) if answer.error else _verdict(answer.value))
+    return FunctionResult(tuple(a.value for a in first.answers), tuple(not a.error for a in first.answers),
+                          tuple(verdicts), first.loaded, flaky, any(run.timed_out for run in runs), seconds)

@@ -1,0 +1,388 @@
+"""The jailed fork server: imports the standard library, locks itself in, and forks one child per function.
+
+Runs as a script under ``python -P -s -S -B`` with an environment of four variables, never as a module of the
+package. Standard library only, since nothing else can be read once the locks are on.
+
+Protocol, over the socket whose descriptor is the first argument. Parent: number of inputs and length of the
+body (two uint32), then a JSON body. Server: length (uint32), then a JSON line about how the child ended, then
+the child's answers, whose sizes the line gives. Child to server, over a pipe of its own: nonce, position,
+length, JSON. The child is never believed about anything but its own function: it has one pipe, made for it and
+closed after it, and knows no other child's nonce.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import random
+import select
+import signal
+import struct
+import sys
+import time
+import types
+from collections.abc import Callable
+from typing import Any
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import clock  # type: ignore[import-not-found]  # siblings, by their bare names
+import jail  # type: ignore[import-not-found]
+
+sys.path.pop(0)
+
+FRAME = struct.Struct("=16sII")  # nonce, position, length
+MAX_REPLIES = 64 << 20
+DAY = 86_400
+
+# Imported before the fork, so that a function's own import costs nothing; those with C parts could not be
+# imported later, since shared libraries outside the standard library are out of reach.
+PRELOAD = (
+    "abc ast base64 binascii bisect bz2 calendar cmath codecs collections.abc colorsys configparser contextlib "
+    "copy csv ctypes dataclasses datetime decimal difflib email.utils enum fnmatch fractions functools gettext hashlib "
+    "heapq html.entities html.parser inspect io ipaddress itertools json keyword locale logging lzma math "
+    "numbers operator pickle platform pprint queue random re reprlib secrets shlex shutil sqlite3 ssl statistics "
+    "string struct tempfile textwrap threading tokenize tomllib traceback types typing unicodedata "
+    "urllib.parse uuid warnings weakref xml.dom.minidom xml.etree.ElementTree zlib zoneinfo _strptime").split()  # noqa: SIM905
+
+# Acts that a function may try, be refused, and swallow in an `except: return False`. The refusal is the kernel's
+# business; this list is there so that such a False is not taken for a verdict.
+REFUSED = ("socket.", "subprocess.", "os.fork", "os.exec", "os.posix_spawn", "os.spawn", "os.system", "os.kill",
+           "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.chmod", "os.chown",
+           "os.truncate", "os.utime", "os.chdir", "shutil.", "tempfile.", "ctypes.", "urllib.", "ftplib.", "http.",
+           "smtplib.", "pty.", "webbrowser.", "_thread.start_new_thread", "signal.pthread_kill", "fcntl.",
+           "resource.", "sys.addaudithook", "syslog.")
+_OPTIONAL = ("java", "org", "vms_lib")  # that the standard library itself tries to import
+
+
+def main() -> None:
+    control, options = int(sys.argv[1]), json.loads(sys.argv[2])
+    try:
+        state = lock_in(options)
+    except OSError as e:
+        say(control, json.dumps({"error": str(e)}).encode())
+        return
+    say(control, json.dumps(state).encode())
+    while header := take(control, 8):
+        count, length = struct.unpack("=II", header)
+        body = take(control, length)
+        if len(body) < length:
+            return
+        say(control, supervise(control, body, count, options))
+
+
+def take(fd: int, size: int) -> bytes:
+    """``size`` bytes, or fewer at the end of the stream."""
+    got = bytearray()
+    while len(got) < size and (part := os.read(fd, min(size - len(got), 1 << 20))):
+        got += part
+    return bytes(got)
+
+
+def say(fd: int, message: bytes) -> None:
+    rest = memoryview(struct.pack("=I", len(message)) + message)
+    while rest:
+        rest = rest[os.write(fd, rest):]
+
+
+# ---------------------------------------------------------------- locking in
+
+
+def lock_in(options: dict[str, Any]) -> dict[str, Any]:
+    """Import, empty the environment, apply the locks of the level asked for, and try them.
+
+    Raises:
+        OSError: a lock is not to be had, or does not hold.
+    """
+    for name in PRELOAD:
+        try:
+            importlib.import_module(name)
+        except ImportError:  # a Python built without it
+            continue
+    sys.stdin = sys.stdout = sys.stderr = open(os.devnull, "r+", encoding="utf-8")  # noqa: SIM115
+    os.environ.clear()
+    options["memory"] = address_space() + options["memory_mb"] * (1 << 20)
+    state: dict[str, Any] = {"landlock": 0, "seccomp": False}
+    options["filter"] = None
+    if options["level"] == "landlock+seccomp":
+        jail.no_new_privileges()
+        state["landlock"] = jail.landlock(*standard_library())
+        jail.filter_calls(jail.compiled(jail.SERVER))
+        options["filter"] = jail.compiled(jail.VERIFIER)
+    else:
+        try:
+            jail.no_new_privileges()
+            jail.filter_calls(jail.compiled(jail.SERVER))
+            options["filter"] = jail.compiled(jail.VERIFIER)
+        except (OSError, AttributeError):  # not Linux, or no seccomp
+            pass
+    state["seccomp"] = options["filter"] is not None
+    if sys.platform == "linux":
+        jail.drop_capabilities()
+        jail.hide_from_debuggers()
+    gc_freeze()
+    if options["level"] == "landlock+seccomp" and (hole := first_hole(options)):
+        raise OSError(f"the kernel accepted the locks, yet {hole} worked")
+    return state
+
+
+def gc_freeze() -> None:
+    """What is alive now is shared with every child; a collection there would copy it page by page."""
+    import gc
+
+    gc.collect()
+    gc.freeze()
+
+
+def address_space() -> int:
+    """Bytes this process has mapped: ``memory_mb`` is counted from here."""
+    try:
+        with open("/proc/self/statm", "rb") as f:
+            return int(f.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+def standard_library() -> tuple[list[str], list[str]]:
+    """Paths that may be read, and folders that may be listed: the standard library and the time zones."""
+    readable, folders = [], [p for p in sys.path if os.path.isdir(p)]
+    for folder in folders:
+        readable += [os.path.join(folder, name) for name in sorted(os.listdir(folder))
+                     if name not in ("site-packages", "dist-packages")]
+    zones = [p for p in sys.modules["zoneinfo"].TZPATH if os.path.isdir(p)] if "zoneinfo" in sys.modules else []
+    return readable + [p for p in sys.path if os.path.isfile(p)] + zones, folders
+
+
+def first_hole(options: dict[str, Any]) -> str:
+    """What a jailed child can do that it must not; empty if the locks hold."""
+    import socket
+
+    attempts: dict[str, Callable[[], Any]] = {
+        "listing the root folder": lambda: os.listdir("/"), "a socket": socket.socket, "a fork": os.fork,
+        "reading /proc/self/environ": lambda: os.open("/proc/self/environ", os.O_RDONLY)}
+    r, w = os.pipe()
+    pid = os.fork()
+    if not pid:
+        enter(options, 1)
+        hole = b""
+        for name, attempt in attempts.items():
+            try:
+                attempt()
+                hole = name.encode()
+            except OSError:
+                continue
+        os.write(w, hole + b".")
+        os._exit(0)
+    os.close(w)
+    found = take(r, 100)
+    os.close(r)
+    os.waitpid(pid, 0)
+    return "a self-test that crashed" if not found else found[:-1].decode()
+
+
+# ---------------------------------------------------------------- the server's side of one function
+
+
+def supervise(control: int, body: bytes, count: int, options: dict[str, Any]) -> bytes:
+    """Fork, collect ``count + 1`` answers (loading, then each input) within the limits, make sure it is dead."""
+    r, w = os.pipe()
+    nonce = os.urandom(16)
+    pid = os.fork()
+    if not pid:
+        try:
+            os.close(r)
+            os.close(control)
+            work(w, nonce, body, count, options)
+        finally:
+            os._exit(0)
+    os.close(w)
+    answers, end = collect(r, control, pid, nonce, count, options)
+    os.kill(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    os.close(r)
+    if end == "died":
+        code = os.waitstatus_to_exitcode(status)
+        end = f"exit {code}" if code >= 0 else f"signal {-code}"
+    line = json.dumps({"end": end, "sizes": [len(a) for a in answers]})
+    return line.encode() + b"\n" + b"".join(answers)
+
+
+def collect(r: int, control: int, pid: int, nonce: bytes, count: int,
+            options: dict[str, Any]) -> tuple[list[bytes], str]:
+    """The answers, and why there are no more: done, cpu, wall, total, forged, died.
+
+    The CPU and wall clocks start anew with every answer, and are read from outside the child.
+    """
+    poller = select.poll()
+    poller.register(r, select.POLLIN)
+    poller.register(control, 0)  # a parent that is gone reports itself as hung up
+    answers: list[bytes] = []
+    buffer = bytearray()
+    step = began = time.monotonic()
+    step_cpu = 0.0
+    wait: float = options["cpu_seconds"]
+    while len(answers) <= count:
+        ready = poller.poll(max(1, wait * 1000 + 1))
+        if any(fd == control for fd, _ in ready):
+            os.kill(pid, signal.SIGKILL)
+            os._exit(1)
+        now, cpu = time.monotonic(), cpu_time(pid)
+        if ready:
+            part = os.read(r, 1 << 16)
+            if not part:
+                return answers, "died"
+            buffer += part
+            if len(buffer) > MAX_REPLIES:
+                return answers, "forged"
+            known = len(answers)
+            if not split(buffer, nonce, answers, options["reply_bytes"]):
+                return answers, "forged"
+            if len(answers) > known:
+                step, step_cpu = now, cpu
+        if cpu - step_cpu >= options["cpu_seconds"]:
+            return answers, "cpu"
+        if now - step >= options["wall_seconds"]:
+            return answers, "wall"
+        if now - began >= options["total_seconds"]:
+            return answers, "total"
+        wait = min(options["cpu_seconds"] - cpu + step_cpu, options["wall_seconds"] - now + step,
+                   options["total_seconds"] - now + began)
+    return answers, "done"
+
+
+def split(buffer: bytearray, nonce: bytes, answers: list[bytes], cap: int) -> bool:
+    """Move whole answers out of the buffer; False if one is not what the child's own runner would send."""
+    while len(buffer) >= FRAME.size:
+        mark, position, length = FRAME.unpack_from(buffer)
+        if mark != nonce or position != len(answers) or length > cap:
+            return False
+        if len(buffer) < FRAME.size + length:
+            break
+        answers.append(bytes(buffer[FRAME.size:FRAME.size + length]))
+        del buffer[:FRAME.size + length]
+    return True
+
+
+def cpu_time(pid: int) -> float:
+    """CPU seconds of a process, from its own clock (the id is what ``clock_getcpuclockid`` computes)."""
+    try:
+        return time.clock_gettime((~pid << 3) | 2)
+    except OSError:  # not Linux; RLIMIT_CPU and the wall clock remain
+        return 0.0
+
+
+# ---------------------------------------------------------------- the child: locks, then the function
+
+
+def enter(options: dict[str, Any], steps: int) -> None:
+    """Everything that is locked per child."""
+    if sys.platform == "linux":
+        jail.die_with_parent()
+    total = min(options["cpu_seconds"] * steps, options["total_seconds"])
+    jail.limit(options["memory"], int(total) + 2)
+    if options["filter"] is not None:
+        jail.filter_calls(options["filter"])
+
+
+def work(w: int, nonce: bytes, body: bytes, count: int, options: dict[str, Any]) -> None:
+    """Load the function and answer for every input; runs in the child, which never returns from here."""
+    enter(options, count + 1)
+    request = json.loads(body)
+    run, cap = request["run"], options["reply_bytes"]
+    clock.freeze(clock.START + run * 400 * DAY)
+    refused = watch()
+    write, dumps, pack, seed = os.write, json.dumps, FRAME.pack, random.seed
+
+    def answer(position: int, **found: Any) -> None:
+        text = dumps(found).encode()
+        if len(text) > cap:
+            text = dumps({"error": f"returned more than {cap} bytes"}).encode()
+        rest = pack(nonce, position, len(text)) + text
+        while rest:
+            rest = rest[write(w, rest):]
+
+    module = types.ModuleType("verifier")
+    sys.modules["verifier"] = module  # dataclasses and typing look their module up
+    seed(run)
+    function: Any = None
+    try:
+        exec(compile(request["source"], "<verifier>", "exec", dont_inherit=True), module.__dict__)  # noqa: S102
+        function = module.__dict__.get(request["entry"])
+        problem = "" if callable(function) else f"defines no function '{request['entry']}'"
+    except BaseException as e:
+        problem = describe(e)
+    problem = problem or "; ".join(r for r in refused if not r.startswith("imports "))
+    answer(0, error=problem) if problem else answer(0)
+    if problem:
+        return
+    for position, given in enumerate(request["inputs"], 1):
+        refused.clear()
+        seed(run)
+        try:
+            value = plain(function(given))
+            found = {"error": refused[0]} if refused else {"value": value}
+        except BaseException as e:
+            found = {"error": refused[0] if refused else describe(e)}
+        answer(position, **found)
+
+
+def describe(e: BaseException) -> str:
+    try:
+        return f"raised {type(e).__name__}: {str(e)[:200]}".encode("utf-8", "replace").decode()
+    except BaseException:
+        return "raised an exception that cannot be printed"
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """The value rebuilt of exact JSON types, so that no method of the function's own classes decides anything.
+
+    Raises:
+        TypeError: something else, named.
+        ValueError: nested deeper than 20, or a number JSON does not have.
+    """
+    kind = type(value)
+    if value is None or kind is bool or kind is str:
+        return value
+    if kind is int:
+        if value.bit_length() > 1024:
+            raise ValueError("returned an integer of more than 1024 bits")
+        return value
+    if kind is float:
+        if value != value or value in (float("inf"), float("-inf")):
+            raise ValueError(f"returned {value}")
+        return value
+    if depth > 20:
+        raise ValueError("returned something nested too deeply")
+    if kind is list or kind is tuple:
+        return [plain(v, depth + 1) for v in value]
+    if kind is dict and all(type(k) is str for k in value):
+        return {k: plain(v, depth + 1) for k, v in value.items()}
+    if issubclass(kind, str):
+        return str.__str__(value)
+    raise TypeError(f"returned an object of type {kind.__name__}, which is neither a boolean nor JSON")
+
+
+def watch() -> list[str]:
+    """The list to which every refused act will be added, in words; an audit hook cannot be removed."""
+    refused: list[str] = []
+    prefixes, builtin, optional = tuple(sys.path), sys.stdlib_module_names, _OPTIONAL
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        if event in ("open", "os.listdir", "os.scandir"):
+            path = args[0]
+            writes = event == "open" and isinstance(args[1], str) and any(c in args[1] for c in "wax+")
+            if not (isinstance(path, str) and path.startswith(prefixes)) or writes:
+                refused.append(f"tried to open {str(path)[:100]!r}, which the sandbox refuses")
+        elif event == "import":
+            name = args[0].partition(".")[0]
+            if name not in builtin and name not in optional and name != "verifier":
+                refused.append(f"imports {name[:100]}, which is not in the standard library")
+        elif event.startswith(REFUSED):
+            refused.append(f"tried {event}, which the sandbox refuses")
+
+    sys.addaudithook(hook)
+    return refused
+
+
+if __name__ == "__main__":
+    main()
