@@ -1,5 +1,5 @@
-"""The command line. Commands live in ``data`` (make), ``training`` (train) and ``measure`` (look); what they
-need is imported when they run, so that ``--help`` answers at once."""
+"""The command line: one module per group of commands. What a command needs is imported when it runs, so that
+``--help`` answers at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import click
 
 from if_factory import __version__
-from if_factory.cli import data, measure, training
+from if_factory.cli import data, decontaminate, measure, training
 from if_factory.errors import UserError
 
 
@@ -35,5 +35,6 @@ def main() -> None:
     """Verified instruction-following data for LLaMA-Factory, and the training that goes with it."""
 
 
-for _command in (*data.COMMANDS, *training.COMMANDS, *measure.COMMANDS):
-    main.add_command(_command)
+for _module in (data, training, measure, decontaminate):
+    for _command in _module.COMMANDS:
+        main.add_command(_command)

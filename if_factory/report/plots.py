@@ -135,6 +135,26 @@ def pass_rates(results: Mapping[str, Any], mode: str = "strict", most: int = 24)
 
 
 @_styled
+def similarities(by_benchmark: Mapping[str, Sequence[float]]) -> Figure:
+    """How similar training prompts are to the nearest prompt of each benchmark: a histogram per benchmark.
+
+    Args:
+        by_benchmark: name to one cosine in [0, 1] per training prompt. Mass near 1 is contamination.
+    """
+    figure, ax = _figure(7.2, 3.4)
+    for i, (name, values) in enumerate(sorted(by_benchmark.items())):
+        colour = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)[i % 6]
+        ax.hist(values, bins=50, range=(0, 1), histtype="step", linewidth=1.6, color=colour,
+                label=f"{name} (largest {max(values, default=0):.2f})")
+    ax.set_xlim(0, 1)
+    ax.set_xlabel("cosine similarity to the nearest benchmark prompt")
+    ax.set_ylabel("training prompts")
+    ax.set_title("Contamination", pad=24)
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, borderaxespad=0.2)
+    return figure
+
+
+@_styled
 def loss_curves(stages: Mapping[str, Path]) -> Figure:
     """The training loss of several stages side by side, in the order given, smoothed over the raw values.
 

@@ -16,7 +16,9 @@ import contextlib
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 WORDS = ["river", "stone", "lamp", "orange", "quiet", "seven", "paper", "window", "green", "bridge",
          "morning", "salt", "north", "garden", "cloud", "wheel", "letter", "copper", "field", "answer"]
@@ -34,6 +36,7 @@ class FakeEndpoint:
     retry_after: float = 1.0
     words: int = 20
     model: str = "fake"
+    script: Callable[[dict[str, Any]], str] | None = None  # request body -> text; None makes it from a hash
     asked: Counter[str] = field(default_factory=Counter)
     answered: Counter[str] = field(default_factory=Counter)
     in_flight: int = 0
@@ -70,7 +73,10 @@ class FakeEndpoint:
         if fault < self.share_429 + self.share_500:
             return seconds, 500, b'{"error":{"message":"fake failure"}}', ""
         self.answered[key] += 1
-        text = " ".join(WORDS[(digest[i % 16] + i // 16) % len(WORDS)] for i in range(self.words))
+        if self.script is None:
+            text = " ".join(WORDS[(digest[i % 16] + i // 16) % len(WORDS)] for i in range(self.words))
+        else:
+            text = json.dumps(self.script(json.loads(body)))[1:-1]
         prompt = len(body) // 4
         return seconds, 200, (
             f'{{"id":"chatcmpl-{key}","object":"chat.completion","created":1700000000,"model":"{self.model}",'

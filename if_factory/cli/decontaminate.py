@@ -1,0 +1,152 @@
+"""Commands about contamination: how near a dataset's prompts are to a benchmark's, and a copy without those."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from if_factory.quality.contamination import Nearest
+
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+def looks(f: Any) -> Any:
+    """What both commands compare, and how."""
+    for option in reversed((
+            click.argument("dataset", type=FILE),
+            click.option("--against", multiple=True, required=True, type=FILE,
+                         help="A benchmark's prompts (.jsonl or .json); repeat it for several."),
+            click.option("--cosine", type=click.FloatRange(0, 1), default=0.8, show_default=True,
+                         help="Similarity from which a prompt counts as contaminated."),
+            click.option("--ngram", type=click.IntRange(2), default=13, show_default=True,
+                         help="Words in a row that a prompt may not share with a benchmark."),
+            click.option("--embed", "model", metavar="MODEL",
+                         help="A sentence-transformers model; without one wording is compared, not meaning."),
+            click.option("--judge", metavar="URL", help="Endpoint to ask whether the nearest pairs are rephrased."),
+            click.option("--judge-model", metavar="NAME", help="Model name there; default the first it serves."),
+            click.option("--api-key-env", default="OPENAI_API_KEY", show_default=True),
+            click.option("--top", type=click.IntRange(1), default=1, show_default=True,
+                         help="Nearest training prompts the judge sees per benchmark prompt."),
+            click.option("-o", "--out", required=True, type=click.Path(path_type=Path, file_okay=False),
+                         help="Folder for what is written."))):
+        f = option(f)
+    return f
+
+
+@click.command()
+@looks
+def contamination(dataset: Path, out: Path, cosine: float, **how: Any) -> None:
+    """Compare the prompts of DATASET with benchmarks: table, histogram, and the nearest pairs."""
+    _look(dataset, out, cosine, **how)
+
+
+@click.command()
+@looks
+def decontaminate(dataset: Path, out: Path, cosine: float, **how: Any) -> None:
+    """Write DATASET to the folder --out without its contaminated rows; those go to a file with their reasons."""
+    from collections import Counter
+
+    from if_factory.export.formats import provenance_path
+    from if_factory.files import read_rows, write_jsonl
+
+    reasons: dict[int, str] = {}
+    for n in _look(dataset, out, cosine, **how):
+        if (why := n.contaminated(cosine)) and n.row not in reasons:
+            reasons[n.row] = f"{why}:{n.benchmark}"
+    rows = [row for _, row in read_rows(dataset)]
+    kept = [i for i in range(len(rows)) if i not in reasons]
+    write_jsonl(out / dataset.name, [rows[i] for i in kept])
+    if (sidecar := provenance_path(dataset)).is_file():
+        notes = [row for _, row in read_rows(sidecar)]
+        write_jsonl(provenance_path(out / dataset.name),
+                    [{**notes[i], "row": n} for n, i in enumerate(kept, 1)])
+    write_jsonl(out / f"{dataset.stem}.dropped.jsonl",
+                [{"row": i + 1, "reason": why, **rows[i]} for i, why in sorted(reasons.items())])
+    click.echo(f"{len(rows)} rows in, {len(kept)} kept, {len(reasons)} dropped" + "".join(
+        f"; {why} {n}" for why, n in sorted(Counter(reasons.values()).items())))
+
+
+def _look(dataset: Path, out: Path, cosine: float, *, against: tuple[Path, ...], ngram: int, model: str | None,
+          judge: str | None, judge_model: str | None, api_key_env: str, top: int) -> list[Nearest]:
+    from rich.console import Console
+    from rich.table import Table
+
+    from if_factory.files import write_jsonl
+    from if_factory.quality.contamination import nearest, summarise
+
+    train = _prompts(dataset)
+    benchmarks = {path.stem: _prompts(path) for path in against}
+    found = nearest(train, benchmarks, ngram=ngram, model=model)
+    if judge:
+        found = asyncio.run(_ask(found, train, benchmarks, out, judge, judge_model, api_key_env, top))
+    table = Table("benchmark", "prompts", f"rows sharing {ngram} words", f"rows of cosine >= {cosine:g}",
+                  "prompts rephrased", title=f"{dataset.name}: {len(train)} prompts", title_justify="left")
+    for s in summarise(found, benchmarks, cosine):
+        said = f"{s.rephrased_tests} ({100 * s.rephrased_share:.2f} %)" if judge else "not asked"
+        table.add_row(s.benchmark, str(s.tests), str(s.shared_ngram), str(s.similar), said)
+    Console().print(table)
+    nearest_first = sorted(found, key=lambda n: (-n.shared_ngram, -n.cosine, n.row, n.benchmark))
+    write_jsonl(out / "nearest.jsonl", [
+        {"row": n.row + 1, "benchmark": n.benchmark, "test": n.test + 1, "cosine": round(n.cosine, 4),
+         "shared_ngram": n.shared_ngram, "rephrased": n.rephrased, "prompt": train[n.row],
+         "test_prompt": benchmarks[n.benchmark][n.test]} for n in nearest_first])
+    _draw(found, out)
+    return found
+
+
+def _draw(found: list[Nearest], out: Path) -> None:
+    from importlib.util import find_spec
+
+    if find_spec("matplotlib") is None:
+        click.echo("no histogram: it needs matplotlib (pip install 'if-factory[eval]')", err=True)
+        return
+    from if_factory.report.plots import save, similarities
+
+    by_benchmark: dict[str, list[float]] = {}
+    for n in found:
+        by_benchmark.setdefault(n.benchmark, []).append(n.cosine)
+    save(similarities(by_benchmark), out / "similarity.png")
+
+
+def _prompts(path: Path) -> list[str]:
+    from if_factory.errors import UserError
+    from if_factory.evaluation.rows import prompt_of
+    from if_factory.files import read_rows
+
+    prompts = []
+    for n, row in read_rows(path):
+        prompt = prompt_of(row)
+        if prompt is None:
+            raise UserError("this row has no prompt", where=f"{path}:{n}",
+                            fix="expected one of prompt, instruction, query, question, conversations, messages")
+        prompts.append(prompt)
+    if not prompts:
+        raise UserError("the file has no rows", where=str(path))
+    return prompts
+
+
+async def _ask(found: list[Nearest], train: list[str], benchmarks: dict[str, list[str]], out: Path, url: str,
+               model: str | None, api_key_env: str, top: int) -> list[Nearest]:
+    from functools import partial
+
+    from if_factory.llm.budget import Budget, Usage
+    from if_factory.llm.client import Model
+    from if_factory.llm.http import OpenAIBackend
+    from if_factory.llm.log import ResponseLog
+    from if_factory.quality.contamination import ask_rephrased
+
+    backend = OpenAIBackend(url, model, api_key_env=api_key_env)
+    log = ResponseLog(out / "asked.jsonl")
+    try:
+        judge = Model("judge", backend, log=log, budget=Budget(), usage=Usage())
+        return await ask_rephrased(partial(judge.chat, stage="rephrase"), found, train, benchmarks, top=top)
+    finally:
+        await backend.close()
+        log.close()
+
+
+COMMANDS = (contamination, decontaminate)

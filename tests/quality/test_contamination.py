@@ -1,0 +1,155 @@
+"""Contamination: what is copied, nearly copied or rephrased is found, and only that is dropped."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from functools import partial
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from if_factory.cli import main
+from if_factory.llm.budget import Budget, Usage
+from if_factory.llm.client import Model
+from if_factory.llm.scripted import ScriptedBackend
+from if_factory.quality.contamination import ask_rephrased, nearest, summarise
+from tests.support.fake_endpoint import FakeEndpoint
+
+TESTS = ["Write a short story about a lighthouse keeper who finds a message in a bottle on a stormy winter night.",
+         "List three causes of the French revolution and explain each of them in two sentences."]
+COPY = TESTS[0]
+LONG = ("Please be brief. Write a short story about a lighthouse keeper who finds a message in a bottle on a "
+        "stormy winter night. Use no commas and end with a question, and mention every season of the year at least once.")
+REPHRASED = "Name three reasons for the revolution in France, with two sentences of explanation for each."
+CLEAN = "How do I keep basil alive in a pot on a balcony that faces north?"
+TRAIN = [CLEAN, COPY, LONG, REPHRASED]
+
+
+def judge(answer):
+    model = Model("judge", ScriptedBackend("judge", answer), log=None, budget=Budget(), usage=Usage(), retries=0)
+    return partial(model.chat, stage="rephrase")
+
+
+def test_copies_and_shared_runs_of_words_are_found_and_a_clean_prompt_is_not() -> None:
+    found = nearest(TRAIN, {"bench": TESTS})
+    assert [n.contaminated(0.8) for n in found] == [None, "shared_ngram", "shared_ngram", None]
+    assert found[1].cosine == pytest.approx(1)
+    assert found[3].test == 1
+    assert found[3].cosine > found[0].cosine
+
+
+def test_a_short_benchmark_prompt_must_be_all_of_a_prompt() -> None:
+    found = nearest(["Write a poem about the sea and its tides.", "write a POEM!"], {"bench": ["Write a poem."]})
+    assert [n.shared_ngram for n in found] == [False, True]
+
+
+WORDS = st.lists(st.sampled_from(["red", "sea", "wind", "old", "map"]), min_size=1, max_size=8).map(" ".join)
+
+
+@settings(max_examples=100)
+@given(st.lists(WORDS, min_size=1, max_size=5), st.lists(WORDS, min_size=1, max_size=5), st.integers(2, 4))
+def test_the_nearest_is_the_one_brute_force_finds(train: list[str], tests: list[str], n: int) -> None:
+    from if_factory.quality.dedup import shingles
+
+    def cosine(a: str, b: str) -> float:
+        return len(shingles(a) & shingles(b)) / (len(shingles(a)) * len(shingles(b))) ** 0.5
+
+    def runs(text: str) -> set[tuple[str, ...]]:
+        words = text.split()
+        return {tuple(words)} if len(words) < n else {tuple(words[i:i + n]) for i in range(len(words) - n + 1)}
+
+    for found, text in zip(nearest(train, {"b": tests}, ngram=n), train, strict=True):
+        assert found.cosine == pytest.approx(max(cosine(text, t) for t in tests))
+        assert found.shared_ngram == any(runs(text) & runs(t) for t in tests)
+
+
+def test_the_judge_is_asked_about_the_nearest_pairs_only_and_counts_per_benchmark_prompt() -> None:
+    asked = []
+
+    def answer(request):
+        asked.append(request.messages[0]["content"])
+        return json.dumps({"reason": "", "same": "reasons for the revolution" in asked[-1]})
+
+    found = nearest(TRAIN, {"bench": TESTS})
+    said = asyncio.run(ask_rephrased(judge(answer), found, TRAIN, {"bench": TESTS}))
+    assert len(asked) == 2
+    assert [n.rephrased for n in said] == [None, False, None, True]
+    line, = summarise(said, {"bench": TESTS}, 0.8)
+    assert (line.tests, line.shared_ngram, line.rephrased_tests, line.asked) == (2, 2, 1, 2)
+    assert line.rephrased_share == 0.5
+
+
+def test_an_unread_judge_contaminates_nothing() -> None:
+    found = asyncio.run(ask_rephrased(judge(lambda r: "hm"), nearest([REPHRASED], {"b": TESTS}), [REPHRASED],
+                                      {"b": TESTS}))
+    assert found[0].rephrased is None
+    assert found[0].contaminated(0.99) is None
+
+
+# ---------------------------------------------------------------- from the command line
+
+
+def write(path: Path, rows: list[dict]) -> Path:
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    data = write(tmp_path / "x.jsonl", [{"instruction": t, "input": "", "output": "o"} for t in TRAIN])
+    write(tmp_path / "x.provenance.jsonl", [{"row": i + 1, "record_id": f"r{i}"} for i in range(4)])
+    return data, write(tmp_path / "bench.jsonl", [{"prompt": t} for t in TESTS])
+
+
+def test_decontaminate_drops_what_crosses_a_line_and_keeps_the_sidecar_in_step(files, tmp_path: Path) -> None:
+    data, bench = files
+    before = data.read_bytes()
+    out = tmp_path / "clean"
+    result = CliRunner().invoke(main, ["decontaminate", str(data), "--against", str(bench), "-o", str(out)])
+    assert result.exit_code == 0, result.output
+    assert "4 rows in, 2 kept, 2 dropped; shared_ngram:bench 2" in result.output
+    assert [json.loads(line)["instruction"] for line in (out / "x.jsonl").open()] == [CLEAN, REPHRASED]
+    notes = [json.loads(line) for line in (out / "x.provenance.jsonl").open()]
+    assert notes == [{"row": 1, "record_id": "r0"}, {"row": 2, "record_id": "r3"}]
+    dropped = [json.loads(line) for line in (out / "x.dropped.jsonl").open()]
+    assert [(d["row"], d["reason"]) for d in dropped] == [(2, "shared_ngram:bench"), (3, "shared_ngram:bench")]
+    assert data.read_bytes() == before
+
+
+def test_contamination_only_looks_and_names_the_nearest_pairs(files, tmp_path: Path) -> None:
+    data, bench = files
+    out = tmp_path / "look"
+    result = CliRunner().invoke(main, ["contamination", str(data), "--against", str(bench), "-o", str(out)])
+    assert result.exit_code == 0, result.output
+    assert not (out / "x.jsonl").exists()
+    pairs = [json.loads(line) for line in (out / "nearest.jsonl").open()]
+    assert [p["row"] for p in pairs] == [2, 3, 4, 1]
+
+
+async def test_a_judge_at_an_endpoint_makes_decontaminate_drop_a_rephrased_prompt(files, tmp_path: Path) -> None:
+    data, bench = files
+
+    def answer(body: dict) -> str:
+        return json.dumps({"reason": "", "same": "reasons for the revolution" in body["messages"][0]["content"]})
+
+    server = FakeEndpoint(delay=0, script=answer)
+    url = await server.start()
+    try:
+        result = await asyncio.to_thread(CliRunner().invoke, main, [
+            "decontaminate", str(data), "--against", str(bench), "-o", str(tmp_path / "o"), "--judge", url])
+    finally:
+        await server.stop()
+    assert result.exit_code == 0, result.output
+    assert "rephrased:bench 1" in result.output
+
+
+def test_a_row_without_a_prompt_is_named(files, tmp_path: Path) -> None:
+    data, bench = files
+    write(bench, [{"prompt": "x"}, {"text": "y"}])
+    result = CliRunner().invoke(main, ["contamination", str(data), "--against", str(bench), "-o", str(tmp_path)])
+    assert result.exit_code != 0
+    assert "bench.jsonl:2" in str(result.output) + str(result.exception)
