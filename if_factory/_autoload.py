@@ -24,7 +24,7 @@ class Hook:
             if finder is not self and hasattr(finder, "find_spec"):
                 spec = finder.find_spec(name, path, target)
                 if spec is not None:
-                    _register_after(spec.loader)
+                    _register_after(spec.loader)  # type: ignore[no-untyped-call]
                     return spec
         return None
 
@@ -55,6 +55,12 @@ def installed() -> bool:
 
 
 def install() -> None:
-    """Put the hook in force, unless it is or is switched off."""
-    if wanted() and not installed():
-        sys.meta_path.insert(0, Hook())  # type: ignore[arg-type]
+    """Put the hook in force, unless it is switched off."""
+    if wanted():
+        force()
+
+
+def force() -> None:
+    """Put the hook in force whatever the environment says: for our own launcher, and for Ray's workers."""
+    if not installed():
+        sys.meta_path.insert(0, Hook())

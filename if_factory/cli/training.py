@@ -141,12 +141,45 @@ def _overrides(settings: tuple[str, ...], stages: tuple[str, ...],
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
-def train(folder: Path) -> None:
-    """Run the YAML stages in FOLDER with `llamafactory-cli train`, in order; finished stages are skipped."""
+@click.argument("path", type=click.Path(path_type=Path, exists=True))
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+def train(path: Path, overrides: tuple[str, ...]) -> None:
+    """Train one YAML, or a folder of stages in order; `stage: iorpo` needs no start-up hook here.
+
+    A FILE is run as `llamafactory-cli train FILE KEY=VALUE...` would. In a FOLDER finished stages are skipped.
+    """
+    from if_factory.errors import UserError
+    from if_factory.iorpo import launcher
+
+    if path.is_file():
+        launcher.train_file(path, overrides)
+        return
     from if_factory.export.training import run_curriculum, stages_in
 
-    run_curriculum(stages_in(folder))
+    if overrides:
+        raise UserError("keys are overridden for one YAML only, not for a folder", where=" ".join(overrides),
+                        fix=f"name the YAML: if-factory train {path}/STAGE.yaml {' '.join(overrides)}")
+    stages = stages_in(path)
+    run_curriculum(stages, cli=launcher.COMMAND if any(_is_iorpo(stage) for stage in stages) else ())
 
 
-COMMANDS = (curriculum, train, model, serve, doctor)
+def _is_iorpo(path: Path) -> bool:
+    import yaml
+
+    from if_factory.files import read_text
+
+    return bool(yaml.safe_load(read_text(path)).get("stage") == "iorpo")
+
+
+@click.command()
+@click.argument("path", metavar="FILE", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path, file_okay=False),
+              help="Folder for the tokenised triples and the YAML.")
+def tokenize(path: Path, out: Path) -> None:
+    """Write the triples of an I-ORPO YAML tokenised, with a YAML that stock LLaMA-Factory trains them by."""
+    from if_factory.iorpo.tokenized import tokenize
+
+    click.echo(f"next: llamafactory-cli train {tokenize(path, out)}")
+
+
+COMMANDS = (curriculum, train, tokenize, model, serve, doctor)

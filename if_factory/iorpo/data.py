@@ -1,12 +1,12 @@
 """Triples (x_w, x_l, y) through LLaMA-Factory's own data pipeline.
 
-An I-ORPO dataset is an ordinary entry of dataset_info.json with ``ranking: false`` whose ``columns.rejected`` names
-the corrupted instruction. LLaMA-Factory's converters read that column only with ``ranking: true``, so the entry stays
-valid for ``stage: sft`` (which trains y on x_w) and is refused by ``stage: dpo``.
+An I-ORPO dataset is an ordinary entry of dataset_info.json with ``ranking: false`` whose ``columns.rejected``
+names the corrupted instruction. LLaMA-Factory's converters read that column only with ``ranking: true``, so the
+entry stays valid for ``stage: sft`` (which trains y on x_w) and is refused by ``stage: dpo``.
 
-Converters, templates, cutoff rule, processor, mixing, splitting and caching are LLaMA-Factory's. Ours are the second
-instruction, one truncation for both sides, and the reasons why a triple is not trained. The hooks are in force only
-inside ``triples()``.
+Converters, templates, cutoff rule, processor, mixing, splitting and caching are LLaMA-Factory's. Ours are the
+second instruction, one truncation for both sides, and the reasons why a triple is not trained. The hooks are in
+force only inside ``triples()``.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class _NamesCorrupted:
         if not attr.rejected:
             raise UserError(f"dataset '{attr}' does not say where its corrupted instructions are",
                             where="dataset_info.json: field 'columns.rejected'",
-                            fix="name the column there, with ranking: false; `if-factory export` writes such entries")
+                            fix="name the column there, and leave ranking: false")
 
     def with_corrupted(self, converted: dict[str, Any], corrupted: list[dict[str, str]]) -> dict[str, Any]:
         # an empty turn, not an empty list: Arrow takes a column's type from what it sees first
@@ -107,7 +107,7 @@ class TripleProcessor(PairwiseDatasetProcessor):  # type: ignore[misc]
 
     def preprocess_dataset(self, examples: dict[str, list[Any]]) -> dict[str, list[Any]]:
         """A batch of aligned rows -> the columns of LLaMA-Factory's pairwise collator, ids as lists of int."""
-        columns = defaultdict(list)
+        columns: dict[str, list[Any]] = defaultdict(list)
         for i in range(len(examples["_prompt"])):
             row = {name: values[i] for name, values in examples.items()}
             reason, encoded = self._triple(row)
@@ -212,8 +212,8 @@ def _counted(dataset: Any, what: str, data_args: Any) -> Any:
     if why:
         logger.warning_rank0(f"I-ORPO: {len(reasons) - len(keep)} {what} triples dropped: {why}.")
     if cut := sum(1 for i in keep if cuts[i]):
-        logger.warning_rank0(f"I-ORPO: {cut} responses are cut at cutoff_len {data_args.cutoff_len}, without their "
-                             "end-of-text token.")
+        logger.warning_rank0(f"I-ORPO: {cut} responses are cut at cutoff_len {data_args.cutoff_len}, and so lack "
+                             "their end-of-text token.")
     return (dataset if len(keep) == len(reasons) else dataset.select(keep)).remove_columns([DROPPED, TRUNCATED])
 
 

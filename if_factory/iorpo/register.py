@@ -41,14 +41,12 @@ def moved(what: str) -> UserError:
                      "folder` writes data that any LLaMA-Factory trains with stage dpo, pref_loss orpo")
 
 
-def register(tuner: ModuleType | None = None) -> None:
+def register(tuner: ModuleType) -> None:
     """Wrap LLaMA-Factory's dispatch in this process; a second call changes nothing.
 
     Args:
-        tuner: ``llamafactory.train.tuner``; imported if not given.
+        tuner: ``llamafactory.train.tuner``.
     """
-    if tuner is None:
-        from llamafactory.train import tuner
     if any(hasattr(getattr(tuner, name, None), _MARK) for name in (*_WRAPPED, "run_exp")):
         return
     problem = _moved(tuner)

@@ -43,7 +43,8 @@ class IorpoTrainer(CustomDPOTrainer):  # type: ignore[misc]
         result = iorpo_loss(logps.logps, logps.response, beta=self.beta, nll_on=self.iorpo.nll_on,
                             sequence=logps.sequence)
         logp_w, logp_l = result.logps_w.detach().mean().item(), result.logps_l.detach().mean().item()
-        metrics = {"rewards/accuracies": result.accuracy.item(), "log_odds": result.log_odds.detach().mean().item(),
+        metrics = {"rewards/accuracies": result.accuracy.item(),
+                   "log_odds": result.log_odds.detach().mean().item(),
                    "rewards/chosen": self.beta * logp_w, "rewards/rejected": self.beta * logp_l,
                    "rewards/margins": self.beta * (logp_w - logp_l), "logps/chosen": logp_w,
                    "logps/rejected": logp_l, "sft_loss": result.nll.item(), "odds_ratio_loss": result.odds.item()}

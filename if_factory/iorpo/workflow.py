@@ -1,6 +1,6 @@
-"""One I-ORPO run, from parsed arguments to a saved adapter: ``llamafactory.train.dpo.workflow`` with our data and loss.
+"""One I-ORPO run, from parsed arguments to a saved adapter.
 
-Source: llamafactory 0.9.5 ``train/dpo/workflow.py``, which every stage of it follows.
+Source: llamafactory 0.9.5 ``train/dpo/workflow.py``, with our data, trainer and plots.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def run_iorpo(model_args: Any, data_args: Any, training_args: Any, finetuning_ar
         UserError: no triple can be trained, the dataset's entry names none, or LLaMA-Factory's internals moved.
     """
     arguments: IorpoArguments = finetuning_args.iorpo
-    training_args.remove_unused_columns = False  # llamafactory 0.9.2 says so in its workflows, later ones in the parser
+    training_args.remove_unused_columns = False  # 0.9.2 says so in its workflows, later ones in the parser
     tokenizer_module = load_tokenizer(model_args)
     tokenizer = tokenizer_module["tokenizer"]
     template = get_template_and_fix_tokenizer(tokenizer, data_args)
@@ -73,7 +73,7 @@ def _chunked(arguments: IorpoArguments, model_args: Any) -> bool:
     """Whether log-probabilities are taken inside the output head; unsloth and KTransformers replace forwards."""
     replaced = next((name for name in ("unsloth", "kt") if getattr(model_args, f"use_{name}", False)), None)
     if replaced and arguments.head == "chunked":
-        raise UserError(f"iorpo_head: chunked does not work with use_{replaced}, which replaces the model's forward",
+        raise UserError(f"chunks do not work with use_{replaced}, which replaces the model's forward",
                         where="field 'iorpo_head'", fix="set it to auto or full")
     return arguments.head != "full" and replaced is None
 
@@ -90,7 +90,8 @@ def _plotted(eval_dataset: Any) -> list[str]:
 def _check_tokenized(dataset: Any, path: str) -> None:
     """A folder of tokenised data is taken as it is: its first rows must be one response under two instructions."""
     for row in islice(dataset or (), 100):
-        answers = [[i for i in row.get(f"{side}_labels", ()) if i != IGNORE_INDEX] for side in ("chosen", "rejected")]
-        if answers[0] != answers[1] or not answers[0]:
+        answer, other = ([i for i in row.get(f"{side}_labels", ()) if i != IGNORE_INDEX]
+                         for side in ("chosen", "rejected"))
+        if answer != other or not answer:
             raise UserError("this tokenised data holds no I-ORPO triples: the two sides have different responses",
                             where=f"field 'tokenized_path': {path}", fix="make it with `if-factory tokenize`")

@@ -55,7 +55,8 @@ def register_data(folder: Path, name: str, rows: Sequence[Mapping[str, Any]], en
 
 
 ALPACA = {"columns": COLUMNS}
-SHAREGPT = {"formatting": "sharegpt", "columns": {"messages": "conversations", "rejected": "instruction_corrupted"}}
+SHAREGPT = {"formatting": "sharegpt",
+            "columns": {"messages": "conversations", "rejected": "instruction_corrupted"}}
 
 
 def make_root(folder: Path) -> Path:
@@ -145,7 +146,8 @@ def write_yaml(path: Path, config: Mapping[str, Any]) -> Path:
     return path
 
 
-def shell(command: Sequence[str | Path], *, cwd: Path, timeout: float = 240, **env: str) -> subprocess.CompletedProcess[str]:
+def shell(command: Sequence[str | Path], *, cwd: Path, timeout: float = 240,
+          **env: str) -> subprocess.CompletedProcess[str]:
     """Run a command as a user would, on one thread; variables with an empty value are unset."""
     variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **env}
     return subprocess.run([str(c) for c in command], cwd=cwd, env={k: v for k, v in variables.items() if v},

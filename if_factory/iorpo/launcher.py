@@ -1,0 +1,119 @@
+"""``if-factory train x.yaml``: LLaMA-Factory's own launcher, with stage iorpo known and no start-up hook needed.
+
+The module is started as ``launcher train x.yaml``, which is ``llamafactory-cli train x.yaml``, and, when that starts
+torchrun, once per worker as the script ``launcher.py x.yaml``, in place of LLaMA-Factory's own launcher.py.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+from if_factory.errors import UserError
+
+COMMAND = (sys.executable, "-m", "if_factory.iorpo.launcher")
+_RAY_HOOK = "ray_init_kwargs.runtime_env.worker_process_setup_hook=if_factory._autoload.force"
+_RAISED = re.compile(r"^(?:\[rank\d+\]: ?)?((?:[A-Za-z_][\w.]*\.)?\w*(?:Error|Exception|Interrupt)\b.*)")
+_WORKER = re.compile(r"Root Cause.*?rank\s*:\s*(\d+).*?exitcode\s*:\s*(-?\d+)", re.DOTALL)
+
+
+def train_file(path: Path, overrides: Sequence[str] = ()) -> None:
+    """Run one LLaMA-Factory YAML of any stage in a process of its own; its output passes through.
+
+    Args:
+        path: the YAML.
+        overrides: ``key=value``, as ``llamafactory-cli train`` takes them.
+
+    Raises:
+        UserError: no LLaMA-Factory here, or the run failed; one sentence says how it ended.
+    """
+    from importlib.util import find_spec
+
+    if find_spec("llamafactory") is None:
+        raise UserError("llamafactory is not installed here", fix='pip install "if-factory[train]"')
+    said: deque[str] = deque(maxlen=400)
+    with subprocess.Popen([*COMMAND, "train", str(path), *overrides], stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        try:
+            for line in process.stderr:
+                sys.stderr.buffer.write(line)
+                sys.stderr.buffer.flush()
+                said.append(line.decode(errors="replace").rstrip())
+        except BaseException:
+            process.terminate()
+            raise
+    if process.returncode:
+        raise UserError(how_it_ended(said, process.returncode), where=str(path),
+                        fix="the same command goes on from the last checkpoint in its output_dir, if there is one")
+
+
+def how_it_ended(said: Sequence[str], status: int) -> str:
+    """One sentence for a run that failed: which worker died of what, or the exception that ended it.
+
+    Args:
+        said: the last lines of its standard error.
+        status: its exit status; below 0 for a signal.
+    """
+    if worker := _WORKER.search("\n".join(said)):
+        rank, code = int(worker[1]), int(worker[2])
+        if code < 0:
+            return f"training stopped because worker {rank} was {_killed(-code)}"
+        return f"training stopped because worker {rank} failed: {_raised(said) or f'status {code}'}"
+    if status < 0:
+        return f"training was {_killed(-status)}"
+    return f"training failed: {_raised(said) or f'status {status}'}"
+
+
+def _killed(number: int) -> str:
+    name = signal.Signals(number).name if number in signal.Signals._value2member_map_ else "unknown"
+    often = "; often the machine has run out of memory" if number == signal.SIGKILL else ""
+    return f"killed by signal {number} ({name}{often})"
+
+
+def _raised(said: Sequence[str]) -> str:
+    """The last exception of the run itself; torchrun's and its parent's only pass it on."""
+    found = [match[1] for line in said if (match := _RAISED.match(line))]
+    found = [line for line in found if "ChildFailedError" not in line and "CalledProcessError" not in line]
+    return found[-1].removeprefix("if_factory.errors.") if found else ""
+
+
+def main() -> None:
+    """As LLaMA-Factory's command with ``train`` or ``export``, as its training script without."""
+    from if_factory._autoload import force
+
+    force()
+    if sys.argv[1:2] in (["train"], ["export"]):
+        from llamafactory import cli, launcher
+
+        launcher.__file__ = __file__  # what torchrun starts; torchrun itself stands beside this Python
+        os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+        if _uses_ray(sys.argv[2:]):
+            sys.argv.append(_RAY_HOOK)
+        cli.main()
+    else:
+        from llamafactory.train.tuner import run_exp
+
+        run_exp()
+
+
+def _uses_ray(args: Sequence[str]) -> bool:
+    """Whether a YAML run starts Ray workers, which are processes that know nothing of this one."""
+    import yaml
+
+    if not args or not args[0].endswith((".yaml", ".yml")):
+        return False
+    config = yaml.safe_load(Path(args[0]).read_text(encoding="utf-8")) or {}
+    return bool(config.get("use_ray")) or os.environ.get("USE_RAY", "0").lower() in ("1", "true", "y")
+
+
+if __name__ == "__main__":
+    if __package__ is None:  # a script: its folder, with names like data and trainer, is no place to import from
+        sys.path[:1] = []
+        sys.path.append(str(Path(__file__).parents[2]))
+    main()
