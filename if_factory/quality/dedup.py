@@ -1,0 +1,145 @@
+"""Near-duplicates among many short texts: by word n-grams, or by embeddings where a model is given.
+
+The n-gram way is an exact join, not a sketch: every text that repeats an earlier one at the threshold is found.
+What makes it fast is prefix filtering (Bayardo et al. 2007, "Scaling up all pairs similarity search"): two sets
+can only be as similar as the threshold if they share one of their rarest elements, so only those are indexed and
+only texts that meet there are compared.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from importlib.util import find_spec
+from itertools import pairwise
+from math import ceil
+from typing import Any, Literal
+
+from if_factory.errors import UserError
+
+_WORD = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff]|[^\W_]+")
+_INSIDE_WORDS = dict.fromkeys(map(ord, "-'’\u2010\u2011\u00ad"))  # deleted: e-mail and email, don't and dont
+_ARTICLES = frozenset(("a", "an", "the"))
+_ROUNDING = 1e-9  # 0.7 * 10 is 7.000000000000001
+_BLOCK = 1024  # texts compared at a time by embedding
+
+
+def near_duplicates(texts: Sequence[str], *, threshold: float = 0.7,
+                    method: Literal["auto", "ngram", "embedding"] = "auto",
+                    model: str | None = None) -> list[int | None]:
+    """For each text the index of the earlier text it repeats, or ``None``.
+
+    Texts are taken in order; one that is at least ``threshold`` similar to a text that was kept is a repetition of
+    the first such text, else it is kept itself. So no two kept texts are similar, and every other one is similar
+    to a kept one. Equal input gives equal output.
+
+    Args:
+        threshold: in (0, 1]. Jaccard similarity of the sets of words and word pairs (see ``shingles``): one word
+            of twenty replaced leaves 0.85, three leave 0.6. Or the cosine of embeddings, for which 0.85 to 0.95
+            is usual.
+        method: ``auto`` embeds if ``model`` is given and sentence-transformers is installed, else uses n-grams.
+        model: folder or name of a sentence-transformers model.
+
+    Raises:
+        UserError: embeddings are asked for without a model or without sentence-transformers.
+    """
+    if not 0 < threshold <= 1:
+        raise UserError(f"a similarity threshold of {threshold} is not within 0 and 1", fix="0.7 is a good start")
+    if method == "embedding" or (method == "auto" and model and find_spec("sentence_transformers")):
+        return _by_embedding(texts, threshold, model)
+    return _by_ngram(texts, threshold)
+
+
+# ---------------------------------------------------------------- n-grams
+
+
+def shingles(text: str) -> frozenset[str]:
+    """The words of a text and the pairs of neighbouring words, as they count in a comparison.
+
+    Case, accents, punctuation, hyphens, articles and the plural's s do not; scripts written without spaces are
+    taken character by character. A text without any word is its own only element: only its equals repeat it.
+    """
+    bare = text.casefold()
+    if not bare.isascii():
+        bare = "".join(c for c in unicodedata.normalize("NFKD", bare) if not unicodedata.combining(c))
+    words = [_singular(word) for word in _WORD.findall(bare.translate(_INSIDE_WORDS))]
+    words = [word for word in words if word not in _ARTICLES] or words or [text.strip()]
+    return frozenset((*words, *map(" ".join, pairwise(words))))
+
+
+def _singular(word: str) -> str:
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
+
+
+def _by_ngram(texts: Sequence[str], threshold: float) -> list[int | None]:
+    sets = [shingles(text) for text in texts]
+    rank = _rarest_first(sets)
+    index: dict[int, list[int]] = defaultdict(list)  # element -> kept texts that have it in their prefix
+    found: list[int | None] = []
+    for i, own in enumerate(sets):
+        # Of n elements, any set at the threshold shares at least threshold * n: so one of the rarest of them.
+        fewest = _at_least(threshold * len(own))
+        prefix = sorted(rank[s] for s in own)[:len(own) - fewest + 1]
+        met = {j for element in prefix for j in index[element]
+               if fewest <= len(sets[j]) and threshold * len(sets[j]) <= len(own) + _ROUNDING}
+        found.append(next((j for j in sorted(met) if _similarity(own, sets[j]) + _ROUNDING >= threshold), None))
+        if found[i] is None:
+            for element in prefix:
+                index[element].append(i)
+    return found
+
+
+def _rarest_first(sets: Sequence[frozenset[str]]) -> dict[str, int]:
+    counts = Counter(s for each in sets for s in each)
+    return {s: i for i, s in enumerate(sorted(counts, key=lambda s: (counts[s], s)))}
+
+
+def _at_least(x: float) -> int:
+    return ceil(x - _ROUNDING)
+
+
+def _similarity(a: frozenset[str], b: frozenset[str]) -> float:
+    shared = len(a & b)
+    return shared / (len(a) + len(b) - shared)
+
+
+# ---------------------------------------------------------------- embeddings
+
+
+def embed(texts: Sequence[str], model: str) -> Any:
+    """Unit vectors of ``texts`` as a float32 array of shape (len(texts), dimensions).
+
+    Raises:
+        UserError: sentence-transformers is not installed.
+    """
+    try:
+        import numpy as np
+        from sentence_transformers import SentenceTransformer
+    except ImportError:
+        raise UserError("comparing by embedding needs sentence-transformers",
+                        fix='pip install "if-factory[embed]", or compare by n-grams') from None
+    return np.asarray(SentenceTransformer(model).encode(list(texts), normalize_embeddings=True), dtype=np.float32)
+
+
+def _by_embedding(texts: Sequence[str], threshold: float, model: str | None) -> list[int | None]:
+    if model is None:
+        raise UserError("comparing by embedding needs a model",
+                        fix="name a sentence-transformers model or its folder")
+    if not texts:
+        return []
+    vectors = embed(texts, model)
+    found: list[int | None] = []
+    kept: list[int] = []
+    for start in range(0, len(texts), _BLOCK):
+        block = vectors[start:start + _BLOCK]
+        before, inside = block @ vectors[kept].T >= threshold, block @ block.T >= threshold
+        earlier = list(kept)
+        for i, (old, new) in enumerate(zip(before, inside, strict=True)):
+            first = earlier[int(old.argmax())] if old.any() else \
+                next((j for j in kept[len(earlier):] if new[j - start]), None)
+            found.append(first)
+            if first is None:
+                kept.append(start + i)
+    return found
