@@ -14,6 +14,7 @@ import os
 import resource
 import struct
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 # name -> (x86_64, aarch64); aarch64 has only the *at forms of the old path calls.
 SYSCALLS: dict[str, tuple[int | None, int | None]] = {
@@ -111,6 +112,7 @@ class _Filter(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("program", ctypes.c_char_p))
 
 
+@cache
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 

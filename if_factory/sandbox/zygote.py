@@ -35,15 +35,13 @@ FRAME = struct.Struct("=16sII")  # nonce, position, length
 MAX_REPLIES = 64 << 20
 DAY = 86_400
 
-# Imported before the fork, so that a function's own import costs nothing; those with C parts could not be
-# imported later, since shared libraries outside the standard library are out of reach.
-PRELOAD = (
-    "abc ast base64 binascii bisect bz2 calendar cmath codecs collections.abc colorsys configparser contextlib "
-    "copy csv ctypes dataclasses datetime decimal difflib email.utils enum fnmatch fractions functools gettext hashlib "
-    "heapq html.entities html.parser inspect io ipaddress itertools json keyword locale logging lzma math "
-    "numbers operator pickle platform pprint queue random re reprlib secrets shlex shutil sqlite3 ssl statistics "
-    "string struct tempfile textwrap threading tokenize tomllib traceback types typing unicodedata "
-    "urllib.parse uuid warnings weakref xml.dom.minidom xml.etree.ElementTree zlib zoneinfo _strptime").split()  # noqa: SIM905
+# Imported before the fork, so that a function's own import costs nothing. Every page of memory makes every fork
+# dearer, so only what verifiers use often is here.
+PRELOAD = ("bisect calendar collections.abc copy datetime enum functools heapq itertools json math operator "
+           "random re string textwrap types typing unicodedata _strptime")
+# Modules whose shared libraries lie outside the standard library: those files become readable one by one.
+LATE = "bz2 ctypes decimal hashlib lzma sqlite3 ssl uuid xml.parsers.expat zlib"
+ZONES = ("/usr/share/zoneinfo", "/usr/lib/zoneinfo", "/usr/share/lib/zoneinfo", "/etc/zoneinfo")  # CPython's list
 
 # Acts that a function may try, be refused, and swallow in an `except: return False`. The refusal is the kernel's
 # business; this list is there so that such a False is not taken for a verdict.
@@ -94,11 +92,7 @@ def lock_in(options: dict[str, Any]) -> dict[str, Any]:
     Raises:
         OSError: a lock is not to be had, or does not hold.
     """
-    for name in PRELOAD:
-        try:
-            importlib.import_module(name)
-        except ImportError:  # a Python built without it
-            continue
+    load(PRELOAD)
     sys.stdin = sys.stdout = sys.stderr = open(os.devnull, "r+", encoding="utf-8")  # noqa: SIM115
     os.environ.clear()
     options["memory"] = address_space() + options["memory_mb"] * (1 << 20)
@@ -126,6 +120,14 @@ def lock_in(options: dict[str, Any]) -> dict[str, Any]:
     return state
 
 
+def load(modules: str) -> None:
+    for name in modules.split():
+        try:
+            importlib.import_module(name)
+        except ImportError:  # a Python built without it
+            continue
+
+
 def gc_freeze() -> None:
     """What is alive now is shared with every child; a collection there would copy it page by page."""
     import gc
@@ -144,40 +146,59 @@ def address_space() -> int:
 
 
 def standard_library() -> tuple[list[str], list[str]]:
-    """Paths that may be read, and folders that may be listed: the standard library and the time zones."""
+    """Paths that may be read, and folders that may be listed: the standard library and what it links to."""
     readable, folders = [], [p for p in sys.path if os.path.isdir(p)]
     for folder in folders:
         readable += [os.path.join(folder, name) for name in sorted(os.listdir(folder))
                      if name not in ("site-packages", "dist-packages")]
-    zones = [p for p in sys.modules["zoneinfo"].TZPATH if os.path.isdir(p)] if "zoneinfo" in sys.modules else []
-    return readable + [p for p in sys.path if os.path.isfile(p)] + zones, folders
+    readable += [p for p in ZONES if os.path.isdir(p)] + [p for p in sys.path if os.path.isfile(p)]
+    return readable + shared_libraries(), folders
+
+
+def shared_libraries() -> list[str]:
+    """Files that importing ``LATE`` maps into memory, found out in a child so that this process stays small."""
+    def answer() -> bytes:
+        load(LATE)
+        with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as f:
+            return "\0".join(sorted({line.split(None, 5)[-1].strip() for line in f if ".so" in line})).encode(
+                "utf-8", "surrogateescape")
+    return [p for p in os.fsdecode(in_child(answer)).split("\0") if os.path.isfile(p)]
+
+
+def in_child(answer: Callable[[], bytes]) -> bytes:
+    """What ``answer`` returns in a forked child; empty if it fails there."""
+    r, w = os.pipe()
+    if not (pid := os.fork()):
+        try:
+            os.write(w, answer())
+        finally:
+            os._exit(0)
+    os.close(w)
+    found = take(r, 1 << 16)
+    os.close(r)
+    os.waitpid(pid, 0)
+    return found
 
 
 def first_hole(options: dict[str, Any]) -> str:
     """What a jailed child can do that it must not; empty if the locks hold."""
-    import socket
-
     attempts: dict[str, Callable[[], Any]] = {
-        "listing the root folder": lambda: os.listdir("/"), "a socket": socket.socket, "a fork": os.fork,
+        "listing the root folder": lambda: os.listdir("/"), "a fork": os.fork,
+        "a socket": lambda: importlib.import_module("_socket").socket(),
         "reading /proc/self/environ": lambda: os.open("/proc/self/environ", os.O_RDONLY)}
-    r, w = os.pipe()
-    pid = os.fork()
-    if not pid:
+
+    def answer() -> bytes:
         enter(options, 1)
-        hole = b""
         for name, attempt in attempts.items():
             try:
                 attempt()
-                hole = name.encode()
+                return name.encode()
             except OSError:
                 continue
-        os.write(w, hole + b".")
-        os._exit(0)
-    os.close(w)
-    found = take(r, 100)
-    os.close(r)
-    os.waitpid(pid, 0)
-    return "a self-test that crashed" if not found else found[:-1].decode()
+        return b"nothing"
+
+    found = in_child(answer).decode()
+    return "" if found == "nothing" else found or "a self-test that crashed"
 
 
 # ---------------------------------------------------------------- the server's side of one function
@@ -365,12 +386,14 @@ def plain(value: Any, depth: int = 0) -> Any:
 def watch() -> list[str]:
     """The list to which every refused act will be added, in words; an audit hook cannot be removed."""
     refused: list[str] = []
-    prefixes, builtin, optional = tuple(sys.path), sys.stdlib_module_names, _OPTIONAL
+    prefixes, builtin, optional = (*sys.path, *ZONES), sys.stdlib_module_names, _OPTIONAL
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
         if event in ("open", "os.listdir", "os.scandir"):
             path = args[0]
             writes = event == "open" and isinstance(args[1], str) and any(c in args[1] for c in "wax+")
+            if isinstance(path, str) and path.startswith("<"):  # where a SyntaxError looks for its line
+                return
             if not (isinstance(path, str) and path.startswith(prefixes)) or writes:
                 refused.append(f"tried to open {str(path)[:100]!r}, which the sandbox refuses")
         elif event == "import":
