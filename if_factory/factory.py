@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from random import Random
 
 from if_factory.constraints.base import load_plugin
+from if_factory.constraints.generated import verify_many
 from if_factory.constraints.verify import verify
 from if_factory.errors import UserError
 from if_factory.files import read_rows
@@ -21,7 +22,7 @@ from if_factory.methods.base import Emission, PlannedCalls
 from if_factory.pipeline.runner import Observer, RunResult
 from if_factory.pipeline.runner import run as run_stages
 from if_factory.recipe import ModelSpec, Recipe
-from if_factory.records import Candidate, Constraint, Record
+from if_factory.records import Candidate, Constraint, Record, Verdict
 from if_factory.seeds import builtin, read_seeds
 
 
@@ -143,17 +144,28 @@ def emit(recipe: Recipe, records: list[Record]) -> Emission:
     load_plugins(recipe)
     options, out = recipe.method_options(), Emission()
     for record in records:
-        fresh = tuple(_rechecked(c, record.constraints) for c in record.candidates)
-        recipe.definition.emit(record.model_copy(update={"candidates": fresh}), options, out, recipe.seed)
+        recipe.definition.emit(_rechecked(record), options, out, recipe.seed)
     return out
 
 
-def _rechecked(candidate: Candidate, constraints: Sequence[Constraint]) -> Candidate:
-    verdicts = list(verify(candidate.text, constraints))
-    for i, (constraint, stored) in enumerate(zip(constraints, candidate.verdicts, strict=False)):
-        if constraint.kind != "code":  # a judge is not asked twice
-            verdicts[i] = stored
-    return candidate.model_copy(update={"verdicts": tuple(verdicts)})
+def _rechecked(record: Record) -> Record:
+    """The record with every verdict of code made anew, generated code once for all candidates."""
+    texts = [c.text for c in record.candidates]
+    columns: list[Sequence[Verdict]] = []
+    for i, constraint in enumerate(record.constraints):
+        if constraint.kind == "generated_code":
+            columns.append(verify_many(texts, constraint))
+        else:
+            columns.append([_verdict(c, i, constraint) for c in record.candidates])
+    return record.model_copy(update={"candidates": tuple(
+        c.model_copy(update={"verdicts": tuple(column[n] for column in columns)})
+        for n, c in enumerate(record.candidates))})
+
+
+def _verdict(candidate: Candidate, position: int, constraint: Constraint) -> Verdict:
+    if constraint.kind == "judge" and position < len(candidate.verdicts):  # a judge is not asked twice
+        return candidate.verdicts[position]
+    return verify(candidate.text, [constraint])[0]
 
 
 def replay_rows(recipe: Recipe) -> list[dict[str, str]]:

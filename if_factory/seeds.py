@@ -9,12 +9,12 @@ from typing import Any
 from if_factory.constraints.ifeval import read_constraints
 from if_factory.errors import UserError
 from if_factory.evaluation.rows import constraints_of
-from if_factory.files import read_rows
+from if_factory.files import read_rows, read_text
 from if_factory.records import Record, Turn
 
 
 def builtin(name: str) -> Path:
-    """A data file of the package: ``seeds`` or ``held_out``."""
+    """A data file of the package: ``seeds``, ``held_out`` or ``instructions``."""
     return Path(str(files("if_factory") / "data" / f"{name}.jsonl"))
 
 
@@ -37,6 +37,30 @@ def read_seeds(path: Path, *, method: str = "", limit: int | None = None) -> lis
     if not records:
         raise UserError("no seeds: the file has no rows", where=str(path), fix='add rows like {"prompt": "..."}')
     return records
+
+
+def read_instructions(path: Path) -> list[tuple[str, bool | None]]:
+    """Instructions that can stand under any prompt, each with whether code can verify it (``None``: nobody said).
+
+    Rows ``{"instruction", "verifiable"?}``, or, in a ``.txt`` file, one instruction per line.
+
+    Raises:
+        UserError: names the row and the field.
+    """
+    if path.suffix == ".txt":
+        lines = (line.strip().removeprefix("- ").strip() for line in read_text(path).splitlines())
+        return [(line, None) for line in lines if line]
+    found: list[tuple[str, bool | None]] = []
+    for n, row in read_rows(path):
+        text, verifiable = row.get("instruction"), row.get("verifiable")
+        if not isinstance(text, str) or not text.strip():
+            raise UserError("expected a non-empty string", where=f"{path}:{n}: field 'instruction'",
+                            fix='an instruction row is {"instruction": "Use exactly 40 words."}')
+        if not (verifiable is None or isinstance(verifiable, bool)):
+            raise UserError("expected true or false", where=f"{path}:{n}: field 'verifiable'",
+                            fix="say whether code can verify it, or leave it out")
+        found.append((text.strip(), verifiable))
+    return found
 
 
 def _record(row: dict[str, Any], where: str, method: str) -> Record:

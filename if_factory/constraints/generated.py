@@ -1,8 +1,9 @@
 """Constraints decided by functions that a model wrote (AutoIF): run in the sandbox, then put to the vote.
 
 A constraint of kind ``generated_code`` has ``kwargs`` ``{"functions": [source, ...], "threshold": float}``. It
-passes if at least ``threshold`` of the functions that gave a verdict returned true; where none gave one, there
-is none. A crash or a time-out is no vote. Paper: AutoIF, section 3.2 (accuracy of a response over its functions).
+passes if at least ``threshold`` of the functions that gave a verdict returned true (with ``more_than`` in place of
+``threshold``: if more did); where none gave one, there is none. A crash or a time-out is no vote.
+Paper: AutoIF, section 3.2 (accuracy of a response over its functions).
 """
 
 from __future__ import annotations
@@ -65,33 +66,36 @@ def verify_many(responses: Sequence[str], constraint: Constraint, pool: Pool | N
     Raises:
         UserError: see ``shared_pool``.
     """
-    threshold = _threshold(constraint.kwargs)
-    functions = constraint.kwargs.get("functions")
-    if threshold is None or not isinstance(functions, list | tuple) or not functions:
-        wrong = Verdict(outcome=Outcome.NO_VERDICT, reason="needs `functions` (a list) and a threshold in [0, 1]")
-        return tuple(wrong for _ in responses)
     if not responses:
         return ()
-    pool = pool or shared_pool()
-    votes = [pool.run(source, responses).verdicts for source in functions]
-    names = [name(source) for source in functions]
-    return tuple(tally(names, [v[i] for v in votes], threshold) for i in range(len(responses)))
+    votes = [(pool or shared_pool()).run(source, responses).verdicts for source in functions_of(constraint)]
+    return tuple(tally(constraint, [v[i] for v in votes]) for i in range(len(responses)))
 
 
-def tally(names: Sequence[str], votes: Sequence[Verdict], threshold: float) -> Verdict:
-    """The vote on one response; the reason counts the votes and names the functions that say no."""
+def functions_of(constraint: Constraint) -> Sequence[str]:
+    """The sources; none where ``kwargs`` are not as they should be."""
+    given = constraint.kwargs.get("functions")
+    return given if isinstance(given, list | tuple) and _threshold(constraint.kwargs) is not None else ()
+
+
+def tally(constraint: Constraint, votes: Sequence[Verdict]) -> Verdict:
+    """The vote of ``functions_of(constraint)`` on one response; the reason counts and names those that say no."""
+    threshold, names = _threshold(constraint.kwargs), [name(source) for source in functions_of(constraint)]
+    if threshold is None or not names:
+        return Verdict(outcome=Outcome.NO_VERDICT, reason="needs `functions` (a list) and a threshold in [0, 1]")
     cast = [v for v in votes if v.outcome is not Outcome.NO_VERDICT]
     silent = [f"{n}: {v.reason}" for n, v in zip(names, votes, strict=True) if v.outcome is Outcome.NO_VERDICT]
     if not cast:
         return Verdict(outcome=Outcome.NO_VERDICT, reason="no function gave a verdict; " + "; ".join(silent[:3]))
     against = [n for n, v in zip(names, votes, strict=True) if v.failed]
-    share = 1 - len(against) / len(cast)
+    share = (len(cast) - len(against)) / len(cast)
     reason = f"{len(cast) - len(against)} of {len(cast)} functions say true"
     if against:
         reason += f"; false: {', '.join(against)}"
     if silent:
         reason += f"; without a verdict: {'; '.join(silent[:3])}"
-    return Verdict(outcome=Outcome.PASS if share >= threshold else Outcome.FAIL, reason=reason)
+    enough = share > threshold if "more_than" in constraint.kwargs else share >= threshold
+    return Verdict(outcome=Outcome.PASS if enough else Outcome.FAIL, reason=reason)
 
 
 def name(source: Any) -> str:
@@ -100,6 +104,6 @@ def name(source: Any) -> str:
 
 
 def _threshold(kwargs: dict[str, Any]) -> float | None:
-    given = kwargs.get("threshold", THRESHOLD)
+    given = kwargs.get("more_than", kwargs.get("threshold", THRESHOLD))
     number = isinstance(given, int | float) and not isinstance(given, bool)
     return float(given) if number and 0 <= given <= 1 else None

@@ -1,0 +1,143 @@
+"""AutoIF's second half: verified instructions on user queries, answers put to the vote, and what is emitted."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import cache, partial
+from pathlib import Path
+from random import Random
+
+from if_factory.constraints.join import join, sentence
+from if_factory.errors import UserError
+from if_factory.methods.autoif.instructions import judge_role, with_extra
+from if_factory.methods.autoif.options import NAME, Options
+from if_factory.methods.base import Emission, template
+from if_factory.pipeline.stage import Context
+from if_factory.quality.crossval import holds, pairs
+from if_factory.quality.judge import judge_score
+from if_factory.quality.votes import Voted, put_to_vote
+from if_factory.records import Candidate, Record, content_id, emit_kto, emit_preference, emit_sft
+from if_factory.seeds import builtin, read_seeds
+
+
+async def put_on_queries(record: Record, ctx: Context, *, options: Options) -> list[Record]:
+    """One prompt per query, and one record of the bare instruction, whose answers are its test cases."""
+    available = queries(options.queries, options.query_characters)
+    rng = ctx.rng(record.id, "queries")
+    drawn = rng.sample(available, min(options.queries_per_instruction, len(available)))
+    children = []
+    for query in drawn:
+        child = record.child(join(query, record.constraints, rng), record.constraints, len(record.constraints))
+        child = child.model_copy(update={"seed_prompt": query})
+        children.append(with_extra(child, without=("cases",), instructions=[c.text for c in record.constraints]))
+    if options.dpo_instruction:
+        bare = record.child(sentence(record.constraints[0].text), record.constraints[:1], difficulty=1)
+        children.append(with_extra(bare, instructions=[record.constraints[0].text], bare=True))
+    return children
+
+
+@cache
+def queries(source: str, characters: tuple[int, int]) -> list[str]:
+    low, high = characters
+    rows = read_seeds(builtin("seeds") if source == "builtin" else Path(source), method=NAME)
+    texts = list(dict.fromkeys(r.prompt for r in rows if low < len(r.prompt) < high and not r.constraints))
+    if not texts:
+        raise UserError(f"no query is longer than {low} and shorter than {high} characters", where=source,
+                        fix="give other queries, or another query_characters")
+    return texts
+
+
+async def respond(record: Record, ctx: Context, *, options: Options) -> Record:
+    """K answers, each run through every function; the difficulty is how many of them fail."""
+    if record.extra.get("bare"):
+        given = (case[0] for case in record.extra["cases"])
+        texts = dict.fromkeys(text for text in given if isinstance(text, str) and text.strip())
+        candidates = [Candidate(text=text, source="test_case", model="teacher") for text in texts]
+    else:
+        asks = [(role, i) for role, n in samples(options, ctx.has("student")).items() for i in range(n)]
+        answers = await asyncio.gather(*(ctx.chat(role, record.messages(), sample=i) for role, i in asks))
+        sampled = [Candidate(text=a.text.strip(), source="generation", model=role, finish_reason=a.finish_reason)
+                   for (role, _), a in zip(asks, answers, strict=True)]
+        candidates = list({c.text: c for c in reversed(sampled)}.values())[::-1]
+    return await _checked(record, candidates)
+
+
+def samples(options: Options, student: bool) -> dict[str, int]:
+    """Answers by role. Without a student the teacher is the model that will be trained (self-alignment)."""
+    if not student:
+        return {"teacher": options.student_samples + options.teacher_samples}
+    return {"student": options.student_samples, "teacher": options.teacher_samples}
+
+
+async def _checked(record: Record, candidates: list[Candidate]) -> Record:
+    """What each function says on each answer; the more answers fail, the harder the prompt."""
+    voted = await put_to_vote(record.constraints, candidates)
+    decided = [v.candidate for v in voted if v.candidate.verified or v.candidate.failed_positions]
+    failing = sum(not c.verified for c in decided) / len(decided) if decided else 0.0
+    record = record.with_candidates(*(v.candidate for v in voted)).model_copy(
+        update={"difficulty": len(record.constraints) + (0 if record.extra.get("bare") else round(failing, 3))})
+    return with_extra(record, without=("cases",), votes=[v.votes for v in voted])
+
+
+async def score(record: Record, ctx: Context, *, options: Options) -> Record:
+    """How well the answers that pass serve the query; an unreadable score is none, and none is not enough."""
+    if record.extra.get("bare"):
+        return record
+    rubric = template(NAME, "score", options.prompts).render(low=0, high=10, n=len(record.constraints))
+
+    ask = partial(ctx.chat, judge_role(ctx))
+
+    async def one(candidate: Candidate) -> float | None:
+        if not candidate.verified or candidate.finish_reason != "stop":
+            return None
+        judged = await judge_score(ask, record.prompt, candidate.text, low=0, high=10, rubric=rubric,
+                                   samples=options.quality_samples, prompts=options.prompts)
+        return judged.mean
+
+    return with_extra(record, scores=await asyncio.gather(*map(one, record.candidates)))
+
+
+# ---------------------------------------------------------------- emission
+
+
+def emit(record: Record, options: Options, out: Emission, seed: int) -> None:
+    """SFT: answers that pass and serve the query. DPO: answers that pass over some that no function accepts.
+
+    Under the bare instruction the answers are its test cases; they make pairs of their own, and nothing else.
+    """
+    whole = [(Voted(c, votes), points) for c, votes, points in
+             zip(record.candidates, record.extra["votes"], _scores(record), strict=True)
+             if c.finish_reason == "stop"]
+    passing = [(a, points) for a, points in whole if a.candidate.verified]
+    serving = [(a, points) for a, points in passing if _serves(points, options)]
+    serving.sort(key=lambda each: -(each[1] or 0))
+    plain = with_extra(record, without=("votes", "scores", "bare"))
+    bare = record.extra.get("bare", False)
+
+    source = serving if options.chosen_scored and not bare else passing
+    good = [a for a, _ in source if a.accepted(options.dpo_positive)]
+    bad = [a for a, _ in whole if a.refused()]
+    dataset = "dpo_instruction" if bare else "dpo"
+    if not (good and bad):
+        out.refused[dataset]["nothing_to_reject" if good else "nothing_to_choose"] += 1
+    for chosen, rejected in pairs(good, bad, Random(content_id(seed, record.id)), options.pairs_per_side):
+        both = with_extra(plain, functions_passed=chosen.votes, functions_passed_rejected=rejected.votes)
+        out.add(emit_preference(both, chosen.candidate, rejected.candidate), dataset)
+    if bare:
+        return
+
+    for a, points in serving[:options.sft_per_prompt]:
+        out.add(emit_sft(with_extra(plain, functions_passed=a.votes, score=points), a.candidate), "sft")
+    if not serving:
+        read = any(points is not None for _, points in passing)
+        out.refused["sft"]["score_too_low" if read else "score_unread" if passing else "no_answer_passes"] += 1
+    for a in [*good[:options.kto_per_prompt], *bad[:options.kto_per_prompt]]:
+        out.add(emit_kto(with_extra(plain, functions_passed=a.votes), a.candidate), "kto")
+
+
+def _scores(record: Record) -> list[float | None]:
+    return list(record.extra.get("scores") or [None] * len(record.candidates))
+
+
+def _serves(points: float | None, options: Options) -> bool:
+    return options.quality_score is None or (points is not None and holds(options.quality_score, points))

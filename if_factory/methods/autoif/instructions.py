@@ -1,0 +1,264 @@
+"""AutoIF's first half: instructions, the functions that verify them, and what makes both be believed."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from pydantic import BaseModel, RootModel, model_validator
+
+from if_factory.constraints.generated import shared_pool
+from if_factory.errors import UserError
+from if_factory.llm.parse import Failure, ask_parsed, parse_json, strip_thinking
+from if_factory.methods.autoif.options import NAME, Options
+from if_factory.methods.base import template
+from if_factory.pipeline.stage import Context, Reject
+from if_factory.quality.crossval import (
+    NOTHING,
+    Case,
+    Written,
+    cross_validate,
+    distinct,
+    parse_written,
+    wash,
+)
+from if_factory.quality.dedup import near_duplicates
+from if_factory.quality.entailment import relations
+from if_factory.records import Constraint, Record
+from if_factory.sandbox import FunctionResult
+from if_factory.seeds import builtin, read_instructions
+
+
+def inputs(path: Path | None, options: Options, limit: int | None) -> list[Record]:
+    """Seed instructions, then one record per augmentation call, which becomes new instructions.
+
+    The file has rows ``{"instruction", "verifiable"?}``, or, as ``.txt``, one instruction per line. Those marked
+    ``"verifiable": false`` are shown to the teacher as what not to write, and go no further.
+
+    Raises:
+        UserError: names the row and the field; also for a file without an instruction that can be verified.
+    """
+    path = path or builtin("instructions")
+    rows = read_instructions(path)[:limit]
+    good = [text for text, verifiable in rows if verifiable is not False]
+    bad = [text for text, verifiable in rows if verifiable is False]
+    if not good:
+        raise UserError("no instruction that can be verified", where=str(path),
+                        fix='add rows like {"instruction": "Use exactly 40 words."}')
+    seeds = [_instruction(text, origin="seed", verifiable=verifiable) for text, verifiable in rows]
+    calls = []
+    for i in range(options.augment_calls):
+        rng = Random(i)
+        ask = template(NAME, "augment", options.prompts).render(
+            examples=rng.sample(good, min(40, len(good))), counterexamples=rng.sample(bad, min(5, len(bad))),
+            count=options.augment_count)
+        calls.append(Record.from_seed(ask, method=NAME, extra={"origin": "augmentation", "call": i}))
+    return seeds + calls
+
+
+def _instruction(text: str, **extra: Any) -> Record:
+    return Record.from_seed(text, method=NAME, extra=extra)
+
+
+_BULLET = re.compile(r"\s*(?:[-*•–]|\(?\d+[.):])\s+(.+)")
+
+
+class _Strings(RootModel[list[str]]):
+    pass
+
+
+async def augment(record: Record, ctx: Context, *, options: Options) -> Record | list[Record]:
+    """A call becomes the instructions its answer lists; seed instructions pass."""
+    if record.extra["origin"] == "seed":
+        return record
+    answer = await ctx.chat("teacher", record.messages(), sample=record.extra["call"])
+    found = parse_instructions(answer.text)
+    if answer.finish_reason == "length":
+        found = found[:-1]  # the limit cut the last one
+    if not found:
+        raise Reject("no_instructions_in_the_answer")
+    return [_instruction(text, origin="augmented", call=record.extra["call"], place=i)
+            for i, text in enumerate(dict.fromkeys(found))]
+
+
+def parse_instructions(text: str) -> list[str]:
+    """The items of a bulleted or numbered list, or of a JSON list of strings."""
+    text = strip_thinking(text)
+    found = [m[1] for m in map(_BULLET.fullmatch, text.splitlines()) if m]
+    if not found:
+        listed = parse_json(text, _Strings)
+        found = [] if isinstance(listed, Failure) else listed.root
+    plain = (item.strip().strip("*\"").strip() for item in found)
+    return [item for item in plain if 8 <= len(item) <= 400]
+
+
+async def deduplicate(records: list[Record], ctx: Context, *, options: Options,
+                      ) -> tuple[list[Record], list[tuple[Record, Reject]]]:
+    """The first of those that say the same, seeds first, whatever order the answers came in."""
+    kept: list[Record] = []
+    rejected: list[tuple[Record, Reject]] = []
+    said: set[str] = set()
+    for record in records:
+        key = " ".join(re.findall(r"\w+", record.prompt.casefold()))
+        if key in said:
+            rejected.append((record, Reject("duplicate_instruction")))
+        else:
+            said.add(key)
+            kept.append(record)
+    if options.near_duplicates < 1:
+        repeats = near_duplicates([r.prompt for r in kept], threshold=options.near_duplicates)
+        rejected += [(r, Reject("near_duplicate_instruction", kept[i].prompt))
+                     for r, i in zip(kept, repeats, strict=True) if i is not None]
+        kept = [r for r, i in zip(kept, repeats, strict=True) if i is None]
+    return kept, rejected
+
+
+class _Checkable(BaseModel):
+    reason: str = ""
+    checkable: bool
+
+
+async def screen(record: Record, ctx: Context, *, options: Options) -> Record:
+    """A cheap question before the dear ones; what is marked verifiable is not asked about."""
+    marked = record.extra.get("verifiable")
+    if marked is False:
+        raise Reject("marked_as_not_verifiable")
+    if options.screen and marked is None:
+        answer = await _ask(ctx, "screen", _Checkable, options, instruction=record.prompt)
+        if isinstance(answer, Failure):
+            raise Reject(f"screen_{answer.reason}", answer.detail)
+        if not answer.checkable:
+            raise Reject("no_function_can_check_it", answer.reason)
+    return record
+
+
+async def _ask(ctx: Context, name: str, model: type[Any], options: Options, **values: Any) -> Any | Failure:
+    """What the teacher answers to a template, as ``model``; asked again if unreadable, three times in all."""
+    ask = template(NAME, name, options.prompts).render(**values)
+    return await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": ask}],
+                            partial(parse_json, model=model), schema=model.model_json_schema())
+
+
+_FUNCTION_SCHEMA: dict[str, Any] = {
+    "type": "object", "additionalProperties": False, "required": ["func", "cases"],
+    "properties": {"func": {"type": "string"}, "cases": {
+        "type": "array", "minItems": 3, "maxItems": 3, "items": {
+            "type": "object", "additionalProperties": False, "required": ["input", "output"],
+            "properties": {"input": {"type": "string"}, "output": {"type": "boolean"}}}}}}
+
+
+async def write_functions(record: Record, ctx: Context, *, options: Options) -> Record:
+    """K answers, each a function with test cases; those that cannot be read are counted, not asked for again."""
+    ask = template(NAME, "functions", options.prompts).render(instruction=record.prompt)
+    lenient = options.parsing == "lenient"
+    request = partial(ctx.chat, "teacher", [{"role": "user", "content": ask}],
+                      schema=_FUNCTION_SCHEMA if lenient else None)
+    answers = await asyncio.gather(*(request(sample=i) for i in range(options.answers)))
+    read = [parse_written(a.text, lenient=lenient) for a in answers]
+    written = [w for w in read if isinstance(w, Written)]
+    unread = Counter(f.reason for f in read if isinstance(f, Failure))
+    if not written:
+        raise Reject("no_readable_function", ", ".join(f"{k} {n}" for k, n in sorted(unread.items())))
+    return with_extra(record, written=[[wash(w.source) if options.wash else w.source, w.cases] for w in written],
+                 unread_answers=dict(sorted(unread.items())), unread_cases=sum(w.unread_cases for w in written))
+
+
+async def cross_validated(record: Record, ctx: Context, *, options: Options) -> Record:
+    """Functions and cases held against each other in the sandbox; what survives is the record's constraint."""
+    written = [Written(source, tuple(Case(*case) for case in cases)) for source, cases in record.extra["written"]]
+    functions, cases = distinct(written)
+    inputs = [case.input for case in cases]
+    results = await asyncio.gather(*(shared_pool().arun(source, inputs, runs=2) for source in functions))
+    values = {source: _values(result) for source, result in zip(functions, results, strict=True)}
+    found = cross_validate(written, values, options.rules)
+    if isinstance(found, Failure):
+        why = Counter(reason for result in results for reason in result.reasons if reason)
+        raise Reject(found.reason, "; ".join([found.detail, *(f"{k} {n}" for k, n in sorted(why.items()))]))
+    constraint = Constraint(type="generated:function", kind="generated_code", text=record.prompt,
+                            kwargs={"functions": [source for source, _ in found.functions],
+                                    "accuracy": [round(share, 4) for _, share in found.functions],
+                                    "more_than": options.response_accuracy})
+    return with_extra(record.child(record.prompt, [constraint], difficulty=1), without=("written",), cases=found.cases)
+
+
+def _values(result: FunctionResult) -> list[Any] | None:
+    """One value per case; none at all from a function that does not load, or whose answers differ by the run."""
+    if not result.loaded or result.flaky:
+        return None
+    return [v if came else NOTHING for v, came in zip(result.values, result.returned, strict=True)]
+
+
+class _Sentences(BaseModel):
+    instructions: list[str]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare(cls, given: Any) -> Any:
+        return {"instructions": given} if isinstance(given, list) else given
+
+
+async def back_translate(record: Record, ctx: Context, *, options: Options) -> Record:
+    """What the first functions really check, in words."""
+    own = record.constraints[0].kwargs
+    functions = list(zip(own["functions"], own["accuracy"], strict=True))[:options.back_translate]
+    answer = await _ask(ctx, "back_translate", _Sentences, options, functions=functions)
+    if isinstance(answer, Failure):
+        raise Reject(f"back_translation_{answer.reason}", answer.detail)
+    said = [s.strip() for s in answer.instructions if s.strip()][:options.back_translate]
+    if not said:
+        raise Reject("back_translation_empty")
+    return with_extra(record, back_translations=said)
+
+
+async def consistent(record: Record, ctx: Context, *, options: Options) -> Record:
+    """No back-translation may contradict the instruction, or speak of something else."""
+    found = await _relations(record.prompt, record.extra["back_translations"], ctx, options)
+    for relation in found:
+        if isinstance(relation, Failure):
+            raise Reject(f"consistency_{relation.reason}", relation.detail)
+    for bad in ("contradiction", "unrelated"):
+        if bad in found:
+            raise Reject(f"back_translation_{bad}", record.extra["back_translations"][found.index(bad)])
+    return with_extra(record, consistency=found)
+
+
+async def compose(records: list[Record], ctx: Context, *, options: Options,
+                  ) -> tuple[list[Record], list[tuple[Record, Reject]]]:
+    """Each instruction with others beside it, drawn by the run's seed: as many as asked for, and as there are."""
+    composed = []
+    for i, record in enumerate(records):
+        rng = ctx.rng(record.id, "compose")
+        n = min(rng.randint(options.min_constraints, options.max_constraints), len(records))
+        others = [records[j if j < i else j + 1] for j in rng.sample(range(len(records) - 1), n - 1)]
+        constraints = [c for r in (record, *others) for c in r.constraints]
+        composed.append(record.child(record.prompt, constraints, difficulty=n) if others else record)
+    return composed, []
+
+
+async def compatible(record: Record, ctx: Context, *, options: Options) -> Record:
+    """Instructions that contradict each other are not put on one prompt."""
+    texts = [c.text for c in record.constraints]
+    for i, first in enumerate(texts[:-1]):
+        if "contradiction" in await _relations(first, texts[i + 1:], ctx, options):
+            raise Reject("instructions_contradict_each_other")
+    return record
+
+
+async def _relations(premise: str, hypotheses: Sequence[str], ctx: Context, options: Options) -> list[Any]:
+    return await relations(premise, hypotheses, by=options.consistency, ask=partial(ctx.chat, judge_role(ctx)),
+                           model=options.consistency_model, prompts=options.prompts)
+
+
+def judge_role(ctx: Context) -> str:
+    return "judge" if ctx.has("judge") else "teacher"
+
+
+def with_extra(record: Record, *, without: Sequence[str] = (), **extra: Any) -> Record:
+    kept = {k: v for k, v in record.extra.items() if k not in without}
+    return record.model_copy(update={"extra": {**kept, **extra}})
