@@ -130,12 +130,12 @@ def run(recipe: Path, out: Path | None, **given: Any) -> None:
 @click.option("--into", required=True, type=click.Path(path_type=Path, file_okay=False),
               help="LLaMA-Factory's data folder (the one with dataset_info.json).")
 @click.option("--format", "fmt", type=click.Choice(["alpaca", "sharegpt"]), default="alpaca", show_default=True)
-@click.option("--bins", type=click.IntRange(1), help="Also write each kind as so many datasets from easy to hard, "
-              "for the curriculum; default as the method says, else 2.")
+@click.option("--bins", metavar="N | 1-3,4-5", help="Also write each kind as datasets from easy to hard, for the "
+              "curriculum: N of equal size, or by difficulty; default as the method says, else 2.")
 @click.option("--files", default="", metavar="FOLDER",
               help="Put the data files into this folder inside the data folder; default beside dataset_info.json.")
 @click.option("--force", is_flag=True, help="Replace entries of the same name in dataset_info.json.")
-def export(run_folder: Path, into: Path, fmt: str, bins: int | None, files: str, force: bool) -> None:
+def export(run_folder: Path, into: Path, fmt: str, bins: str | None, files: str, force: bool) -> None:
     """Write the verified datasets and merge them into dataset_info.json; every row is checked again."""
     from if_factory import factory
     from if_factory.cli.show import show_export
@@ -157,7 +157,7 @@ def _finished(run_folder: Path) -> tuple[Recipe, list[Record]]:
     return parse(folder.recipe(), where=f"{run_folder}/recipe.yaml"), folder.records()
 
 
-def _write_all(recipe: Recipe, emission: Emission, into: Path, fmt: Any, bins: int | None) -> Iterator[Written]:
+def _write_all(recipe: Recipe, emission: Emission, into: Path, fmt: Any, bins: str | None) -> Iterator[Written]:
     from if_factory.export.curriculum import bin_names
     from if_factory.export.formats import write_dataset, write_replay
     from if_factory.factory import replay_rows
@@ -172,15 +172,14 @@ def _write_all(recipe: Recipe, emission: Emission, into: Path, fmt: Any, bins: i
         yield write_replay(f"{recipe.name}_replay", rows, into)
 
 
-def _bins(recipe: Recipe, examples: list[Example], bins: int | None) -> list[list[Example]]:
-    """Easy to hard: into ``bins`` equal shares, or as the method cuts; too few rows for that stay together."""
-    from if_factory.export.curriculum import cut_bins, split_bins
+def _bins(recipe: Recipe, examples: list[Example], bins: str | None) -> list[list[Example]]:
+    """Easy to hard: as asked for, or as the method cuts; too few rows for two equal shares stay together."""
+    from if_factory.export.curriculum import cut_bins, read_bins, split_bins
 
-    if bins:
-        return split_bins(examples, bins)
-    if uppers := recipe.definition.bins(recipe.method_options()):
-        return cut_bins(examples, uppers)
-    return split_bins(examples, min(2, len(examples)))
+    wanted = read_bins(bins) if bins else recipe.definition.bins(recipe.method_options())
+    if isinstance(wanted, int):
+        return split_bins(examples, wanted)
+    return split_bins(examples, min(2, len(examples))) if wanted is None else cut_bins(examples, wanted)
 
 
 @click.command()

@@ -62,36 +62,39 @@ def doctor() -> None:
 @click.option("--saves", default="saves", show_default=True, help="Where the adapters go.")
 @click.option("--stages", help="Datasets in training order, e.g. sft,dpo or sft,iorpo; default: all exported SFT, "
               "then I-ORPO, DPO.")
-@click.option("--bins", type=click.IntRange(1), help="As given to `export`.")
+@click.option("--bins", metavar="N | 1-3,4-5", help="As given to `export`.")
+@click.option("--keep-order", is_flag=True, help="Train the rows of a stage in the order of the file; bins by "
+              "difficulty go from easy to hard.")
 @click.option("--set", "settings", multiple=True, metavar="[STAGE.]KEY=VALUE",
               help="Any LLaMA-Factory key, for every stage or one kind: dpo.learning_rate=5e-6.")
 def curriculum(run_folder: Path, model_path: str, template: str | None, dataset_dir: Path, out: Path, saves: str,
-               stages: str | None, bins: int | None, settings: tuple[str, ...]) -> None:
+               stages: str | None, bins: str | None, keep_order: bool, settings: tuple[str, ...]) -> None:
     """Write one LLaMA-Factory YAML per stage, easy to hard, with adapters chained, and one to merge them."""
     from if_factory.errors import UserError
-    from if_factory.export.curriculum import CurriculumOptions, bin_names, write_curriculum
+    from if_factory.export.curriculum import CurriculumOptions, bin_names, read_bins, write_curriculum
     from if_factory.export.dataset_info import FILE_NAME, read_entries
     from if_factory.recipe import load
 
     recipe = load(run_folder / "recipe.yaml")
     entries = read_entries(dataset_dir / FILE_NAME)
     wanted = tuple(stages.split(",")) if stages else _exported(recipe.name, entries)
-    uppers = None if bins else recipe.definition.bins(recipe.method_options())
-    bins = bins or (len(uppers) + 1 if uppers else 2)
-    datasets = {(stage, label): f"{recipe.name}_{stage}" + (f"_{label}" if bins > 1 else "")
-                for stage in wanted for label in bin_names(bins)}
+    cut = read_bins(bins) if bins else recipe.definition.bins(recipe.method_options())
+    cut = 2 if cut is None else cut
+    number = cut if isinstance(cut, int) else len(cut) + 1
+    datasets = {(stage, label): f"{recipe.name}_{stage}" + (f"_{label}" if number > 1 else "")
+                for stage in wanted for label in bin_names(number)}
     for (stage, label), name in list(datasets.items()):
-        if name not in entries and uppers:  # the method's own bins: there may be no row as hard, or as easy
+        if name not in entries and not isinstance(cut, int):  # there may be no row as hard, or as easy
             del datasets[stage, label]
         elif name not in entries:
             raise UserError(f"no dataset '{name}' for stage {stage} '{label}'", where=str(dataset_dir / FILE_NAME),
-                            fix=f"run `if-factory export {run_folder} --into {dataset_dir} --bins {bins}`, "
+                            fix=f"run `if-factory export {run_folder} --into {dataset_dir} --bins {number}`, "
                             f"or leave '{stage}' out of --stages")
     replay = f"{recipe.name}_replay"
     options = CurriculumOptions(
-        model=model_path, template=template, name=recipe.name, bins=bins, stages=wanted,
+        model=model_path, template=template, name=recipe.name, bins=number, stages=wanted,
         replay=(replay,) if replay in entries else (), output_root=saves, dataset_dir=str(dataset_dir),
-        seed=recipe.seed, cpu=not _has_gpu(),
+        seed=recipe.seed, cpu=not _has_gpu(), disable_shuffling=keep_order,
         stage_overrides=_overrides(settings, wanted, recipe.definition.training))
     for path in write_curriculum(options, datasets, out):
         click.echo(path)

@@ -18,6 +18,7 @@ Source: llamafactory 0.9.5 ``model/adapter.py``, ``train/dpo/trainer.py``, ``tra
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -139,10 +140,41 @@ def split_bins(examples: Sequence[E], k: int) -> list[list[E]]:
 
 
 def cut_bins(examples: Sequence[E], uppers: Sequence[float]) -> list[list[E]]:
-    """``len(uppers) + 1`` bins: up to the first difficulty, up to the second, ..., the rest; some may be empty."""
+    """``len(uppers) + 1`` bins: up to the first difficulty, up to the second, ..., the rest; some may be empty.
+
+    Each goes from easy to hard, for stages that keep their order; rows of one difficulty stay in the order given.
+    """
     limits = [*uppers, float("inf")]
-    place = [bisect_left(limits, e.difficulty) for e in examples]
-    return [[e for e, p in zip(examples, place, strict=True) if p == i] for i in range(len(limits))]
+    bins: list[list[E]] = [[] for _ in limits]
+    for example in sorted(examples, key=lambda e: e.difficulty):
+        bins[bisect_left(limits, example.difficulty)].append(example)
+    return bins
+
+
+def read_bins(text: str) -> int | list[float]:
+    """``3`` is a number of bins of about equal size; ``1-3,4-5`` or ``1,2-3,4-5`` are bins by difficulty.
+
+    Returns:
+        The number, or the upper difficulty of every bin but the last, as ``cut_bins`` takes them: what is easier
+        than the first bin goes into it, what is harder than the last into that.
+
+    Raises:
+        UserError: neither, or bins that overlap or leave a gap.
+    """
+    how = "give a number of bins (2), or bins by difficulty (1-3,4-5)"
+    if re.fullmatch(r"\d+", text):
+        if int(text) < 1:
+            raise UserError("expected at least one bin", where=f"--bins {text}", fix=how)
+        return int(text)
+    found = [re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip()) for part in text.split(",")]
+    spans = [(int(m[1]), int(m[2] or m[1])) for m in found if m]
+    if len(spans) < len(found) or any(low > high for low, high in spans):
+        raise UserError("cannot read these bins", where=f"--bins {text}", fix=how)
+    for (_, high), (low, _) in pairwise(spans):
+        if low != high + 1:
+            raise UserError(f"after {high} the next bin begins at {high + 1}, not {low}", where=f"--bins {text}",
+                            fix=how)
+    return [float(high) for _, high in spans[:-1]]
 
 
 def plan_stages(options: CurriculumOptions, datasets: Mapping[tuple[str, str], str]) -> list[StagePlan]:

@@ -17,6 +17,7 @@ from if_factory.export.curriculum import (
     bin_names,
     cut_bins,
     plan_stages,
+    read_bins,
     split_bins,
     write_curriculum,
 )
@@ -150,8 +151,24 @@ def test_a_stages_own_override_wins_over_its_kinds(tmp_path: Path) -> None:
 
 def test_a_method_may_say_what_is_hard_and_a_bin_without_rows_is_left_out() -> None:
     examples = rows(1, 5, 3, 4)
-    assert [[e.record_id for e in b] for b in cut_bins(examples, [3])] == [["0", "2"], ["1", "3"]]
+    assert [[e.record_id for e in b] for b in cut_bins(examples, [3])] == [["0", "2"], ["3", "1"]]
     assert cut_bins(examples, [9])[1] == []
+
+
+def test_bins_by_difficulty_go_from_easy_to_hard_and_keep_equal_rows_in_order() -> None:
+    assert [[e.record_id for e in b] for b in cut_bins(rows(3, 1, 5, 1, 4), [3])] == [["1", "3", "0"], ["4", "2"]]
+
+
+@pytest.mark.parametrize(("text", "bins"), [("2", 2), ("1", 1), ("1-3,4-5", [3]), ("1, 2-3, 4-5", [1, 3]),
+                                            ("1-5", []), ("1,2", [1])])
+def test_bins_are_a_number_or_spans_of_difficulty(text: str, bins: int | list[float]) -> None:
+    assert read_bins(text) == bins
+
+
+@pytest.mark.parametrize("text", ["0", "", "easy", "1-3,5-6", "1-3,3-5", "4-5,1-3", "3-1", "1-3,", "-1"])
+def test_bins_that_cannot_be_read_overlap_or_leave_a_gap_are_refused(text: str) -> None:
+    with pytest.raises(UserError, match="--bins"):
+        read_bins(text)
     plans = plan_stages(options(stages=("sft",)), {("sft", "easy"): "x"})
     assert [p.bin for p in plans] == ["easy"]
 
