@@ -6,7 +6,7 @@
 #   SEEDS=40 PROMPTS=60 ./scripts/quickstart.sh     smaller: fewer seeds, fewer held-out prompts
 set -euo pipefail
 cd "$(dirname "$0")/.."
-. scripts/venv.sh "embedded,train,eval"
+. scripts/venv.sh "embedded,train,local,eval"
 
 W="${QUICKSTART:-quickstart}"
 if ls /dev/nvidia[0-9]* >/dev/null 2>&1; then

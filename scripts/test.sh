@@ -4,7 +4,7 @@
 #   ./scripts/test.sh fast       linter, types and the fast tests
 set -euo pipefail
 cd "$(dirname "$0")/.."
-. scripts/venv.sh "dev,embedded,train,eval"
+. scripts/venv.sh "dev,embedded,train,local,eval"
 
 ruff check .
 mypy

@@ -1,8 +1,8 @@
 """transformers in this process: a model with its adapters, measured by the same engine before and after.
 
 Requests that wait at the same moment are generated as one batch. It is for evaluation, not for serving:
-``ChatRequest.schema`` is not enforced, and sampled answers depend on the batch they were drawn in; greedy
-ones (temperature 0) do not, save for rounding.
+sampled answers depend on the batch they were drawn in; greedy ones (temperature 0) do not, save for rounding.
+``ChatRequest.schema`` is followed where llguidance is installed (``[local]``), and else only asked for.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from if_factory.errors import UserError
+from if_factory.llm import grammar
 from if_factory.llm.base import ChatRequest, Completion, RequestFailed
 from if_factory.llm.parse import strip_thinking
 
@@ -121,7 +122,7 @@ def _prompt_ids(tokenizer: Any, request: ChatRequest, path: str) -> list[int]:
 
 def load(path: str, adapters: Sequence[Path], device: str | None = None,
          dtype: str | None = None) -> tuple[Any, Any]:
-    """``(model, tokenizer)``, adapters merged in order; ``dtype`` is by default bfloat16 on a GPU, float32 on a CPU."""
+    """``(model, tokenizer)``, adapters merged in order; bfloat16 on a GPU, float32 on a CPU, unless given."""
     try:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -176,11 +177,15 @@ def _generate(model: Any, tokenizer: Any, prompts: Sequence[list[int]],
     if temperature > 0:
         how = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
         torch.manual_seed(requests[0].seed or 0)
+    ends = model.generation_config.eos_token_id
+    stops = set(ends if isinstance(ends, list) else [ends]) | {tokenizer.eos_token_id}
+    if any(r.schema for r in requests) and grammar.available():
+        size, last = model.config.get_text_config().vocab_size, tuple(sorted(stops))
+        words = grammar.tokenizer_of(tokenizer, size, last)
+        how["logits_processor"] = [grammar.SchemaMask(words, last, [r.schema for r in requests], width)]
     with torch.inference_mode():
         out = model.generate(**batch, **how, max_new_tokens=max(r.max_tokens for r in requests),
                              pad_token_id=tokenizer.pad_token_id)
-    ends = model.generation_config.eos_token_id
-    stops = set(ends if isinstance(ends, list) else [ends]) | {tokenizer.eos_token_id}
     return [_completion(tokenizer, row[width:].tolist(), len(ids), request, stops)
             for row, ids, request in zip(out, prompts, requests, strict=True)]
 
