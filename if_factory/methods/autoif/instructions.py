@@ -182,9 +182,10 @@ async def cross_validated(record: Record, ctx: Context, *, options: Options) -> 
         raise Reject(found.reason, "; ".join([found.detail, *(f"{k} {n}" for k, n in sorted(why.items()))]))
     constraint = Constraint(type="generated:function", kind="generated_code", text=record.prompt,
                             kwargs={"functions": [source for source, _ in found.functions],
-                                    "accuracy": [round(share, 4) for _, share in found.functions],
+                                    "accuracy": [share for _, share in found.functions],
                                     "more_than": options.response_accuracy})
-    return with_extra(record.child(record.prompt, [constraint], difficulty=1), without=("written",), cases=found.cases)
+    child = record.child(record.prompt, [constraint], difficulty=1)
+    return with_extra(child, without=("written",), cases=found.cases)
 
 
 def _values(result: FunctionResult) -> list[Any] | None:
