@@ -1,0 +1,197 @@
+"""From a scenario to an instruction that can be answered, with the criteria its answers will be judged by.
+
+What code can check is drawn with its values, stands in the instruction word for word, and is decided by code. What
+only a judge can decide is drawn as an aspect ("a tone of voice") that the teacher turns into a requirement for the
+task at hand, or is found by the teacher when it writes the criteria.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from if_factory.constraints.join import join
+from if_factory.constraints.soft import Aspect, draw, pool
+from if_factory.llm.base import Completion
+from if_factory.llm.lists import parse_items
+from if_factory.llm.parse import Failure, ask_parsed, parse_json
+from if_factory.methods.base import template
+from if_factory.methods.decif.ideas import list_schema
+from if_factory.methods.decif.options import NAME, Options
+from if_factory.pipeline.stage import Context, Reject
+from if_factory.quality.dedup import near_duplicates
+from if_factory.quality.reply import read_one
+from if_factory.quality.verdicts import criterion
+from if_factory.records import Constraint, Record, content_id
+
+# They need the finished request when they are drawn, or leave a scenario nothing to ask for.
+UNFIT = ("combination:repeat_prompt", "detectable_format:constrained_response")
+_MOST_WORDS = 150  # of a task; a longer one is usually an answer
+
+
+# ---------------------------------------------------------------- writing
+
+
+class _Written(BaseModel):
+    task: str
+    requirements: dict[str, str] = Field(default_factory=dict)
+
+
+async def write(record: Record, ctx: Context, *, options: Options) -> Record:
+    """The task in the words of whoever is in the scenario, and the constraints drawn for it."""
+    rng = ctx.rng(record.id, "constraints")
+    weights = options.constraint_weights
+    wild = rng.random() < options.wild_share
+    n = 0 if wild else rng.choices(range(1, len(weights) + 1), weights)[0]
+    aspects = pool(options.soft_include, options.soft_exclude) if options.soft_share else []
+    places = draw(record.extra["scenario"], rng, n=n, soft_share=options.soft_share, aspects=aspects,
+                  include=options.include, exclude=[*options.exclude, *UNFIT])
+    soft = [place for place in places if isinstance(place, Aspect)]
+    checked = [place.text for place in places if isinstance(place, Constraint)]
+    text = template(NAME, "instruction", options.prompts).render(aspects=soft, checked=checked, **record.extra)
+    written = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": text}],
+                               partial(read_written, soft=len(soft)), schema=_written_schema(len(soft)),
+                               tries=options.tries)
+    if isinstance(written, Failure):
+        raise Reject(f"instruction_{written.reason}", written.detail)
+    texts = iter(written.requirements.values())
+    constraints = [place.constraint(next(texts)) if isinstance(place, Aspect) else place for place in places]
+    made = record.model_copy(update={"constraints": tuple(constraints),
+                                     "extra": {**record.extra, "wild": wild, "task": written.task}})
+    return phrased(made, ctx)
+
+
+def read_written(text: str, soft: int) -> _Written | Failure:
+    """The task and exactly one requirement for each number from 1 to ``soft``, in that order.
+
+    Reasons: those of ``parse_json``; ``no_task``, ``task_too_long``, ``missing_requirement``.
+    """
+    found = parse_json(text, _Written)
+    if isinstance(found, Failure):
+        return found
+    task = found.task.strip()
+    numbered = {str(i): found.requirements.get(str(i), "").strip() for i in range(1, soft + 1)}
+    if not task:
+        return Failure("no_task")
+    if len(task.split()) > _MOST_WORDS:
+        return Failure("task_too_long", f"{len(task.split())} words")
+    if missing := [i for i, requirement in numbered.items() if not requirement]:
+        return Failure("missing_requirement", f"number {missing[0]}")
+    return _Written(task=task, requirements=numbered)
+
+
+def _written_schema(soft: int) -> dict[str, Any]:
+    numbers = [str(i) for i in range(1, soft + 1)]
+    properties: dict[str, Any] = {"task": {"type": "string"}}
+    if soft:
+        properties["requirements"] = {"type": "object", "additionalProperties": False, "required": numbers,
+                                      "properties": {number: {"type": "string"} for number in numbers}}
+    return {"type": "object", "additionalProperties": False, "required": list(properties),
+            "properties": properties}
+
+
+def phrased(record: Record, ctx: Context) -> Record:
+    """The record with its prompt made of its task and constraints, and as hard as it has constraints."""
+    prompt = join(record.extra["task"], record.constraints, ctx.rng(record.id, "join"))
+    return record.model_copy(update={"prompt": prompt, "difficulty": len(record.constraints)})
+
+
+# ---------------------------------------------------------------- consistency
+
+
+class _Contradiction(BaseModel):
+    reason: str = ""
+    contradiction: bool
+
+
+class _Refined(BaseModel):
+    task: str
+    drop: list[int] = Field(default_factory=list)
+
+
+_CONTRADICTION_SCHEMA: dict[str, Any] = {
+    "type": "object", "additionalProperties": False, "required": ["reason", "contradiction"],
+    "properties": {"reason": {"type": "string"}, "contradiction": {"type": "boolean"}}}
+_REFINED_SCHEMA: dict[str, Any] = {
+    "type": "object", "additionalProperties": False, "required": ["task", "drop"],
+    "properties": {"task": {"type": "string"}, "drop": {"type": "array", "items": {"type": "integer"}}}}
+
+
+async def make_consistent(record: Record, ctx: Context, *, options: Options) -> Record:
+    """The record as it is, or mended at most ``refinements`` times; whatever is mended is judged again."""
+    reasons: list[str] = []
+    while True:
+        found = await _contradiction(record, ctx, options)
+        if isinstance(found, Failure):
+            raise Reject(f"consistency_{found.reason}", found.detail)
+        if not found.contradiction:
+            return record.model_copy(update={"extra": {**record.extra, "refined_because": reasons}})
+        if len(reasons) == options.refinements:
+            raise Reject("contradictory", found.reason)
+        reasons.append(found.reason)
+        record = await _refined(record, found.reason, ctx, options)
+
+
+async def _contradiction(record: Record, ctx: Context, options: Options) -> _Contradiction | Failure:
+    text = template(NAME, "consistency", options.prompts).render(prompt=record.prompt, mark=_mark(record.prompt))
+    ask = partial(ctx.chat, "judge" if ctx.has("judge") else "teacher")
+    failure = Failure("not_asked")
+    for i in range(options.tries):
+        reply: Completion = await ask([{"role": "user", "content": text}], sample=i, temperature=0.0,
+                                      schema=_CONTRADICTION_SCHEMA)
+        found = read_one(reply, _Contradiction, "contradiction")
+        if not isinstance(found, Failure):
+            return found
+        failure = found
+    return failure
+
+
+async def _refined(record: Record, reason: str, ctx: Context, options: Options) -> Record:
+    text = template(NAME, "refine", options.prompts).render(
+        task=record.extra["task"], requirements=[c.text for c in record.constraints], reason=reason)
+    mended = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": text}],
+                              partial(parse_json, model=_Refined), schema=_REFINED_SCHEMA, tries=options.tries)
+    if isinstance(mended, Failure):
+        raise Reject(f"refinement_{mended.reason}", mended.detail)
+    left = tuple(c for i, c in enumerate(record.constraints, 1) if i not in mended.drop)
+    if not mended.task.strip() or (record.constraints and not left):
+        raise Reject("refined_to_nothing")
+    extra = {**record.extra, "task": mended.task.strip(),
+             "task_before_refinement": record.extra.get("task_before_refinement", record.extra["task"])}
+    return phrased(record.model_copy(update={"constraints": left, "extra": extra}), ctx)
+
+
+def _mark(text: str) -> str:
+    """A mark that the request between two of them cannot hold."""
+    mark = content_id(text)
+    while mark in text:
+        mark = content_id(mark)
+    return mark
+
+
+# ---------------------------------------------------------------- criteria
+
+
+async def add_criteria(record: Record, ctx: Context, *, options: Options) -> Record:
+    """The record with one more constraint for each thing the request demands beside those it has."""
+    text = template(NAME, "criteria", options.prompts).render(
+        prompt=record.prompt, others=[c.text for c in record.constraints], count=options.max_criteria)
+
+    def read(reply: str) -> list[str] | Failure:
+        found = questions(parse_items(reply), options.duplicates)[:options.max_criteria]
+        return found or Failure("no_question", reply[:80])
+
+    found = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": text}], read,
+                             schema=list_schema(options.max_criteria), tries=options.tries)
+    if isinstance(found, Failure):
+        raise Reject(f"criteria_{found.reason}", found.detail)
+    return record.model_copy(update={"constraints": (*record.constraints, *map(criterion, found))})
+
+
+def questions(lines: list[str], duplicates: float = 1.0) -> list[str]:
+    """The lines that are questions, each once: "Here are the criteria:" is none."""
+    asked = [line.strip() for line in lines if line.strip().endswith("?")]
+    return [q for q, repeated in zip(asked, near_duplicates(asked, threshold=duplicates), strict=True)
+            if repeated is None]
