@@ -68,7 +68,7 @@ def text_record(text: Text, method: str) -> Record:
     """A document as a record: its text is the only candidate (source ``human``), its prompt is what is known."""
     return Record(id=content_id(text.text, text.prompt), method=method, seed_prompt=text.prompt,
                   prompt=text.prompt, candidates=(Candidate(text=text.text, source="human"),),
-                  extra={**text.extra, "text_source": text.source, "title": text.title})
+                  extra={"text_source": text.source, "title": text.title, "row": text.extra})
 
 
 def _documents(path: Path, column: str) -> Iterator[Text]:

@@ -9,6 +9,7 @@ A type without a rule here, a user's own included, is tried with the arguments i
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from random import Random
 from typing import Any, NamedTuple
@@ -100,7 +101,7 @@ def _drawn(kind: ConstraintType, text: str, rng: Random) -> tuple[Kwargs, Kwargs
             return None
         try:
             passed = kind.check(text, kwargs)
-        except Exception:  # a checker may be unable to decide; it then decides nothing here
+        except Exception:  # noqa: S112 a checker that cannot decide decides nothing here
             continue
         right, wrong = (kwargs, wrong) if passed else (right, kwargs)
         if right and wrong:
@@ -112,6 +113,22 @@ def _coherent(new: Corruptible, drawn: Sequence[Corruptible]) -> bool:
     right, wrong = [d.constraint for d in drawn], [d.corrupted for d in drawn]
     sets = ([*right, new.constraint], [*right, new.corrupted], [*wrong, new.constraint], [*wrong, new.corrupted])
     return all(conflict(each) is None for each in sets)
+
+
+def topic(title: str, text: str) -> str:
+    """An instruction that the text follows for certain: its title, or words that it uses most."""
+    if title:
+        return f'Write a text with the title "{title}".'
+    counts = Counter(w.lower() for w in measure.words(text))
+    top = sorted(content_words(text), key=lambda w: -counts[w])[:4]  # stable: as they first occur
+    return f"Write a text about {', '.join(top[:-1])} and {top[-1]}." if len(top) > 1 else "Write a text."
+
+
+def label_of(constraint: Constraint) -> dict[str, str]:
+    """Suri's two labels: what a constraint is about, and whether it is about the whole text."""
+    family = constraint.type.partition(":")[0]
+    return {"type": "semantic" if family in ("keywords", "word") else "stylistic",
+            "scope": "specific" if family in ("keywords", "word", "start", "end", "startend") else "broad"}
 
 
 # ---------------------------------------------------------------- measuring

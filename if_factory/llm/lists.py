@@ -1,4 +1,4 @@
-"""Lists as models write them: bullets, numbers, letters, JSON, and pairs with an arrow between them.
+"""Lists as models write them: bullets, numbers, letters, JSON, pairs with an arrow, a heading and its items.
 
 As in ``parse.py``, every parser returns a value or a ``Failure`` and never raises on a text.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from difflib import SequenceMatcher
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import RootModel
+from pydantic import BaseModel, BeforeValidator, RootModel
 
 from if_factory.llm.parse import Failure, parse_json, strip_thinking
 
@@ -77,6 +77,54 @@ def parse_pairs(text: str, originals: Sequence[str]) -> list[str] | Failure:
             return Failure("count_mismatch", f"constraint {at + 1} has two rewrites")
         found[at] = modified
     return [found[i] for i in range(len(originals))]
+
+
+def _sentences(value: Any) -> Any:
+    """Constraints as strings: also from objects that hold one each, or from one string with a list in it."""
+    if isinstance(value, str):
+        return parse_items(value)
+    if isinstance(value, list):
+        return [next((v for v in item.values() if isinstance(v, str)), "") if isinstance(item, dict) else item
+                for item in value]
+    return value
+
+
+class Instructions(BaseModel):
+    """What a text could have been written for: one main instruction, and constraints on top."""
+
+    main_instruction: str = ""
+    constraints: Annotated[list[str], BeforeValidator(_sentences)]
+
+
+_HEADING = re.compile(r"^[#*_\s\d.]*(?P<what>main instruction|constraints?)[*_\s]*(?:[:\-–][*_\s]*(?P<rest>.*))?$",
+                      re.IGNORECASE)
+
+
+def parse_instructions(text: str, *, main: str = "") -> Instructions | Failure:
+    """A main instruction and constraints: JSON, or a heading for each with a list under the second.
+
+    ``main`` is the main instruction where it is known; then a list alone is enough.
+    Reasons: ``no_main_instruction``, ``no_constraints``.
+    """
+    text = strip_thinking(text)
+    found = parse_json(text, Instructions)
+    if isinstance(found, Failure):
+        parts: dict[str, list[str]] = {"": []}
+        at = ""
+        for line in text.splitlines():
+            if heading := _HEADING.match(line.strip()):
+                at = "main" if heading["what"].lower().startswith("main") else "constraints"
+                parts.setdefault(at, []).append(heading["rest"] or "")
+            else:
+                parts[at].append(line)
+        listed = parts.get("constraints", parts[""] if main else [])
+        found = Instructions(main_instruction=" ".join(parts.get("main", [])),
+                             constraints=parse_items("\n".join(listed)))
+    said = main or " ".join(found.main_instruction.split()).strip("*_\"' ")
+    constraints = list(dict.fromkeys(" ".join(c.split()) for c in found.constraints if len(c.split()) > 1))
+    if not said or not constraints:
+        return Failure("no_constraints" if said else "no_main_instruction")
+    return Instructions(main_instruction=said, constraints=constraints)
 
 
 class _Value(RootModel[Any]):
