@@ -38,7 +38,7 @@ EMPTY = "empty response"
 TOO_LONG = "an instruction does not fit cutoff_len"
 ALIKE = "the two instructions tokenise alike"
 
-logger = logging.get_logger(__name__)
+logger = logging.get_logger("llamafactory.iorpo")  # a name that LLaMA-Factory shows at level INFO
 
 
 class _NamesCorrupted:

@@ -1,7 +1,7 @@
 """``if-factory train x.yaml``: LLaMA-Factory's own launcher, with stage iorpo known and no start-up hook needed.
 
-The module is started as ``launcher train x.yaml``, which is ``llamafactory-cli train x.yaml``, and, when that starts
-torchrun, once per worker as the script ``launcher.py x.yaml``, in place of LLaMA-Factory's own launcher.py.
+The module is started as ``launcher train x.yaml``, which is ``llamafactory-cli train x.yaml``, and, when that
+starts torchrun, once per worker as the script ``launcher.py x.yaml``, in place of LLaMA-Factory's launcher.py.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 LLaMA-Factory takes a folder named by ``tokenized_path`` as it is, without converter, template or processor. With
 (x_w, y) as the chosen and (x_l, y) as the rejected sequence, ``stage: dpo, pref_loss: orpo`` computes the I-ORPO
 loss. It costs a folder per tokenizer and template, stock's memory for whole logits, and stock's numerics
-(``log1p(-exp)`` is -inf where a response is certain). It cannot be broken by changes in LLaMA-Factory's code, and it
-is what the stage is tested against.
+(``log1p(-exp)`` is -inf where a response is certain). It cannot be broken by changes in LLaMA-Factory's code, and
+it is what the stage is tested against.
 
 Source: llamafactory 0.9.5 ``data/loader.py`` ``get_dataset``, ``train/dpo/trainer.py`` ``odds_ratio_loss``.
 """

@@ -13,7 +13,7 @@ from if_factory.iorpo.arguments import IorpoArguments
 from if_factory.iorpo.logps import ResponseLogps
 from if_factory.iorpo.loss import iorpo_loss
 
-logger = logging.get_logger(__name__)
+logger = logging.get_logger("llamafactory.iorpo")  # a name that LLaMA-Factory shows at level INFO
 
 
 class IorpoTrainer(CustomDPOTrainer):  # type: ignore[misc]

@@ -21,7 +21,7 @@ from if_factory.iorpo.arguments import IorpoArguments
 from if_factory.iorpo.data import STAGE, triples
 from if_factory.iorpo.trainer import IorpoTrainer
 
-logger = logging.get_logger(__name__)
+logger = logging.get_logger("llamafactory.iorpo")  # a name that LLaMA-Factory shows at level INFO
 
 
 def run_iorpo(model_args: Any, data_args: Any, training_args: Any, finetuning_args: Any,

@@ -92,11 +92,13 @@ def config(root: Path, out: Path, **keys: Any) -> dict[str, Any]:
 
 def run(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Train in this process, with the stage registered, and return the log of the trainer."""
+    import torch
     from llamafactory.train import tuner
 
     from if_factory.iorpo.register import register
 
     register(tuner)
+    torch.set_num_threads(1)  # as in `shell`: sums are then the same to the last bit
     with _process_left_alone():
         tuner.run_exp(dict(config))
     return history(Path(config["output_dir"]))
@@ -146,9 +148,14 @@ def write_yaml(path: Path, config: Mapping[str, Any]) -> Path:
     return path
 
 
+def variables(**more: str) -> dict[str, str]:
+    """The environment of a command: one thread, this source tree; a variable with an empty value is unset."""
+    found = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **more}
+    return {k: v for k, v in found.items() if v}
+
+
 def shell(command: Sequence[str | Path], *, cwd: Path, timeout: float = 240,
           **env: str) -> subprocess.CompletedProcess[str]:
-    """Run a command as a user would, on one thread; variables with an empty value are unset."""
-    variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **env}
-    return subprocess.run([str(c) for c in command], cwd=cwd, env={k: v for k, v in variables.items() if v},
-                          capture_output=True, text=True, timeout=timeout)
+    """Run a command as a user would; ``env`` as in ``variables``."""
+    return subprocess.run([str(c) for c in command], cwd=cwd, env=variables(**env), capture_output=True, text=True,
+                          timeout=timeout)
