@@ -26,6 +26,7 @@ from if_factory.files import read_text
 from if_factory.records import Constraint
 
 PREFIX = "soft_"
+_DRAWS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,10 @@ def draw(seed_prompt: str, rng: Random, *, n: int, soft_share: float, aspects: S
     soft_places = int(exact) + (rng.random() < exact % 1)
     soft = draw_aspects(rng, soft_places, aspects)
     barred = {*exclude, *(name for aspect in soft for name in aspect.clashes)}
-    hard = compose(seed_prompt, rng, n=n - len(soft), include=include, exclude=sorted(barred))
+    for _ in range(_DRAWS):  # an answer that is wholly JSON may leave too few types: draw again
+        hard = compose(seed_prompt, rng, n=n - len(soft), include=include, exclude=sorted(barred))
+        if len(hard) == n - len(soft):
+            break
     places: list[Constraint | Aspect] = [*soft, *hard]
     rng.shuffle(places)
     return places
