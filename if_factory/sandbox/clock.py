@@ -35,6 +35,9 @@ class _FrozenDate(_date, metaclass=_LooksReal):
     def today(cls) -> Any:
         return cls.fromtimestamp(_now_ns / 1e9)
 
+    def __repr__(self) -> str:
+        return f"datetime.{super().__repr__()}"
+
 
 class _FrozenDatetime(_datetime, metaclass=_LooksReal):
     real = _datetime
@@ -50,6 +53,9 @@ class _FrozenDatetime(_datetime, metaclass=_LooksReal):
     @classmethod
     def today(cls) -> Any:
         return cls.now()
+
+    def __repr__(self) -> str:
+        return f"datetime.{super().__repr__()}"
 
 
 _FrozenDate.__name__ = _FrozenDate.__qualname__ = "date"

@@ -17,6 +17,7 @@ kernel is trusted: there is no virtual machine around it. Two functions in turn 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import queue
@@ -194,6 +195,8 @@ class _Server:
 
     def close(self) -> None:
         """A child of the server dies with it."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits for an answer
         self._socket.close()
         self.process.kill()
         self.process.wait()
@@ -205,19 +208,30 @@ class _Worker:
     def __init__(self, isolation: Isolation, limits: Limits) -> None:
         self._isolation, self._limits = isolation, limits
         self._servers: dict[int, _Server] = {}
+        self._closed = False
+        self._lock = threading.Lock()
 
     def server(self, run: int) -> _Server:
-        if run not in self._servers:
-            self._servers[run] = _Server(self._isolation, self._limits, run)
-        return self._servers[run]
+        """Raises ``_ServerDied`` once closed."""
+        with self._lock:
+            if self._closed:
+                raise _ServerDied("closed")
+            if run not in self._servers:
+                self._servers[run] = _Server(self._isolation, self._limits, run)
+            return self._servers[run]
 
-    def replace(self, run: int) -> None:
-        if server := self._servers.pop(run, None):
+    def drop(self, run: int) -> None:
+        """End this server; the next call starts another."""
+        with self._lock:
+            server = self._servers.pop(run, None)
+        if server:
             server.close()
 
     def close(self) -> None:
+        with self._lock:
+            self._closed = True
         for run in list(self._servers):
-            self.replace(run)
+            self.drop(run)
 
 
 class Pool:
@@ -235,17 +249,14 @@ class Pool:
     def __init__(self, workers: int = 2, limits: Limits | None = None, *, allow_weak: bool = False) -> None:
         self.isolation = probe.require(allow_weak)
         self.limits = limits or Limits()
-        self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
-        for _ in range(workers):
-            self._idle.put(_Worker(self.isolation, self.limits))
+        self._workers = [_Worker(self.isolation, self.limits) for _ in range(workers)]
+        self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()  # None: closed, for whoever waits
+        for worker in self._workers:
+            self._idle.put(worker)
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="sandbox")
         self._timed_out: set[bytes] = set()
-        self._closed = threading.Event()
-        worker = self._take()
-        try:
-            worker.server(0)  # locks that do not hold are found now, not at the first function
-        finally:
-            self._idle.put(worker)
+        self._closed = False
+        worker.server(0)  # locks that do not hold are found now, not at the first function
 
     def __enter__(self) -> Self:
         return self
@@ -254,12 +265,12 @@ class Pool:
         self.close()
 
     def close(self) -> None:
-        """End every worker; a function in progress is ended with it."""
-        self._closed.set()
+        """End every worker; a function in progress gives no verdict."""
+        self._closed = True
+        self._idle.put(None)
+        for worker in self._workers:
+            worker.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
-        while not self._idle.empty():
-            if worker := self._idle.get():
-                worker.close()
 
     async def arun(self, source: str, inputs: Sequence[Any], entry: str = "evaluate",
                    runs: int = 1) -> FunctionResult:
@@ -278,6 +289,8 @@ class Pool:
         Returns:
             One value and verdict per input. Whatever the function does, this returns.
         """
+        if not isinstance(source, str):
+            return _result([_silent(len(inputs), "does not load: the source is not text")], 0.0)
         key = hashlib.blake2b(f"{entry}\0{source}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
         if key in self._timed_out:
             return _result([_silent(len(inputs), "timed out before; not run again", timed_out=True)], 0.0)
@@ -296,8 +309,9 @@ class Pool:
         return _result(done, time.perf_counter() - began)
 
     def _take(self) -> _Worker:
-        worker = None if self._closed.is_set() else self._idle.get()
-        if worker is None:
+        worker = self._idle.get()
+        if worker is None or self._closed:
+            self._idle.put(worker)
             raise RuntimeError("this sandbox pool is closed")
         return worker
 
@@ -310,8 +324,11 @@ class Pool:
             try:
                 end, raw = worker.server(run).ask(body, len(left), self.limits.total_seconds + _GRACE)
             except _ServerDied:
-                worker.replace(run)
+                worker.drop(run)
                 return _silent(len(inputs), "the sandbox worker died and was replaced")
+            except BaseException:  # Ctrl-C: the answer still to come is not the next function's
+                worker.drop(run)
+                raise
             answers = _read(raw)
             if answers is None or end == "forged":
                 return _silent(len(inputs), "wrote to the sandbox's own reply channel")

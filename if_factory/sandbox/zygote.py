@@ -15,25 +15,21 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import random
 import select
 import signal
 import struct
 import sys
 import time
-import types
 from collections.abc import Callable
 from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import clock  # type: ignore[import-not-found]  # siblings, by their bare names
+import child  # type: ignore[import-not-found]  # siblings, by their bare names
 import jail  # type: ignore[import-not-found]
 
 sys.path.pop(0)
 
-FRAME = struct.Struct("=16sII")  # nonce, position, length
 MAX_REPLIES = 64 << 20
-DAY = 86_400
 
 # Imported before the fork, so that a function's own import costs nothing. Every page of memory makes every fork
 # dearer, so only what verifiers use often is here.
@@ -41,16 +37,6 @@ PRELOAD = ("bisect calendar collections.abc copy datetime enum functools heapq i
            "random re string textwrap types typing unicodedata _strptime")
 # Modules whose shared libraries lie outside the standard library: those files become readable one by one.
 LATE = "bz2 ctypes decimal hashlib lzma sqlite3 ssl uuid xml.parsers.expat zlib"
-ZONES = ("/usr/share/zoneinfo", "/usr/lib/zoneinfo", "/usr/share/lib/zoneinfo", "/etc/zoneinfo")  # CPython's list
-
-# Acts that a function may try, be refused, and swallow in an `except: return False`. The refusal is the kernel's
-# business; this list is there so that such a False is not taken for a verdict.
-REFUSED = ("socket.", "subprocess.", "os.fork", "os.exec", "os.posix_spawn", "os.spawn", "os.system", "os.kill",
-           "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.chmod", "os.chown",
-           "os.truncate", "os.utime", "os.chdir", "shutil.", "tempfile.", "ctypes.", "urllib.", "ftplib.", "http.",
-           "smtplib.", "pty.", "webbrowser.", "signal.pthread_kill", "fcntl.",
-           "resource.", "sys.addaudithook", "syslog.")
-_OPTIONAL = ("java", "org", "vms_lib")  # that the standard library itself tries to import
 
 
 def main() -> None:
@@ -151,7 +137,7 @@ def standard_library() -> tuple[list[str], list[str]]:
     for folder in folders:
         readable += [os.path.join(folder, name) for name in sorted(os.listdir(folder))
                      if name not in ("site-packages", "dist-packages")]
-    readable += [p for p in ZONES if os.path.isdir(p)] + [p for p in sys.path if os.path.isfile(p)]
+    readable += [p for p in child.ZONES if os.path.isdir(p)] + [p for p in sys.path if os.path.isfile(p)]
     return readable + shared_libraries(), folders
 
 
@@ -188,7 +174,7 @@ def first_hole(options: dict[str, Any]) -> str:
         "reading /proc/self/environ": lambda: os.open("/proc/self/environ", os.O_RDONLY)}
 
     def answer() -> bytes:
-        enter(options, 1)
+        child.enter(options, 1)
         for name, attempt in attempts.items():
             try:
                 attempt()
@@ -213,7 +199,7 @@ def supervise(control: int, body: bytes, count: int, options: dict[str, Any]) ->
         try:
             os.close(r)
             os.close(control)
-            work(w, nonce, body, count, options)
+            child.work(w, nonce, body, count, options)
         finally:
             os._exit(0)
     os.close(w)
@@ -273,14 +259,14 @@ def collect(r: int, control: int, pid: int, nonce: bytes, count: int,
 
 def split(buffer: bytearray, nonce: bytes, answers: list[bytes], cap: int) -> bool:
     """Move whole answers out of the buffer; False if one is not what the child's own runner would send."""
-    while len(buffer) >= FRAME.size:
-        mark, position, length = FRAME.unpack_from(buffer)
+    while len(buffer) >= child.FRAME.size:
+        mark, position, length = child.FRAME.unpack_from(buffer)
         if mark != nonce or position != len(answers) or length > cap:
             return False
-        if len(buffer) < FRAME.size + length:
+        if len(buffer) < child.FRAME.size + length:
             break
-        answers.append(bytes(buffer[FRAME.size:FRAME.size + length]))
-        del buffer[:FRAME.size + length]
+        answers.append(bytes(buffer[child.FRAME.size:child.FRAME.size + length]))
+        del buffer[:child.FRAME.size + length]
     return True
 
 
@@ -290,133 +276,6 @@ def cpu_time(pid: int) -> float:
         return time.clock_gettime((~pid << 3) | 2)
     except OSError:  # not Linux; RLIMIT_CPU and the wall clock remain
         return 0.0
-
-
-# ---------------------------------------------------------------- the child: locks, then the function
-
-
-def enter(options: dict[str, Any], steps: int) -> None:
-    """Everything that is locked per child."""
-    if sys.platform == "linux":
-        jail.die_with_parent()
-    total = min(options["cpu_seconds"] * steps, options["total_seconds"])
-    jail.limit(options["memory"], int(total) + 2)
-    if options["filter"] is not None:
-        jail.filter_calls(options["filter"])
-
-
-def work(w: int, nonce: bytes, body: bytes, count: int, options: dict[str, Any]) -> None:
-    """Load the function and answer for every input; runs in the child, which never returns from here."""
-    enter(options, count + 1)
-    request = json.loads(body)
-    run, cap = request["run"], options["reply_bytes"]
-    clock.freeze(clock.START + run * 400 * DAY)
-    refused = watch()
-    # Taken now, so that a function which patches a module does not garble its own answers.
-    write, pack, seed = os.write, FRAME.pack, random.seed
-    encode = json.encoder.c_make_encoder(  # type: ignore[attr-defined]
-        None, None, json.encoder.encode_basestring_ascii, None, ": ", ", ", False, False, False)
-
-    def answer(position: int, **found: Any) -> None:
-        text = "".join(encode(found, 0)).encode()
-        if len(text) > cap:
-            text = "".join(encode({"error": f"returned more than {cap} bytes"}, 0)).encode()
-        rest = pack(nonce, position, len(text)) + text
-        while rest:
-            rest = rest[write(w, rest):]
-
-    module = types.ModuleType("verifier")
-    sys.modules["verifier"] = module  # dataclasses and typing look their module up
-    seed(run)
-    function: Any = None
-    try:
-        exec(compile(request["source"], "<verifier>", "exec", dont_inherit=True), module.__dict__)  # noqa: S102
-        function = module.__dict__.get(request["entry"])
-        problem = "" if callable(function) else f"defines no function '{request['entry']}'"
-    except BaseException as e:
-        problem = describe(e)
-    problem = problem or "; ".join(r for r in refused if not r.startswith("imports "))
-    answer(0, error=problem) if problem else answer(0)
-    if problem:
-        return
-    for position, given in enumerate(request["inputs"], 1):
-        refused.clear()
-        seed(run)
-        try:
-            value = plain(function(given))
-            found = {"error": refused[0]} if refused else {"value": value}
-        except BaseException as e:
-            found = {"error": refused[0] if refused else describe(e)}
-        answer(position, **found)
-
-
-def describe(e: BaseException) -> str:
-    try:
-        return f"raised {type(e).__name__}: {str(e)[:200]}".encode("utf-8", "replace").decode()
-    except BaseException:
-        return "raised an exception that cannot be printed"
-
-
-def plain(value: Any, depth: int = 0) -> Any:
-    """The value rebuilt of exact JSON types, so that no method of the function's own classes decides anything.
-
-    Raises:
-        TypeError: something else, named.
-        ValueError: nested deeper than 20, or a number JSON does not have.
-    """
-    kind = type(value)
-    if value is None or kind is bool or kind is str:
-        return value
-    if kind is int:
-        if value.bit_length() > 1024:
-            raise ValueError("returned an integer of more than 1024 bits")
-        return value
-    if kind is float:
-        if value != value or value in (float("inf"), float("-inf")):
-            raise ValueError(f"returned {value}")
-        return value
-    if depth > 20:
-        raise ValueError("returned something nested too deeply")
-    if kind is list or kind is tuple:
-        return [plain(v, depth + 1) for v in value]
-    if kind is dict and all(type(k) is str for k in value):
-        return {k: plain(v, depth + 1) for k, v in value.items()}
-    if issubclass(kind, str):
-        return str.__str__(value)
-    raise TypeError(f"returned an object of type {kind.__name__}, which is neither a boolean nor JSON")
-
-
-def watch() -> list[str]:
-    """The list to which every refused act will be added, in words; an audit hook cannot be removed."""
-    refused: list[str] = []
-    prefixes, builtin, optional = (*sys.path, *ZONES), sys.stdlib_module_names, _OPTIONAL
-
-    def hook(event: str, args: tuple[Any, ...]) -> None:
-        if event in ("open", "os.listdir", "os.scandir"):
-            path = args[0]
-            writes = event == "open" and isinstance(args[1], str) and any(c in args[1] for c in "wax+")
-            if isinstance(path, str) and path.startswith("<"):  # where a SyntaxError looks for its line
-                return
-            if not (isinstance(path, str) and path.startswith(prefixes)) or writes:
-                refused.append(f"tried to open {str(path)[:100]!r}, which the sandbox refuses")
-        elif event == "import":
-            name = args[0].partition(".")[0]
-            if name not in builtin and name not in optional and name != "verifier":
-                refused.append(f"imports {name[:100]}, which is not in the standard library")
-        elif event.startswith(REFUSED):
-            refused.append(f"tried {event}, which the sandbox refuses")
-
-    def no_thread(*args: Any, **kwargs: Any) -> None:
-        refused.append("tried to start a thread, which the sandbox refuses")
-        raise RuntimeError("can't start new thread")
-
-    # Not every version audits these; `threading` takes them over when it is imported.
-    for module in ("_thread", "threading"):
-        for name in ("start_new_thread", "start_joinable_thread", "_start_new_thread", "_start_joinable_thread"):
-            if hasattr(sys.modules.get(module), name):
-                setattr(sys.modules[module], name, no_thread)
-    sys.addaudithook(hook)
-    return refused
 
 
 if __name__ == "__main__":

@@ -20,11 +20,11 @@ def evaluate(response):
 
 def attack(pool: Pool, source: str, given: object = "x") -> FunctionResult:
     """Run it on one input, then prove that the pool serves the next function."""
-    server = pool._idle.queue[-1].server(0).process.pid
+    server = pool._workers[0].server(0).process.pid
     found = pool.run(textwrap.dedent(source), [given])
     after = pool.run(NEXT, ["abc", "ABC", "abc"])
     assert [v.outcome.value for v in after.verdicts] == ["pass", "fail", "pass"], after.reasons
-    assert pool._idle.queue[-1].server(0).process.pid == server, "the fork server itself went down"
+    assert pool._workers[0].server(0).process.pid == server, "the fork server itself went down"
     return found
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from if_factory.sandbox import Limits, Pool, isolation
 
-LIMITS = Limits(cpu_seconds=0.5, wall_seconds=1.5, total_seconds=20)
+LIMITS = Limits(cpu_seconds=0.3, wall_seconds=2.0, total_seconds=20)
 
 
 @pytest.fixture(scope="session")

@@ -310,7 +310,7 @@ def test_refused_act_that_the_function_swallows_is_not_taken_for_false(pool: Poo
 def test_nothing_is_left_running_when_the_fork_server_is_killed(strong: None) -> None:
     """The child dies with its server, the caller gets a reason, and the pool goes on with a new server."""
     with Pool(workers=1) as pool:
-        server = pool._idle.queue[-1].server(0).process
+        server = pool._workers[0].server(0).process
 
         def kill() -> None:
             time.sleep(0.3)
