@@ -268,18 +268,30 @@ def write_curriculum(options: CurriculumOptions, datasets: Mapping[tuple[str, st
     Raises:
         UserError: unknown template, or a stage without a dataset.
     """
+    plans = plan_stages(options, datasets)
+    stages = [write_stage(options, plan, folder, i, len(plans)) for i, plan in enumerate(plans, 1)]
+    return [*stages, write_export(options, plans[-1], folder)]
+
+
+def write_stage(options: CurriculumOptions, plan: StagePlan, folder: Path, number: int, of: int) -> Path:
+    """Write one stage's YAML, ``number`` of ``of``.
+
+    Raises:
+        UserError: unknown template.
+    """
     if options.template and (why := template_problem(options.template)):
         raise UserError(why, where="curriculum: field 'template'", fix="`template:` is the chat format the model "
                         "was trained with; see LLaMA-Factory's README, 'Supported Models'")
-    plans = plan_stages(options, datasets)
-    paths = []
-    for i, plan in enumerate(plans, 1):
-        path = folder / f"{plan.name}.yaml"
-        write_atomic(path, _header(path, plan, i, len(plans)) + _yaml(stage_config(options, plan)))
-        paths.append(path)
+    path = folder / f"{plan.name}.yaml"
+    write_atomic(path, _header(path, plan, number, of) + _yaml(stage_config(options, plan)))
+    return path
+
+
+def write_export(options: CurriculumOptions, last: StagePlan, folder: Path) -> Path:
+    """Write the YAML that merges every adapter after ``last``."""
     path = folder / f"{options.name}_export.yaml"
-    write_atomic(path, _export_header(path, plans[-1]) + _yaml(export_config(options, plans[-1])))
-    return [*paths, path]
+    write_atomic(path, _export_header(path, last) + _yaml(export_config(options, last)))
+    return path
 
 
 def _yaml(config: Mapping[str, Any]) -> str:

@@ -1,0 +1,94 @@
+"""Online DPO from the command line: sample, check, pair, train, again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from if_factory.llm.base import Backend
+
+FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+
+
+@click.command()
+@click.argument("run_folder", metavar="RUN", type=FOLDER)
+@click.option("--model", "model_path", required=True, help="The base model: a Hugging Face folder or name.")
+@click.option("--adapter", "adapters", multiple=True, type=FOLDER,
+              help="What was trained before, such as the SFT stages; repeat it, in order.")
+@click.option("--curriculum", type=FOLDER,
+              help="Instead of --adapter: a folder of YAML files; takes the adapters its export YAML merges.")
+@click.option("--template", help="LLaMA-Factory template; leave out to use the tokenizer's own chat template.")
+@click.option("--iterations", type=click.IntRange(1), default=3, show_default=True)
+@click.option("-n", "--prompts", type=click.IntRange(1), default=256, show_default=True, help="Per iteration.")
+@click.option("--samples", type=click.IntRange(2), default=8, show_default=True, help="Answers per prompt.")
+@click.option("--temperature", type=click.FloatRange(0, 2, min_open=True), default=0.8, show_default=True)
+@click.option("--max-tokens", type=click.IntRange(1), default=512, show_default=True)
+@click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Prompts decoded together.")
+@click.option("--all-pairs", is_flag=True, help="Every good with every bad answer, not two of each at most.")
+@click.option("--reference", type=click.Choice(["previous", "start"]), default="previous", show_default=True,
+              help="What an iteration is compared with: the model it starts from, or that of the beginning.")
+@click.option("--endpoint", "endpoints", multiple=True, metavar="N=URL",
+              help="Sample iteration N from this server, which serves the model as it is then; the command stops "
+              "before an iteration without one.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any LLaMA-Factory key.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path, file_okay=False),
+              help="Folder for answers, data, YAML files and adapters.")
+def online(run_folder: Path, model_path: str, adapters: tuple[Path, ...], curriculum: Path | None,
+           template: str | None, iterations: int, prompts: int, samples: int, temperature: float, max_tokens: int,
+           batch: int, all_pairs: bool, reference: str, endpoints: tuple[str, ...], settings: tuple[str, ...],
+           out: Path) -> None:
+    """Online DPO: the model answers RUN's prompts, answers are checked, and it learns from them; several times.
+
+    Safe to kill: the same command continues. Prompts come from any run whose constraints code can decide.
+    """
+    from if_factory.cli.training import _has_gpu, _overrides
+    from if_factory.export.curriculum import CurriculumOptions
+    from if_factory.export.training import adapters_of
+    from if_factory.llm.http import OpenAIBackend
+    from if_factory.llm.transformers_local import TransformersBackend
+    from if_factory.online import OnlineOptions, run_online
+    from if_factory.pipeline.rundir import RunDir
+    from if_factory.recipe import parse
+
+    folder = RunDir(run_folder)
+    recipe = parse(folder.recipe(), where=f"{run_folder}/recipe.yaml")
+    urls = dict(_numbered(each) for each in endpoints)
+
+    def open_model(number: int, trained: Sequence[str]) -> Backend | None:
+        if not urls:
+            return TransformersBackend(model_path, adapters=trained, batch_size=batch)
+        if number not in urls:
+            click.echo(f"iteration {number} has no endpoint. Merge what was trained:\n"
+                       f"  llamafactory-cli export {out}/yaml/{recipe.name}_export.yaml\n"
+                       f"serve it, and run this command again with --endpoint {number}=URL")
+            return None
+        return OpenAIBackend(urls[number], None, concurrency=4 * batch)
+
+    training = CurriculumOptions(model=model_path, template=template, name=recipe.name, stages=("dpo",),
+                                 seed=recipe.seed, cpu=not _has_gpu(),
+                                 stage_overrides=_overrides(settings, ("dpo",), recipe.definition.training))
+    start = adapters_of(curriculum) if curriculum else adapters
+    options = OnlineOptions(
+        iterations=iterations, prompts=prompts, samples=samples, temperature=temperature, max_tokens=max_tokens,
+        concurrency=4 * batch, pairs_per_side=None if all_pairs else 2, reference=reference,  # type: ignore[arg-type]
+        adapters=tuple(map(str, start)), seed=recipe.seed)
+    done = run_online(folder.records(), training, options, out, open_model, say=click.echo)
+    for each in done:
+        click.echo(f"iteration {each.number}: {each.pass_rate:.1%} of {each.answers} answers to {each.prompts} "
+                   f"prompts pass, {each.pairs} pairs, loss {each.losses[0]:.3f} -> {each.losses[-1]:.3f}")
+    if done:
+        click.echo(f"next: if-factory evaluate --model {model_path} --curriculum {out}/yaml --like {run_folder}")
+
+
+def _numbered(given: str) -> tuple[int, str]:
+    number, equals, url = given.partition("=")
+    if not (number.isdecimal() and equals and url):
+        raise click.BadParameter("expected N=URL", param_hint="--endpoint")
+    return int(number), url
+
+
+COMMANDS = (online,)
