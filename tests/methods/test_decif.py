@@ -1,0 +1,416 @@
+"""DecIF, driven by a scripted teacher (named as such): what is dealt out, refined, judged, and let out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from if_factory.constraints.contradictions import conflict
+from if_factory.constraints.verify import verify
+from if_factory.errors import UserError
+from if_factory.factory import emit
+from if_factory.files import dump_json
+from if_factory.llm.base import ChatRequest, Completion
+from if_factory.llm.budget import Budget, Usage
+from if_factory.llm.client import Model
+from if_factory.llm.log import ResponseLog
+from if_factory.llm.parse import Failure
+from if_factory.llm.scripted import ScriptedBackend
+from if_factory.methods import base
+from if_factory.methods.decif import METHOD, Options, inputs, plan, stages
+from if_factory.methods.decif.answers import read_judged
+from if_factory.methods.decif.ideas import read_list
+from if_factory.methods.decif.instructions import questions, read_written
+from if_factory.pipeline.runner import run
+from if_factory.quality.dedup import near_duplicates
+from if_factory.recipe import parse
+from if_factory.records import Outcome, emit_sft
+from tests.methods.decif_teacher import kind, reply
+from tests.pipeline.scripted import ScriptedEndpoint
+
+# Types that the scripted answers obey or break by their sample alone.
+EASY = ["punctuation:no_comma", "punctuation:no_question_mark", "digits:none"]
+
+
+def teacher(**special):
+    """The scripted teacher, but what a keyword names is answered by its function: ``judge=lambda request: ...``."""
+    def say(request: ChatRequest) -> str | Completion:
+        content = request.messages[-1]["content"]
+        made = special.get(kind(content, request.schema))
+        said = made(request) if made else None
+        return reply(content, request.schema, request.sample) if said is None else said
+    return say
+
+
+def recipe(options=None, **rest):
+    return parse({"method": "decif", "models": {"teacher": {}}, **rest,
+                  "options": {"instructions": 8, "include": EASY, **(options or {})}})
+
+
+def play(say=None, options=None, path=None, log=None, **rest):
+    made = recipe(options, **rest)
+    usage = Usage()
+    models = {"teacher": Model("teacher", ScriptedBackend("teacher", say or teacher()), log=log, budget=Budget(),
+                               usage=usage, retries=0)}
+    opts = made.method_options()
+    result = asyncio.run(run(stages(opts), inputs(path, opts, None), models, seed=0))
+    result.ledger.check()
+    return result, emit(made, result.records), usage
+
+
+def reasons(result):
+    return Counter((r.stage, r.reason) for r in result.rejects)
+
+
+# ---------------------------------------------------------------- from nothing to rows
+
+
+def test_from_nothing_to_rows_and_everything_emitted_passes_an_independent_check():
+    result, emission, _ = play()
+    assert len(result.records) == 8
+    assert emission["sft"]
+    assert emission["dpo"]
+    for e in emission["sft"]:
+        assert all(v.passed for v in verify(e.response, [c for c in e.constraints if c.kind == "code"]))
+    for e in emission["dpo"]:
+        assert e.violated
+    assert {e.label for e in emission["kto"]} == {True, False}
+
+
+def test_one_record_from_its_number_to_its_rows_keeps_its_id_and_all_it_went_through():
+    options = recipe().method_options()
+    started = {r.id: r for r in inputs(None, options, None)}
+    result, emission, _ = play()
+    assert [r.id for r in result.records] == list(started)
+    for r in result.records:
+        assert r.seed_prompt == started[r.id].seed_prompt == r.extra["domain"]
+        assert {"number", "domain", "request", "scenario", "task"} <= set(r.extra)
+        assert r.extra["task"] in r.prompt
+    for e in emission["sft"]:
+        assert e.record_id in started
+        assert e.provenance["scenario"] in e.prompt
+
+
+def test_every_checkable_constraint_stands_in_the_instruction_word_for_word_and_no_set_contradicts_itself():
+    result, _, _ = play(options={"instructions": 60, "include": [], "responses": 1})
+    types = set()
+    for r in result.records:
+        drawn = [c for c in r.constraints if c.type != "judge:criterion"]
+        assert r.difficulty == len(drawn) >= 1
+        assert conflict(r.constraints) is None
+        assert len({c.type for c in drawn}) == len(drawn)
+        for c in drawn:
+            assert " ".join(c.text.rstrip(".").lower()[1:].split()) in " ".join(r.prompt.lower().split())
+        types |= {c.type for c in drawn}
+    assert len(types) > 40  # the menu is richer than upstream's 30
+
+
+def test_wild_instructions_have_no_drawn_constraint_and_are_still_judged():
+    result, emission, _ = play(options={"wild_share": 1.0, "soft_share": 0.0})
+    assert all(r.difficulty == 0 and r.extra["wild"] and r.prompt == r.extra["task"] for r in result.records)
+    assert all({c.type for c in e.constraints} == {"judge:criterion"} for e in emission["sft"])
+
+
+@pytest.mark.parametrize("preset", METHOD.presets)
+def test_every_preset_runs(preset):
+    options = {"domain_draws": 3, "domains_per_draw": 4, "requests_per_domain": 3, "scenarios_per_request": 2}
+    result, emission, _ = play(options=options, preset=preset)
+    assert len(result.records) == 8
+    assert emission["sft"]
+
+
+def test_the_same_bytes_whatever_the_order_of_answers():
+    outcomes = set()
+    for latency in range(4):
+        endpoint = ScriptedEndpoint(latency, lambda r: reply(r.messages[-1]["content"], r.schema, r.sample))
+        models = {"teacher": Model("teacher", endpoint, log=None, budget=Budget(), usage=Usage(), concurrency=7)}
+        options = recipe({"domain_draws": 2, "instructions": 20}).method_options()
+        result = asyncio.run(run(stages(options), inputs(None, options, None), models, seed=0, window=5))
+        outcomes.add(dump_json([r.model_dump(mode="json") for r in result.records]))
+    assert len(outcomes) == 1
+
+
+def test_a_longer_run_begins_with_the_rows_of_a_shorter_one():
+    short, _, _ = play(options={"instructions": 5, "requests_per_domain": 3})
+    long, _, _ = play(options={"instructions": 150, "requests_per_domain": 3})
+    assert [r.prompt for r in long.records][:5] == [r.prompt for r in short.records]
+
+
+# ---------------------------------------------------------------- ideas
+
+
+def test_lists_are_asked_for_once_however_many_records_share_them(tmp_path):
+    domains = tmp_path / "domains.jsonl"
+    domains.write_text('{"domain": "Bees"}\n{"domain": "Ships"}\n{"domain": "ships!"}\n')
+    options = {"instructions": 30, "requests_per_domain": 5, "scenarios_per_request": 3, "responses": 1}
+    log = ResponseLog(tmp_path / "responses.jsonl")
+    result, _, usage = play(options=options, path=domains, log=log)
+    log.close()
+    assert len(result.records) == 30
+    assert usage.tally("requests", "teacher").requests == 2
+    assert usage.tally("scenarios", "teacher").requests == 10
+    assert {r.extra["domain"] for r in result.records} == {"Bees", "Ships"}
+    assert len({r.extra["scenario"] for r in result.records}) == 30
+
+
+@pytest.mark.parametrize("level", ["domain", "request", "scenario"])
+def test_near_duplicates_of_domains_requests_and_scenarios_are_dealt_out_once(level):
+    def noisy(request):
+        """Every list of this level holds a theme of its own and, reworded a little, one that all lists share."""
+        content = request.messages[-1]["content"]
+        own = json.loads(reply(content, request.schema))["items"]
+        shared = {"domain": "Bee Keeping", "request": "Plan a Long Walk",
+                  "scenario": "A nurse in Oslo has to explain the new shift plan to her ten colleagues by Friday noon"}
+        return json.dumps({"items": [shared[level] + "s", shared[level].upper(), *own]})
+
+    say = teacher(**{f"{level}s": noisy})
+    result, _, _ = play(say, {"instructions": 40, "domain_draws": 4, "domains_per_draw": 5, "responses": 1,
+                              "requests_per_domain": 5, "scenarios_per_request": 5})
+    used = list(dict.fromkeys(r.extra[level] for r in result.records))
+    assert near_duplicates(used) == [None] * len(used)
+    if level == "scenario":
+        assert len(used) == len(result.records)
+
+
+def test_when_every_scenario_repeats_another_the_rest_is_rejected_with_a_reason():
+    same = json.dumps({"items": ["A baker in Cork needs a letter to her landlord about the broken oven door today"]})
+    result, _, _ = play(teacher(scenarios=lambda r: same), {"scenarios_per_request": 1})
+    assert len(result.records) == 1
+    assert reasons(result) == {("deal_scenarios", "no_distinct_scenario_left"): 7}
+
+
+@pytest.mark.parametrize("text", [
+    '{"items": ["plan a trip", "write a letter"]}', '["plan a trip", "write a letter"]',
+    "Here are some:\n- plan a trip\n- write a letter", "1. Plan a trip.\n2. Write a letter.",
+    "Sure!\n\n* **Plan a trip**\n* \"write a letter\"", '```json\n{"tasks": ["plan a trip", "write a letter"]}\n```',
+    "<think>- no</think>\n- plan a trip\n- write a letter"])
+def test_lists_are_read_however_they_are_written(text):
+    assert read_list(text, level="request", count=5) == ["plan a trip", "write a letter"]
+
+
+@pytest.mark.parametrize("text", ["", "I cannot help with that.", "{}", "- " + "word " * 30, '{"items": [1, 2]}'])
+def test_what_is_no_list_is_a_failure_with_a_reason(text):
+    assert isinstance(read_list(text, level="request", count=5), Failure)
+
+
+@given(st.text())
+def test_no_reply_can_break_the_parsers(text):
+    for parsed in (read_list(text, level="scenario", count=3), read_written(text, 2)):
+        assert parsed
+
+
+def test_domain_files_are_checked_with_file_row_and_field(tmp_path):
+    bad = tmp_path / "d.jsonl"
+    bad.write_text('{"domain": "Bees"}\n{"name": "Ships"}\n')
+    with pytest.raises(UserError, match=r"d.jsonl:2: field 'domain'"):
+        inputs(bad, Options(), None)
+    with pytest.raises(UserError, match="scenarios"):
+        inputs(None, Options(instructions=10**6), None)
+
+
+# ---------------------------------------------------------------- faults
+
+
+@pytest.mark.parametrize("what", ["requests", "scenarios", "instruction", "consistency", "criteria"])
+@pytest.mark.parametrize("garbage", ["", "I'm sorry, but no.", "{", '{"items": []}', "null", "[[1]]"])
+def test_garbage_costs_bounded_calls_and_is_counted_and_nothing_is_emitted(what, garbage):
+    result, emission, usage = play(teacher(**{what: lambda r: garbage}), {"instructions": 2, "tries": 2})
+    assert not result.records
+    assert all(stage == what for stage, _ in reasons(result))
+    assert usage.tally(what, "teacher").requests <= 2 * 2
+    assert not emission.datasets
+
+
+def test_a_reply_that_can_be_read_at_the_second_try_costs_one_more_request():
+    result, _, usage = play(teacher(instruction=lambda r: "What?" if r.sample == 0 else None))
+    assert len(result.records) == 8
+    assert usage.tally("instruction", "teacher").requests == 16
+
+
+@pytest.mark.parametrize("judged", ["", "yes to all", '{"1": {"reason": "", "satisfied": true}}',
+                                    '{"1": true, "1": true, "2": true}'])
+def test_missing_and_half_verdicts_never_pass_and_never_fail(judged):
+    result, emission, _ = play(teacher(judge=lambda r: judged), {"tries": 2, "soft_share": 0.0})
+    assert len(result.records) == 8
+    assert not emission["sft"]
+    assert not emission["dpo"]
+    assert all(not e.label for e in emission["kto"])  # what fails by code, and only that
+    assert emission.refused["sft"]["no_verdict"] == 8
+
+
+def test_one_criterion_that_fails_keeps_the_response_out_and_makes_it_a_rejected_side():
+    def strict_on_the_first(request):
+        numbers = list(request.schema["properties"])
+        fails = "Here, then" not in request.messages[-1]["content"] and request.sample == 0
+        return json.dumps({n: {"reason": "seen", "satisfied": not (fails and n == numbers[-1])} for n in numbers})
+
+    options = {"include": ["digits:none"], "soft_share": 0.0, "responses": 2, "constraint_weights": [1]}
+    result, emission, _ = play(teacher(judge=strict_on_the_first), options)
+    assert len(emission["sft"]) == len(emission["dpo"]) == 8
+    for e in emission["dpo"]:
+        assert e.chosen.startswith("Here, then")
+        assert e.rejected.startswith("here is")
+        assert e.constraints[e.violated[0]].type == "judge:criterion"
+    assert result.records[0].candidates[0].verdicts[-1].reason == "seen"
+
+
+def test_what_fails_by_code_is_not_shown_to_the_judge_and_truncated_answers_neither():
+    seen = []
+
+    def watched(request):
+        seen.append(request.messages[-1]["content"])
+
+    def cut(request):
+        return Completion("so much to", finish_reason="length") if request.sample == 2 else None
+
+    _, emission, _ = play(teacher(judge=watched, respond=cut),
+                          {"include": ["punctuation:no_comma"], "soft_share": 0.0, "responses": 4})
+    assert len(seen) == 8  # of 32 responses: half have commas, one is cut off, one is left
+    assert not any("Here, then" in text or "so much to" in text for text in seen)
+    assert len(emission["sft"]) == 8
+
+
+def test_the_judge_is_asked_at_temperature_0():
+    seen = set()
+
+    def watched(request):
+        seen.add(request.temperature)
+
+    play(teacher(judge=watched, consistency=watched))
+    assert seen == {0.0}
+
+
+# ---------------------------------------------------------------- consistency
+
+
+def says(contradiction):
+    return json.dumps({"reason": "short and long at once", "contradiction": contradiction})
+
+
+def test_a_contradictory_instruction_is_refined_once_judged_again_and_keeps_what_it_was():
+    refined = json.dumps({"task": "Write a short letter.", "drop": [1]})
+    result, _, usage = play(teacher(consistency=lambda r: says("Write a short letter." not in r.messages[-1]["content"]),
+                                    refine=lambda r: refined),
+                            {"constraint_weights": [0, 1], "soft_share": 0.0})
+    assert usage.tally("consistency", "teacher").requests <= 3 * 8
+    for r in result.records:
+        assert r.prompt.startswith("Write a short letter.")
+        assert r.difficulty == 1 == sum(c.kind == "code" for c in r.constraints)
+        assert r.extra["refined_because"] == ["short and long at once"]
+        assert r.extra["task_before_refinement"].startswith("Help me")
+
+
+@pytest.mark.parametrize("rounds", [0, 1, 3])
+def test_an_instruction_that_stays_contradictory_is_rejected_after_a_bounded_number_of_refinements(rounds):
+    result, _, usage = play(teacher(consistency=lambda r: says(True)), {"refinements": rounds})
+    assert reasons(result) == {("consistency", "contradictory"): 8}
+    assert usage.tally("consistency", "teacher").requests == 8 * (2 * rounds + 1)
+
+
+def test_a_refinement_may_not_drop_every_constraint():
+    result, _, _ = play(teacher(consistency=lambda r: says(True),
+                                refine=lambda r: json.dumps({"task": "Anything.", "drop": list(range(1, 9))})))
+    assert reasons(result) == {("consistency", "refined_to_nothing"): 8}
+
+
+# ---------------------------------------------------------------- criteria and filters
+
+
+@given(st.lists(st.tuples(st.sampled_from(["Is it short", "Is it in Welsh", "Does the answer name 3 cats", "Note"]),
+                          st.sampled_from(["?", ":", ".", ""]))))
+def test_only_questions_are_criteria_each_once_and_in_order(pairs):
+    lines = [a + b for a, b in pairs]
+    assert questions(lines) == list(dict.fromkeys(line for line in lines if line.endswith("?")))
+
+
+@given(st.integers(1, 5), st.lists(st.sampled_from("1234567"), max_size=8, unique=True))
+def test_requirements_are_tied_to_aspects_by_number_and_none_may_be_missing(soft, numbers):
+    said = json.dumps({"task": "Do it.", "requirements": {n: f"requirement {n}" for n in numbers}})
+    read = read_written(said, soft)
+    wanted = [str(i) for i in range(1, soft + 1)]
+    if set(wanted) <= set(numbers):
+        assert list(read.requirements.items()) == [(n, f"requirement {n}") for n in wanted]
+    else:
+        assert read.reason == "missing_requirement"
+
+
+@given(st.lists(st.sampled_from(["YES", "NO", "maybe"]), max_size=6), st.integers(0, 5))
+def test_the_strict_filter_keeps_a_row_only_if_every_criterion_has_its_yes(results, criteria):
+    row = {"refined_instruction": "Say hi.", "response": "Hi.", "evaluation_results": results,
+           "criteria": ["Here are the questions:", *(f"Is it {i}?" for i in range(criteria))]}
+    record = read_judged(row)
+    kept = hasattr(emit_sft(record, record.candidates[0]), "response")
+    assert kept == (criteria > 0 and results == ["YES"] * criteria)
+
+
+@pytest.mark.parametrize(("name", "kept"), [("j_fixed.json", [0, 4]), ("edge.json", [3])])
+def test_of_upstreams_judged_rows_exactly_those_with_a_yes_for_every_criterion_pass(shared, name, kept):
+    rows = json.loads((shared / "data" / "decif" / name).read_text())
+    records = [read_judged(row) for row in rows]
+    out = [emit_sft(r, r.candidates[0]) for r in records]
+    assert [i for i, e in enumerate(out) if hasattr(e, "response")] == kept
+
+
+def test_rows_with_criteria_and_no_verdicts_are_an_error_that_names_the_field(shared):
+    row = json.loads((shared / "data" / "decif" / "crit_fixed.json").read_text())[0]
+    with pytest.raises(UserError, match="row 1: field 'evaluation_results'"):
+        read_judged(row, "row 1")
+
+
+def verdict_on(numbers, failing):
+    return json.dumps({n: {"reason": "seen", "satisfied": int(n) > failing} for n in numbers})
+
+
+@pytest.mark.parametrize(("share", "passes"), [(0.6, True), (2 / 3, True), (0.7, False), (1.0, False)])
+def test_the_soft_filter_says_what_share_holds_and_never_what_does_not(share, passes):
+    say = teacher(judge=lambda r: verdict_on(r.schema["properties"], 1))  # one of three criteria fails
+    options = {"soft_share": 0.0, "filter": "soft", "soft_pass": share}
+    _, emission, _ = play(say, options)
+    assert bool(emission["sft"]) == passes
+    for e in emission["sft"]:
+        assert [c.type for c in e.constraints if c.kind == "judge"] == ["judge:share"]
+        assert len(e.constraints[-1].kwargs["of"]) == 3
+    assert not play(say, {"soft_share": 0.0})[1]["sft"]
+
+
+def test_under_the_soft_filter_half_verdicts_do_not_pass_either():
+    half = teacher(judge=lambda r: '{"1": {"reason": "", "satisfied": true}}')
+    assert not play(half, {"filter": "soft", "soft_pass": 0.1, "tries": 1, "soft_share": 0.0})[1]["sft"]
+
+
+# ---------------------------------------------------------------- plan
+
+
+def test_the_plan_bounds_the_calls_that_are_made(tmp_path):
+    options = {"instructions": 40, "domain_draws": 3, "domains_per_draw": 4, "requests_per_domain": 3,
+               "scenarios_per_request": 5}
+    made = recipe(options).method_options()
+    planned = plan(inputs(None, made, None), made, {"teacher"})
+    log = ResponseLog(tmp_path / "log.jsonl")
+    _, _, usage = play(options=options, log=log)
+    log.close()
+    for stage in {c.stage for c in planned}:
+        calls = [c for c in planned if c.stage == stage]
+        asked = usage.tally(stage, "teacher").requests
+        assert sum(c.low for c in calls) <= asked <= sum(c.high for c in calls), stage
+
+
+def test_unknown_names_and_options_show_in_the_plan():
+    for bad in ({"include": ["nope"]}, {"soft_exclude": ["nope"]}):
+        with pytest.raises(UserError, match="nope"):
+            plan([], Options(**bad), {"teacher"})
+    with pytest.raises(UserError, match="weight"):
+        recipe({"constraint_weights": [0, 0]})
+    with pytest.raises(UserError, match="nobody"):
+        recipe({"responses": 0})
+    assert base.get("decif") is METHOD
+
+
+def test_outcomes_of_read_judged_are_no_verdicts_where_the_count_is_off():
+    row = {"instruction": "x", "response": "y", "criteria": ["Is it?", "Was it?"], "evaluation_results": ["YES"]}
+    assert {v.outcome for v in read_judged(row).candidates[0].verdicts} == {Outcome.NO_VERDICT}
