@@ -1,8 +1,9 @@
-"""Commands that look: evaluate, audit, report, constraints."""
+"""Commands that look: evaluate, rank, repetition, audit, report, constraints."""
 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,93 @@ def _drawn_like(run_folder: Path | None) -> dict[str, Any]:
 
 
 @click.command()
+@click.argument("triples", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--model", "model_path", required=True, help="The base model: a Hugging Face folder or name.")
+@click.option("--adapter", "adapters", multiple=True, type=FOLDER,
+              help="A trained adapter; repeat it, in order, where a stage says so.")
+@click.option("--curriculum", type=FOLDER,
+              help="Instead of --adapter: a folder of YAML files; takes the adapters its export YAML merges.")
+@click.option("--also", multiple=True, metavar="NAME=ADAPTER[,ADAPTER]",
+              help="Another trained model to put beside, e.g. sft=saves/sft; repeat it for more.")
+@click.option("--template", help="Render as LLaMA-Factory's template of this name (as in training); default: the "
+              "tokenizer's own chat template, as training without `template:` does.")
+@click.option("-n", "--items", "most", type=click.IntRange(1), help="At most so many items.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Draws which constraints are used.")
+@click.option("--max-tokens", type=click.IntRange(2), help="Leave out longer items; default: what the model has.")
+@click.option("--batch-tokens", type=click.IntRange(1), help="Tokens scored together; less needs less memory.")
+@click.option("--float32", is_flag=True, help="Compute in float32 on a GPU too: exact margins, twice the memory.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path, file_okay=False))
+def rank(triples: Path, model_path: str, adapters: tuple[Path, ...], curriculum: Path | None,
+         also: tuple[str, ...], template: str | None, most: int | None, seed: int, max_tokens: int | None,
+         batch_tokens: int | None, float32: bool, out: Path) -> None:
+    """Suri's ranking accuracy: how often a response is likelier after its own instruction than after a corrupted
+    one, before and after training, in five settings.
+
+    TRIPLES is an exported I-ORPO dataset (with its provenance file beside it), or rows with `main`, `constraints`,
+    `corrupted` and `response`, or finished triples.
+    """
+    from if_factory.evaluation.ranking import rank as run_ranking
+    from if_factory.evaluation.score import Scorer
+    from if_factory.evaluation.triples import read_triples
+    from if_factory.export.training import adapters_of
+
+    items = read_triples(triples)[:most]
+    if curriculum:
+        adapters = adapters_of(curriculum)
+    chains: dict[str, tuple[Path, ...]] = {"before": ()} | ({"after": adapters} if adapters else {})
+    for name, chain in map(_named_adapters, also):
+        if name in chains:
+            raise click.BadParameter(f"'{name}' is used twice", param_hint="--also")
+        chains[name] = chain
+    models = {name: partial(Scorer, model_path, chain, template=template, float32=float32,
+                            batch_tokens=batch_tokens) for name, chain in chains.items()}
+    run_ranking(items, models, out, max_tokens=max_tokens, seed=seed,
+                watch=lambda label, tokens: click.progressbar(length=tokens, label=f"{label}, tokens"))
+    click.echo((out / "ranking.md").read_text(encoding="utf-8"))
+    click.echo(f"written: {out}/ranking.md, ranking.json, ranking.jsonl")
+
+
+def _named_adapters(text: str) -> tuple[str, tuple[Path, ...]]:
+    name, _, paths = text.partition("=")
+    if not (name and paths):
+        raise click.BadParameter(f"'{text}' is not NAME=ADAPTER[,ADAPTER]", param_hint="--also")
+    return name, tuple(Path(p) for p in paths.split(","))
+
+
+@click.command()
+@click.argument("generations", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--text", "column", help="The field that holds the text; default: what answers the row's prompt.")
+@click.option("--tokens", "choice", default="auto", show_default=True,
+              help="What lengths are counted in: `o200k_base` (tiktoken), `words`, or a model's folder; auto: "
+              "o200k_base where it is installed, else words.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.option("-o", "--out", type=click.Path(path_type=Path, file_okay=False),
+              help="Write repetition.json and repetition.md here too.")
+def repetition(generations: tuple[Path, ...], column: str | None, choice: str, as_json: bool,
+               out: Path | None) -> None:
+    """Length of generated texts and how often they repeat themselves, with 95 % confidence intervals.
+
+    GENERATIONS are any .jsonl or .json files with a text per row; of `responses.jsonl` from `evaluate`, each
+    model's answers are counted apart.
+    """
+    from if_factory.evaluation import repetition as counting
+    from if_factory.files import dump_json, write_atomic
+
+    counted_in = counting.tokens(choice)
+    texts: dict[str, list[str | None]] = {}
+    for path in generations:
+        for label, found in counting.read_texts(path, column).items():
+            texts.setdefault(label if len(generations) == 1 else f"{path.stem}: {label}", []).extend(found)
+    results = {label: counting.measure(found, counted_in) for label, found in texts.items()}
+    json_text = dump_json(counting.as_dict(results, counted_in), indent=1) + "\n"
+    table = counting.markdown(results, counted_in)
+    if out:
+        write_atomic(out / "repetition.json", json_text)
+        write_atomic(out / "repetition.md", table)
+    click.echo(json_text if as_json else table, nl=False)
+
+
+@click.command()
 @click.argument("dataset", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--constraints", type=click.Path(path_type=Path, dir_okay=False),
               help="Where the constraints of DATASET's prompts are, if not in it: rows joined by prompt.")
@@ -128,4 +216,4 @@ def constraints(family: str | None) -> None:
     Console().print(table)
 
 
-COMMANDS = (evaluate, audit, report, constraints)
+COMMANDS = (evaluate, rank, repetition, audit, report, constraints)
