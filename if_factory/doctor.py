@@ -59,7 +59,7 @@ def check_environment() -> list[Finding]:
     with ThreadPoolExecutor(2) as pool:
         embedded = pool.submit(_embedded)
         training = pool.submit(_training)
-        return [_python(), _disk(), embedded.result(), *training.result()]
+        return [_python(), _disk(), _sandbox(), embedded.result(), *training.result()]
 
 
 def _python() -> Finding:
@@ -76,6 +76,16 @@ def _disk() -> Finding:
         return Finding("warning", "disk", f"{free:.1f} GB free here; training wants {_MIN_FREE_GB:.0f} GB",
                        "free space, or work in another folder")
     return Finding("ok", "disk", f"{free:.0f} GB free here")
+
+
+def _sandbox() -> Finding:
+    """How generated code (AutoIF) would be isolated here."""
+    from if_factory.sandbox.probe import isolation, remedy
+
+    found = isolation()
+    if found.weak:
+        return Finding("warning", "sandbox", f"generated code cannot be isolated here: {found.missing}", remedy())
+    return Finding("ok", "sandbox", f"generated code is isolated by {found}")
 
 
 def _embedded() -> Finding:

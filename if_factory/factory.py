@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 
 from if_factory.constraints.base import load_plugin
-from if_factory.constraints.generated import verify_many
+from if_factory.constraints.generated import configure, verify_many
 from if_factory.constraints.verify import verify
 from if_factory.errors import UserError
 from if_factory.files import read_rows
@@ -23,6 +23,7 @@ from if_factory.pipeline.runner import Observer, RunResult
 from if_factory.pipeline.runner import run as run_stages
 from if_factory.recipe import ModelSpec, Recipe
 from if_factory.records import Candidate, Constraint, Record, Verdict
+from if_factory.sandbox.pool import Limits
 from if_factory.seeds import builtin, read_seeds
 
 
@@ -32,6 +33,14 @@ def seeds_of(recipe: Recipe) -> list[Record]:
     if recipe.definition.inputs is not None:
         return recipe.definition.inputs(path, recipe.method_options(), recipe.limit)
     return read_seeds(path or builtin("seeds"), method=recipe.method, limit=recipe.limit)
+
+
+def _prepare(recipe: Recipe) -> None:
+    """What a run and its emission need in this process: the user's constraint types, the sandbox's settings."""
+    load_plugins(recipe)
+    spec = recipe.sandbox
+    limits = Limits(cpu_seconds=spec.cpu_seconds, wall_seconds=spec.wall_seconds, memory_mb=spec.memory_mb)
+    configure(workers=spec.workers, limits=limits, allow_weak=spec.allow_weak)
 
 
 def load_plugins(recipe: Recipe) -> None:
@@ -126,7 +135,7 @@ def _refuse_namesake(served: dict[str, str], model: str, url: str, role: str) ->
 async def run(recipe: Recipe, log: ResponseLog | None, *, observer: Observer | None = None,
               limit: int | None = None) -> tuple[RunResult, Usage]:
     """Run the method over the seeds; answers already in the log are not asked for again."""
-    load_plugins(recipe)
+    _prepare(recipe)
     seeds = seeds_of(recipe)[:limit]
     usage = Usage()
     budget = Budget(**recipe.budget.model_dump())
@@ -141,7 +150,7 @@ async def run(recipe: Recipe, log: ResponseLog | None, *, observer: Observer | N
 
 def emit(recipe: Recipe, records: list[Record]) -> Emission:
     """The examples of finished records. Every verdict is made anew: no stored "pass" is taken on trust."""
-    load_plugins(recipe)
+    _prepare(recipe)
     options, out = recipe.method_options(), Emission()
     for record in records:
         recipe.definition.emit(_rechecked(record), options, out, recipe.seed)

@@ -71,6 +71,16 @@ class ReplaySpec(_Strict):
     rows: Annotated[int, Field(ge=0)] = Field(0, description="rows drawn from it, with the run's seed")
 
 
+class SandboxSpec(_Strict):
+    """How functions that a model wrote are run; the limits are per step: loading a function, or one input."""
+
+    allow_weak: bool = Field(False, description="run generated code under resource limits only")
+    workers: Annotated[int, Field(ge=1)] = Field(2, description="functions run at once")
+    cpu_seconds: Annotated[float, Field(gt=0)] = Field(2.0, description="CPU time of a function, per input")
+    wall_seconds: Annotated[float, Field(gt=0)] = Field(10.0, description="wall clock of a function, per input")
+    memory_mb: Annotated[int, Field(ge=16)] = Field(256, description="memory beyond Python's own")
+
+
 class Recipe(_Strict):
     """One run. Relative paths are relative to the recipe's folder."""
 
@@ -84,6 +94,7 @@ class Recipe(_Strict):
     models: dict[str, ModelSpec] = Field(default_factory=dict, description="role -> how to reach the model")
     budget: BudgetSpec = Field(default_factory=BudgetSpec)
     constraints: ConstraintSpec = Field(default_factory=ConstraintSpec)
+    sandbox: SandboxSpec = Field(default_factory=SandboxSpec)
     options: dict[str, Any] = Field(default_factory=dict, description="the method's own options")
     replay: ReplaySpec = Field(default_factory=ReplaySpec)
 

@@ -95,3 +95,15 @@ def test_a_full_disk_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
         free = 2e9
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: Usage)
     assert "2.0 GB free" in doctor._disk().message
+
+
+@pytest.mark.parametrize(("level", "missing", "said"), [
+    ("landlock+seccomp", "", "isolated by landlock+seccomp"),
+    ("rlimits", "Landlock: not built in", "cannot be isolated here: Landlock: not built in")])
+def test_the_isolation_of_generated_code_is_said(
+        level: str, missing: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from if_factory.sandbox import Isolation, probe
+    monkeypatch.setattr(probe, "isolation", lambda: Isolation(level, missing))
+    found = doctor._sandbox()
+    assert said in found.message
+    assert (found.level == "warning") is bool(found.fix) is (level == "rlimits")

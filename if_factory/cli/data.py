@@ -111,6 +111,7 @@ def run(recipe: Path, out: Path | None, **given: Any) -> None:
     """Make the data. Safe to kill: the same command continues, and asks again only what was in flight."""
     from if_factory import factory
     from if_factory.cli.show import show_run
+    from if_factory.constraints.generated import isolation_used
     from if_factory.pipeline.progress import Progress
     from if_factory.pipeline.rundir import RunDir
 
@@ -119,8 +120,11 @@ def run(recipe: Path, out: Path | None, **given: Any) -> None:
         folder.claim(loaded.resolved())
         result, usage = asyncio.run(factory.run(loaded, folder.log, observer=Progress()))
         emission = factory.emit(loaded, result.records)
-        folder.write(result, usage, emission.counts())
+        sandbox = isolation_used()
+        folder.write(result, usage, emission.counts(), sandbox=sandbox)
     show_run(folder.path, result, usage, emission)
+    if sandbox:
+        click.echo(f"generated code was isolated by {sandbox}")
     if not result.complete:
         raise SystemExit(3)
 

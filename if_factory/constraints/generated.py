@@ -48,6 +48,11 @@ def shared_pool() -> Pool:
         return _pool[1]
 
 
+def isolation_used() -> str | None:
+    """The level under which this process ran generated code; None if it ran none."""
+    return str(_pool[1].isolation) if _pool is not None else None
+
+
 def close_shared_pool() -> None:
     with _lock:
         _end()

@@ -79,14 +79,18 @@ class RunDir:
         plain = json.loads(json.dumps(dict(recipe), default=str))
         write_atomic(self.path / "recipe.yaml", yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
 
-    def write(self, result: RunResult, usage: Usage, emission: Mapping[str, Any] | None = None) -> None:
+    def write(self, result: RunResult, usage: Usage, emission: Mapping[str, Any] | None = None, *,
+              sandbox: str | None = None) -> None:
         """Write the outcome; ``emission`` is the method's count of what can be emitted of it.
+
+        ``sandbox`` is the isolation under which generated code ran, for the account; left out where none ran.
 
         A kill at any point leaves no ledger beside files of another run.
         """
         stages = [row.stage for row in result.ledger.rows]
         account = {"complete": result.complete, "stopped_by": result.stopped_by,
-                   "stages": result.ledger.to_dict(), "emission": dict(emission or {})}
+                   "stages": result.ledger.to_dict(), "emission": dict(emission or {}),
+                   **({"sandbox": sandbox} if sandbox else {})}
         (self.path / "ledger.json").unlink(missing_ok=True)
         write_jsonl(self.path / "records.jsonl", (record.model_dump(mode="json") for record in result.records))
         write_jsonl(self.path / "rejects.jsonl", (reject._asdict() for reject in result.rejects))

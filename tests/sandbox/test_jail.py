@@ -75,7 +75,7 @@ def test_numbers_are_the_kernels(arch: str) -> None:
         pytest.skip(f"{header} is not installed (linux-libc-dev)")
     text = header.read_text()
     known = {name: int(n) for name, n in re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", text)}
-    aliases = re.findall(r"#define __NR_(\w+) __NR3264_(\w+)", text)  # 64-bit first; some only where time is 64-bit
+    aliases = re.findall(r"#define __NR_(\w+) __NR3264_(\w+)", text)
     known |= {name: known[old] for name, old in reversed(aliases) if old in known}
     column = ARCHES.index(arch)
     for name, numbers in jail.SYSCALLS.items():
