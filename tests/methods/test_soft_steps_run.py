@@ -27,7 +27,8 @@ def recipe(folder: Path, url: str, seeds: int) -> Path:
     rows = (json.dumps({"prompt": f"Describe place number {i} to a friend."}) for i in range(seeds))
     (folder / "seeds.jsonl").write_text("\n".join(rows) + "\n")
     path = folder / "recipe.yaml"
-    path.write_text(json.dumps({"method": "soft_steps", "seeds": "seeds.jsonl", "options": {"steps": 3, "include": EASY},
+    path.write_text(json.dumps({"method": "soft_steps", "seeds": "seeds.jsonl",
+                                "options": {"steps": 3, "include": EASY},
                                 "models": {"teacher": {"endpoint": url, "concurrency": 64}}}))
     return path
 
