@@ -3,6 +3,9 @@
 Constraints are found, in this order: in a file given by the caller and joined by prompt; in the sidecar
 ``<name>.provenance.jsonl`` beside our own exports, joined by position; in the row. An answer the dataset calls
 good must pass everything; one it calls bad (``rejected``, a false KTO label) must fail something.
+
+What only a judge decides is counted and left alone: the answer's other constraints are checked, and an answer that
+is called bad and fails none of those may still be bad.
 """
 
 from __future__ import annotations
@@ -49,6 +52,8 @@ class AuditReport:
         rows: rows in the file; ``skipped`` counts those not checked, by reason.
         good, good_passing: answers claimed good, and how many of them pass every constraint.
         bad, bad_justified: answers claimed bad, and how many of them fail at least one constraint.
+        judged: constraints on good answers that only a judge decides; they are not in the counts above or below.
+        bad_unchecked: answers claimed bad that fail nothing code decides, beside constraints a judge decides.
         by_type: counts on good answers, by constraint type.
         contradictions: ``(row, why)`` where the checkers can never all pass.
         doubtful: ``(row, why)`` where they might but no sensible answer would.
@@ -64,6 +69,8 @@ class AuditReport:
     good_passing: int = 0
     bad: int = 0
     bad_justified: int = 0
+    judged: int = 0
+    bad_unchecked: int = 0
     by_type: dict[str, Count] = field(default_factory=dict)
     contradictions: list[tuple[int, str]] = field(default_factory=list)
     doubtful: list[tuple[int, str]] = field(default_factory=list)
@@ -97,7 +104,8 @@ class AuditReport:
         return {"format": 1, "path": self.path, "mode": self.mode, "ifeval_compat": self.ifeval_compat,
                 "rows": self.rows, "skipped": dict(sorted(self.skipped.items())),
                 "good": self.good, "good_passing": self.good_passing,
-                "bad": self.bad, "bad_justified": self.bad_justified,
+                "bad": self.bad, "bad_justified": self.bad_justified, "judged": self.judged,
+                "bad_unchecked": self.bad_unchecked,
                 "constraints": self.constraints, "constraints_passed": self.constraints_passed,
                 "no_verdict": self.no_verdict, "score": round(self.score, 6),
                 "by_type": {t: asdict(self.by_type[t]) for t in sorted(self.by_type)},
@@ -130,11 +138,17 @@ def audit(path: Path | str, *, constraints: Path | str | None = None, mode: Mode
             report.skipped[found if isinstance(found, str) else "no_constraints"] += 1
         elif not answers:
             report.skipped["no_response"] += 1
+        elif not (checked := tuple(c for c in found if c.kind != "judge")):
+            report.skipped["only_a_judge_decides"] += 1
         else:
-            _contradictions(report, n, found)
+            _contradictions(report, n, checked)
             for answer in answers:
-                verdicts = [_verdict(answer.text, c, mode, ifeval_compat) for c in found]
-                (_good if answer.good else _bad)(report, n, answer.side, found, verdicts)
+                verdicts = [_verdict(answer.text, c, mode, ifeval_compat) for c in checked]
+                if answer.good:
+                    report.judged += len(found) - len(checked)
+                    _good(report, n, answer.side, checked, verdicts)
+                else:
+                    _bad(report, n, verdicts, judged=len(found) > len(checked))
     if report.rows == sum(report.skipped.values()):
         reasons = ", ".join(f"{reason} {k}" for reason, k in sorted(report.skipped.items()))
         raise UserError(f"no row could be checked ({reasons or 'the file is empty'})", where=str(path),
@@ -162,6 +176,9 @@ def print_report(report: AuditReport, console: Any = None, *, examples: int = 5)
     if report.bad:
         head.add_row("rejected answers that fail a constraint", _share(report.bad_justified, report.bad))
     head.add_row("constraints without a verdict", str(report.no_verdict))
+    if report.judged or report.bad_unchecked:
+        head.add_row("constraints left to a judge, not checked again", str(report.judged))
+        head.add_row("rejected answers that only a judge finds bad", str(report.bad_unchecked))
     head.add_row("rows no answer can satisfy", str(len(report.contradictions)))
     head.add_row("rows no sensible answer satisfies", str(len(report.doubtful)))
     for reason, k in sorted(report.skipped.items()):
@@ -264,10 +281,12 @@ def _good(report: AuditReport, n: int, side: Side, constraints: tuple[Constraint
             report.failures.append(Failure(n, side, constraint.type, verdict.outcome, verdict.reason))
 
 
-def _bad(report: AuditReport, n: int, side: Side, constraints: tuple[Constraint, ...],
-         verdicts: list[Verdict]) -> None:
+def _bad(report: AuditReport, n: int, verdicts: list[Verdict], *, judged: bool) -> None:
+    justified = any(v.failed for v in verdicts)
+    if judged and not justified:
+        report.bad_unchecked += 1
+        return
     report.bad += 1
-    if any(v.failed for v in verdicts):
-        report.bad_justified += 1
-    else:
+    report.bad_justified += justified
+    if not justified:
         report.fails_nothing.append(n)

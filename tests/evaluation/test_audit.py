@@ -59,10 +59,31 @@ def test_rejected_sides_must_fail_something(tmp_path):
     assert report.good_passing == report.good == 2
 
 
+JUDGED = {"type": "soft_style:tone", "kind": "judge"}
+
+
 def test_a_checker_that_cannot_decide_neither_passes_nor_justifies_a_rejection(tmp_path):
-    judged = {"type": "style:polite", "kind": "judge"}
-    report = audit(write(tmp_path / "d.jsonl", {"constraints": [judged], "chosen": "x", "rejected": "y"}))
+    undecidable = {"type": "made:up"}
+    report = audit(write(tmp_path / "d.jsonl", {"constraints": [undecidable], "chosen": "x", "rejected": "y"}))
     assert (report.good_passing, report.bad_justified, report.no_verdict) == (0, 0, 1)
+
+
+def test_what_only_a_judge_decides_is_counted_and_the_rest_is_checked(tmp_path):
+    pair = {"constraints": [JUDGED, NO_COMMA], "chosen": "fine"}
+    report = audit(write(tmp_path / "d.jsonl", {**pair, "rejected": "a, b"}, {**pair, "rejected": "nothing by code"},
+                         {**pair, "chosen": "not, fine", "rejected": "a, b"}))
+    assert (report.good_passing, report.good, report.judged) == (2, 3, 3)
+    assert (report.constraints_passed, report.constraints) == (2, 3)
+    assert (report.bad_justified, report.bad, report.bad_unchecked) == (2, 2, 1)
+    assert report.fails_nothing == []
+    assert "soft_style:tone" not in report.by_type
+
+
+def test_rows_that_only_a_judge_decides_are_skipped_and_said_to_be(tmp_path):
+    report = audit(write(tmp_path / "d.jsonl", {"constraints": [JUDGED], "response": "x"},
+                         {"constraints": [NO_COMMA], "response": "x"}))
+    assert report.skipped == {"only_a_judge_decides": 1}
+    assert report.score == 1
 
 
 @pytest.mark.parametrize("row", [
