@@ -70,7 +70,7 @@ def test_a_checker_that_cannot_decide_neither_passes_nor_justifies_a_rejection(t
 
 def test_what_only_a_judge_decides_is_counted_and_the_rest_is_checked(tmp_path):
     pair = {"constraints": [JUDGED, NO_COMMA], "chosen": "fine"}
-    report = audit(write(tmp_path / "d.jsonl", {**pair, "rejected": "a, b"}, {**pair, "rejected": "nothing by code"},
+    report = audit(write(tmp_path / "d.jsonl", {**pair, "rejected": "a, b"}, {**pair, "rejected": "good by code"},
                          {**pair, "chosen": "not, fine", "rejected": "a, b"}))
     assert (report.good_passing, report.good, report.judged) == (2, 3, 3)
     assert (report.constraints_passed, report.constraints) == (2, 3)
