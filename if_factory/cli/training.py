@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import click
@@ -77,7 +77,7 @@ def curriculum(run_folder: Path, model_path: str, template: str | None, dataset_
 
     recipe = load(run_folder / "recipe.yaml")
     entries = read_entries(dataset_dir / FILE_NAME)
-    wanted = tuple(stages.split(",")) if stages else _exported(recipe.name, entries)
+    wanted = tuple(stages.split(",")) if stages else _exported(recipe.name, entries, recipe.definition.apart)
     cut = read_bins(bins) if bins else recipe.definition.bins(recipe.method_options())
     cut = 2 if cut is None else cut
     number = cut if isinstance(cut, int) else len(cut) + 1
@@ -101,12 +101,12 @@ def curriculum(run_folder: Path, model_path: str, template: str | None, dataset_
     click.echo(f"next: if-factory train {out}")
 
 
-def _exported(name: str, entries: Mapping[str, object]) -> tuple[str, ...]:
+def _exported(name: str, entries: Mapping[str, object], apart: Collection[str]) -> tuple[str, ...]:
     """The run's datasets, not their bins, that a curriculum trains when none are named: SFT first, never KTO."""
     from if_factory.errors import UserError
 
     own = [e.removeprefix(f"{name}_") for e in entries if e.startswith(f"{name}_")]
-    whole = [d for d in own if not re.search(r"_(easy|hard|\d+)$", d)]
+    whole = [d for d in own if not re.search(r"_(easy|hard|\d+)$", d) and d not in apart]
     found = tuple(d for kind in ("sft", "iorpo", "dpo") for d in sorted(whole) if d.partition("_")[0] == kind)
     if not found:
         raise UserError(f"no dataset of '{name}' to train", where="--stages", fix="run `if-factory export` first")

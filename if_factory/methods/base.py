@@ -83,6 +83,7 @@ class Method:
             ``(file, or None for builtin; options; at most so many)`` -> records.
         bins: the upper difficulty of every curriculum bin but the last, where the method says so (``[3]``: up to
             3 is easy, the rest hard); ``None`` cuts into equal shares.
+        apart: datasets for a model of their own, which a curriculum leaves out unless they are named.
         training: LLaMA-Factory keys the method's authors train with, by stage: ``{"dpo": {"pref_ftx": 1.0}}``.
     """
 
@@ -98,6 +99,7 @@ class Method:
     inputs: Callable[[Path | None, Any, int | None], list[Record]] | None = None
     bins: Callable[[Any], Sequence[float] | None] = lambda options: None
     training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    apart: Sequence[str] = ()
 
 
 def names() -> list[str]:

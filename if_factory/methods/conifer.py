@@ -451,4 +451,5 @@ METHOD = Method(
            "student": (False, "the model you will train; its failing attempts are criticised and rejected")},
     options=Options, presets=PRESETS, stages=stages, emit=emit, plan=plan,
     difficulty="level of the version, 1 to 5",
-    bins=lambda options: [3])
+    bins=lambda options: [3],
+    training={"sft_external_masked": {"mask_history": True}})

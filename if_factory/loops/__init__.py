@@ -1,0 +1,1 @@
+"""Methods that train between their rounds: data, training, data from what was trained, and again."""

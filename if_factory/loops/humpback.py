@@ -1,0 +1,215 @@
+"""Humpback's rounds: a backward model is trained and writes instructions, forward models rate and are trained.
+
+::
+
+    backward   base + seed pairs reversed          -> writes an instruction for every text
+    m0         base + seed pairs                   -> rates all (instruction, text) pairs
+    m1         base + seed pairs + A_k by m0       -> rates all pairs anew
+    m2         base + seed pairs + A_k by m1
+
+Every model starts from the base again, every round rates all candidates. Killed, the same command goes on where it
+was: answers are in the log, finished trainings are not run again, a torn one resumes from its checkpoint. A recipe
+that names a model for the role ``backward`` or ``judge`` has it stand in for the trained one.
+Source: arXiv 2308.06259, section 3.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+from if_factory.errors import UserError
+from if_factory.factory import load_plugins, open_models, seeds_of
+from if_factory.files import dump_json, read_rows, write_atomic, write_jsonl
+from if_factory.llm.budget import Budget, Usage
+from if_factory.llm.client import Model
+from if_factory.llm.log import ResponseLog
+from if_factory.loops.rounds import Trainer, local_model
+from if_factory.methods.base import Emission
+from if_factory.methods.humpback import Options, emit, rubric, stages
+from if_factory.pipeline.runner import Observer, RunResult
+from if_factory.pipeline.runner import run as run_stages
+from if_factory.quality.judge import judge_score
+from if_factory.recipe import Recipe
+from if_factory.records import Record, SFTExample
+
+HALF = 0.5  # width of a bar of the score histogram
+
+
+@dataclass(frozen=True, slots=True)
+class Curation:
+    """What one round of rating came to.
+
+    Attributes:
+        judge: the model that rated.
+        rated: pairs with a score; ``unread_share``: of all ratings asked for, those that could not be read.
+        kept: pairs in A_k; ``histogram``: pairs by mean score, in steps of half a point.
+        agreement: share of the pairs rated in both rounds that are in A_k in both or in neither; ``None`` first.
+        precision, recall: of "reaches k" against the labelled rows; ``None`` without them or where undefined.
+    """
+
+    iteration: int
+    judge: str
+    candidates: int
+    rated: int
+    kept: int
+    unread_share: float
+    histogram: dict[str, int]
+    agreement: float | None = None
+    precision: float | None = None
+    recall: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """What the loop leaves: the adapters by name (``backward``, ``m0``, ``m1``...), a report per round, and the
+    pairs as the last round rated them."""
+
+    adapters: dict[str, Path]
+    curations: list[Curation]
+    records: list[Record]
+
+
+async def run(recipe: Recipe, trainer: Trainer, *, iterations: int = 2, labelled: Path | None = None,
+              batch: int = 8, observer: Observer | None = None) -> Rounds:
+    """Run the loop below ``trainer.folder``.
+
+    Args:
+        labelled: rows ``{"prompt", "response", "label": true | false}`` to measure each round's judge on.
+        batch: prompts decoded together by models in this process.
+
+    Raises:
+        UserError: nothing survives a step, a training fails, or a model cannot be asked.
+    """
+    load_plugins(recipe)
+    options = cast(Options, recipe.method_options())
+    seeds = seeds_of(recipe)
+    pairs = [r for r in seeds if r.extra["form"] == "seed"]
+    known = _labelled(labelled) if labelled else []
+    log, usage = ResponseLog(trainer.folder / "responses.jsonl"), Usage()
+    adapters: dict[str, Path] = {}
+    curations: list[Curation] = []
+    scored: list[Record] = []
+    try:
+        async with open_models(recipe, log, usage, Budget(**recipe.budget.model_dump())) as given:
+            def playing(role: str, adapter: str) -> contextlib.AbstractAsyncContextManager[Model]:
+                if role in given:
+                    return contextlib.nullcontext(given[role])
+                return local_model(role, trainer.model, [adapters[adapter]], log, usage, batch=batch,
+                                   max_tokens=256, seed=recipe.seed)
+
+            if "backward" not in given:
+                options = options.model_copy(update={"backward": "trained"})
+                adapters["backward"] = trainer.sft("backward", rows(pairs, options, "sft_backward"))
+            async with playing("backward", "backward") as model:
+                augmented = await run_stages(stages(options)[:-1], seeds, {"backward": model}, seed=recipe.seed,
+                                             observer=observer)
+            candidates = [r for r in augmented.records if r.extra["form"] == "text"]
+            if not candidates:
+                raise UserError(f"no text got an instruction: {_reasons(augmented)}", where=str(trainer.folder),
+                                fix="look at the window of characters and at the texts")
+            if "judge" not in given:
+                adapters["m0"] = trainer.sft("m0", rows(pairs, options, "sft"))
+            for t in range(1, iterations + 1):
+                before = scored
+                async with playing("judge", f"m{t - 1}") as judge:
+                    result = await run_stages(stages(options)[-1:], candidates, {"judge": judge}, seed=recipe.seed,
+                                              observer=observer)
+                    said = await asyncio.gather(*(_reaches(judge, row, options) for row in known))
+                    name = judge.backend.model
+                scored = result.records
+                curations.append(_report(t, name, result, before, known, said, options))
+                _write(trainer.folder, t, result, curations)
+                adapters[f"m{t}"] = trainer.sft(f"m{t}", rows([*pairs, *scored], options, "sft"))
+    finally:
+        log.close()
+    return Rounds(adapters, curations, scored)
+
+
+def rows(records: Sequence[Record], options: Options, dataset: str) -> list[SFTExample]:
+    """What the records emit under one dataset's name."""
+    out = Emission()
+    for record in records:
+        emit(record, options, out, 0)
+    return cast(list[SFTExample], out[dataset])
+
+
+# ---------------------------------------------------------------- the report of a round
+
+
+def _report(iteration: int, judge: str, result: RunResult, before: Sequence[Record], known: Sequence[Row],
+            said: Sequence[bool | None], options: Options) -> Curation:
+    rated = result.records
+    lost = len(result.rejects)
+    unread = sum(r.extra["unread"] for r in rated) + lost * options.judgements
+    kept = {r.id for r in rated if r.candidates[0].verified}
+    kept_before = {r.id for r in before if r.candidates[0].verified}
+    both = {r.id for r in rated} & {r.id for r in before}
+    agreement = sum((i in kept) == (i in kept_before) for i in both) / len(both) if both else None
+    bars = Counter(math.floor(r.extra["score"] / HALF) * HALF for r in rated)
+    precision, recall = precision_recall([label for _, _, label in known], said)
+    asked = (len(rated) + lost) * options.judgements
+    return Curation(iteration, judge, len(rated) + lost, len(rated), len(kept), unread / asked if asked else 0.0,
+                    {f"{low:g}": n for low, n in sorted(bars.items())}, agreement, precision, recall)
+
+
+def precision_recall(labels: Sequence[bool], said: Sequence[bool | None]) -> tuple[float | None, float | None]:
+    """Of "kept" against "should be kept"; ``None`` where nothing was kept or should be. Unread is not kept."""
+    hits = sum(bool(s) and label for s, label in zip(said, labels, strict=True))
+    chosen, wanted = sum(bool(s) for s in said), sum(labels)
+    return (hits / chosen if chosen else None), (hits / wanted if wanted else None)
+
+
+Row = tuple[str, str, bool]
+
+
+def _labelled(path: Path) -> list[Row]:
+    found = []
+    for n, row in read_rows(path):
+        for field, kind in (("prompt", str), ("response", str), ("label", bool)):
+            if not isinstance(row.get(field), kind):
+                raise UserError(f"expected a {kind.__name__}", where=f"{path}:{n}: field '{field}'",
+                                fix='a labelled row is {"prompt": "...", "response": "...", "label": true}')
+        found.append((row["prompt"], row["response"], row["label"]))
+    return found
+
+
+async def _reaches(judge: Model, row: Row, options: Options) -> bool | None:
+    said = await judge_score(partial(judge.chat, stage="labelled"), row[0], row[1], low=1, high=5,
+                             rubric=rubric(options), samples=options.judgements, tries=options.judge_tries,
+                             prompts=options.prompts)
+    return None if said.mean is None else said.mean >= options.threshold
+
+
+def _write(folder: Path, iteration: int, result: RunResult, curations: Sequence[Curation]) -> None:
+    write_jsonl(folder / f"rated_{iteration}.jsonl", (r.model_dump(mode="json") for r in result.records))
+    write_atomic(folder / "curation.json", dump_json([asdict(c) for c in curations], indent=1) + "\n")
+    write_atomic(folder / "curation.md", markdown(curations))
+
+
+def markdown(curations: Sequence[Curation]) -> str:
+    """One line per round: what was rated, kept and unread, and how the rounds agree."""
+    head = ("round", "judge", "rated", "kept", "unread", "agrees with the round before", "precision", "recall",
+            "pairs by score")
+    lines = [head, ("---",) * len(head)]
+    for c in curations:
+        bars = ", ".join(f"{low}: {n}" for low, n in c.histogram.items())
+        shares = map(_share, (c.unread_share, c.agreement, c.precision, c.recall))
+        lines.append((str(c.iteration), c.judge, f"{c.rated} of {c.candidates}", str(c.kept), *shares, bars))
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"
+
+
+def _reasons(result: RunResult) -> str:
+    counts = Counter(r.reason for r in result.rejects)
+    return ", ".join(f"{reason} {n}" for reason, n in sorted(counts.items())) or "there were no texts"

@@ -1,0 +1,122 @@
+"""Humpback's rounds with scripted models at an endpoint and a scripted trainer (both named as such)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from if_factory.errors import UserError
+from if_factory.files import read_rows
+from if_factory.loops.humpback import Rounds, precision_recall, run
+from if_factory.loops.rounds import Trainer
+from if_factory.recipe import parse
+from tests.export.test_training import TRAINER
+from tests.support.fake_endpoint import FakeEndpoint
+
+OPTIONS = {"min_chars": 200, "max_chars": 900, "judgements": 2}
+
+
+def script(body: dict) -> str:
+    """A scripted backward model and a scripted judge in one: the score depends on the text alone."""
+    ask = body["messages"][-1]["content"]
+    if "You rate one response" not in ask:
+        first = re.search(r"TEXT\n(.*?)[.\n]", ask)
+        return f"Write about: {' '.join((first[1] if first else ask).split()[:9])}?"
+    response = re.search(r"(?s) RESPONSE\n(.*?)\n\S+ END", ask)[1]
+    return json.dumps({"reason": "", "score": 5 if len(response) % 2 else 2})
+
+
+def play(folder: Path, *, iterations: int = 2, labelled: Path | None = None, **options) -> tuple[Rounds, int]:
+    async def go() -> tuple[Rounds, int]:
+        server = FakeEndpoint(delay=0, script=script)
+        url = await server.start()
+        try:
+            recipe = parse({"method": "humpback", "limit": 12, "models": {"backward": url, "judge": url},
+                            "options": {**OPTIONS, **options}})
+            trainer = Trainer("m", folder, cli=TRAINER, say=lambda line: None)
+            return await run(recipe, trainer, iterations=iterations, labelled=labelled), server.requests
+        finally:
+            await server.stop()
+
+    return asyncio.run(go())
+
+
+def trained(folder: Path, name: str) -> list[dict]:
+    return [row for _, row in read_rows(folder / "data" / f"{name}.jsonl")]
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the scripted trainer notes its calls in the current folder
+
+
+def test_every_round_trains_seeds_and_what_was_kept_from_the_base(tmp_path: Path) -> None:
+    done, _ = play(tmp_path / "h")
+    assert list(done.adapters) == ["m1", "m2"]
+    kept = [r for r in done.records if r.candidates[0].verified]
+    assert 0 < len(kept) < len(done.records)
+    rows = trained(tmp_path / "h", "m2")
+    systems = [r["system"] for r in rows]
+    assert systems.count("Answer with what is known from the web.") == len(kept)
+    assert systems.count("Answer the way a helpful assistant does.") == 32
+    yaml = next((tmp_path / "h" / "yaml" / "m2").glob("*sft*.yaml")).read_text()
+    assert "adapter_name_or_path" not in yaml.split("\n\n", 1)[1]  # from the base again
+
+
+def test_the_report_counts_what_was_rated_kept_and_unread(tmp_path: Path) -> None:
+    done, _ = play(tmp_path / "h")
+    first, second = done.curations
+    assert first.candidates == first.rated == sum(first.histogram.values())
+    assert set(first.histogram) == {"2", "5"}
+    assert first.kept == first.histogram["5"]
+    assert (first.agreement, second.agreement) == (None, 1.0)
+    assert first.unread_share == 0
+    assert "| 1 | fake |" in (tmp_path / "h" / "curation.md").read_text()
+
+
+def test_the_judge_is_measured_on_labelled_rows(tmp_path: Path) -> None:
+    path = tmp_path / "labelled.jsonl"
+    path.write_text("".join(json.dumps({"prompt": "p", "response": "x" * n, "label": label}) + "\n"
+                            for n, label in ((3, True), (4, True), (5, False), (7, True))))
+    first = play(tmp_path / "h", iterations=1, labelled=path)[0].curations[0]
+    assert first.precision == pytest.approx(2 / 3)  # kept: 3, 5 and 7 characters
+    assert first.recall == pytest.approx(2 / 3)
+
+
+def test_a_finished_loop_asks_and_trains_nothing_again(tmp_path: Path) -> None:
+    play(tmp_path / "h")
+    calls = (tmp_path / "calls.txt").read_text()
+    before = (tmp_path / "h" / "curation.json").read_bytes()
+    _, requests = play(tmp_path / "h")
+    assert requests == 0
+    assert (tmp_path / "calls.txt").read_text() == calls
+    assert (tmp_path / "h" / "curation.json").read_bytes() == before
+
+
+def test_texts_that_all_fail_stop_the_loop_with_the_reasons(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no text got an instruction: too_short \d+"):
+        play(tmp_path / "h", min_chars=100_000, max_chars=100_001)
+
+
+@pytest.mark.parametrize("row", ['{"prompt": "p", "response": "r"}',
+                                 '{"prompt": "p", "response": "r", "label": 1}'])
+def test_a_labelled_row_without_a_label_is_named(tmp_path: Path, row: str) -> None:
+    (tmp_path / "l.jsonl").write_text(row + "\n")
+    with pytest.raises(UserError, match=r"l\.jsonl:1: field 'label'"):
+        play(tmp_path / "h", labelled=tmp_path / "l.jsonl")
+
+
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from([True, False, None])), min_size=1))
+def test_precision_and_recall_are_the_textbooks(rows: list[tuple[bool, bool | None]]) -> None:
+    labels, said = [label for label, _ in rows], [s for _, s in rows]
+    precision, recall = precision_recall(labels, said)
+    hits = [(label, s) for label, s in rows if label and s is True]
+    chosen, wanted = [s for s in said if s is True], [label for label in labels if label]
+    assert precision == (len(hits) / len(chosen) if chosen else None)
+    assert recall == (len(hits) / len(wanted) if wanted else None)

@@ -1,0 +1,214 @@
+"""Humpback, driven by scripted models (named as such): which texts are kept, and what for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from if_factory.errors import UserError
+from if_factory.factory import emit
+from if_factory.llm.budget import Budget, Usage
+from if_factory.llm.client import Model
+from if_factory.llm.scripted import ScriptedBackend
+from if_factory.methods.humpback import (
+    PRESETS,
+    REVERSE,
+    Options,
+    inputs,
+    paper_steps,
+    plan,
+    repeats_itself,
+    scored,
+    stages,
+)
+from if_factory.pipeline.runner import RunResult, run
+from if_factory.recipe import parse
+from if_factory.records import Candidate, Record
+
+GOOD = ("Bread needs four things: flour, water, salt and time. Mix the first three, fold the dough every hour, "
+        "and let the last one do the work while you read. After a night in a cool kitchen the loaf is ready.")
+SHORT = {"min_chars": 60, "max_chars": 600}
+
+
+def texts(tmp_path: Path, *rows: str | dict[str, str]) -> Path:
+    path = tmp_path / "texts.jsonl"
+    path.write_text("".join(json.dumps(r if isinstance(r, dict) else {"text": r}) + "\n" for r in rows))
+    return path
+
+
+def play(path: Path, backward, judge, /, **options) -> RunResult:
+    made = Options.model_validate({**SHORT, **options})
+    models = {role: Model(role, ScriptedBackend(role, answer), log=None, budget=Budget(), usage=Usage(), retries=0)
+              for role, answer in {"backward": backward, "judge": judge}.items()}
+    return asyncio.run(run(stages(made), inputs(path, made, None), models, seed=0))
+
+
+def emitted(result: RunResult, **options):
+    return emit(parse({"method": "humpback", "options": {**SHORT, **options}}), result.records)
+
+
+def rejected(result: RunResult) -> dict[str, int]:
+    return dict(sum((row.rejected for row in result.ledger.rows), Counter()))
+
+
+def rates(*scores: float):
+    """A scripted judge that gives these scores, one per rating, over and over."""
+    asked = iter(scores * 1000)
+    return lambda request: json.dumps({"reason": "", "score": next(asked)})
+
+
+def asks(request) -> str:
+    return "How is a simple bread made?"
+
+
+def test_a_text_with_a_good_mean_becomes_a_row_under_the_webs_system_prompt(tmp_path: Path) -> None:
+    result = play(texts(tmp_path, GOOD), asks, rates(4, 5, 5))
+    mined = [e for e in emitted(result)["sft"] if e.prompt == asks(None)]
+    assert [(e.response, e.system) for e in mined] == [(GOOD, Options().system_web)]
+    record = next(r for r in result.records if r.extra["form"] == "text")
+    assert record.extra["score"] == pytest.approx(4.6667)
+    assert record.difficulty == pytest.approx(0.3333)
+
+
+def test_a_mean_below_k_is_counted_and_kept_inside(tmp_path: Path) -> None:
+    result = play(texts(tmp_path, GOOD), asks, rates(4, 4, 5))
+    out = emitted(result)
+    assert not [e for e in out["sft"] if e.prompt == asks(None)]
+    assert out.refused["sft"] == {"below_threshold": 1}
+    assert not out["kto"]
+
+
+def test_a_very_low_mean_is_an_undesirable_row(tmp_path: Path) -> None:
+    rows = emitted(play(texts(tmp_path, GOOD), asks, rates(1)))["kto"]
+    assert [(r.response, r.label) for r in rows] == [(GOOD, False)]
+
+
+def test_seed_pairs_are_rows_under_their_own_system_prompt_and_reversed_for_the_backward_model(
+        tmp_path: Path) -> None:
+    (tmp_path / "pairs.jsonl").write_text('{"prompt": "Why?", "response": "Because of the tides."}\n')
+    options = {"pairs": str(tmp_path / "pairs.jsonl")}
+    out = emitted(play(texts(tmp_path, GOOD), asks, rates(1), **options), **options)
+    assert [(e.prompt, e.response, e.system) for e in out["sft"]] == [
+        ("Why?", "Because of the tides.", Options().system_seed)]
+    assert [(e.prompt, e.response, e.system) for e in out["sft_backward"]] == [
+        ("Because of the tides.", "Why?", REVERSE)]
+
+
+def test_the_paper_needs_four_and_a_half_and_the_code_a_five() -> None:
+    record = Record.from_seed("x", extra={"form": "text"}).with_candidates(Candidate(text="y", source="human"))
+    for preset, scores, kept in (("paper", (4, 5), True), ("paper", (4, 4), False), ("code", (5,), True),
+                                 ("code", (4.5,), False)):
+        options = Options.model_validate(PRESETS[preset])
+        assert scored(record, scores, 0, options.threshold).candidates[0].verified is kept
+
+
+@pytest.mark.parametrize(("text", "reason"), [
+    ("Too short to be of use to anybody at all.", "too_short"),
+    ("No full stop and no end in sight, only one clause that goes on and on until somebody cuts it off in the mid",
+     "no_end"),
+    (f"{GOOD} The oven is hot by half past seven. The oven is hot by half past seven.", "repetitive"),
+    ({"title": "NEWS OF TODAY", "text": GOOD}, "navigation_header"),
+    ({"title": "Join our newsletter", "text": GOOD}, "navigation_header"),
+])
+def test_unusable_texts_are_rejected_by_reason(tmp_path: Path, text: str | dict[str, str], reason: str) -> None:
+    assert rejected(play(texts(tmp_path, text), asks, rates(5))) == {reason: 1}
+
+
+@given(st.lists(st.lists(st.sampled_from("abcdefghijklmnop"), min_size=6, max_size=8, unique=True), min_size=1,
+                max_size=4))
+def test_a_text_repeats_itself_exactly_if_two_sentences_are_nearly_equal(words: list[list[str]]) -> None:
+    once = " ".join(f"{' '.join(2 * w for w in s).capitalize()}." for s in words)
+    assert repeats_itself(f"{once} {once}", 0.7)
+
+
+@pytest.mark.parametrize(("reply", "reason"), [
+    ("", "instruction_empty"), (GOOD + " And more of it.", "instruction_copies_the_text"),
+    (GOOD.split(". ")[1] + ".", "instruction_copies_the_text"),
+    ("Explain how to keep basil alive on a balcony.", "near_duplicate"),
+])
+def test_instructions_that_are_none_are_rejected_by_reason(tmp_path: Path, reply: str, reason: str) -> None:
+    other = GOOD.replace("Bread", "Cake").replace("flour", "sugar")
+    result = play(texts(tmp_path, GOOD, other), lambda r: reply, rates(5))
+    assert rejected(result) == {reason: 2 if reason != "near_duplicate" else 1}
+
+
+def test_an_instruction_that_repeats_a_seed_leaks_nothing(tmp_path: Path) -> None:
+    seed = next(r for r in inputs(texts(tmp_path, GOOD), Options(), None) if r.extra["form"] == "seed")
+    result = play(texts(tmp_path, GOOD), lambda r: seed.prompt.upper(), rates(5))
+    assert rejected(result) == {"repeats_a_seed": 1}
+
+
+def test_ratings_that_cannot_be_read_are_asked_again_and_counted(tmp_path: Path) -> None:
+    replies = iter(["hm", "Score: 5", '{"score": 4}', "maybe", "no idea", "none"] * 3)
+    result = play(texts(tmp_path, GOOD), asks, lambda r: next(replies), judgements=2, judge_tries=2)
+    record = next(r for r in result.records if r.extra["form"] == "text")
+    assert len(record.extra["scores"]) + record.extra["unread"] == 2
+    unread = play(texts(tmp_path, GOOD), asks, lambda r: "hm")
+    assert rejected(unread) == {"score_unread": 1}
+
+
+def test_long_texts_are_cut_at_the_ends_of_sentences(tmp_path: Path) -> None:
+    made = Options.model_validate({"min_chars": 60, "max_chars": 280})
+    pieces = [r.candidates[0].text for r in inputs(texts(tmp_path, f"{GOOD}\n\n{GOOD}"), made, None)
+              if r.extra["form"] == "text"]
+    assert len(pieces) == 2
+    assert all(p.endswith(".") for p in pieces)
+
+
+def test_the_shipped_pairs_and_texts_are_read() -> None:
+    records = inputs(None, Options(), None)
+    forms = Counter(r.extra["form"] for r in records)
+    assert forms["seed"] >= 30
+    assert forms["text"] >= 10
+    assert len({r.id for r in records}) == len(records)
+    limited = Counter(r.extra["form"] for r in inputs(None, Options(), 3))
+    assert limited == {"seed": forms["seed"], "text": 3}
+
+
+def test_a_pair_without_a_response_is_named(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"prompt": "Why?"}\n')
+    with pytest.raises(UserError, match=r"p\.jsonl:1: field 'response'"):
+        inputs(None, Options(pairs=str(tmp_path / "p.jsonl")), None)
+
+
+@pytest.mark.parametrize(("rows", "steps"), [(100, 30), (800, 300), (1_600, 600), (3_200, 500), (6_400, 600),
+                                             (12_800, 600), (25_600, 1_200), (51_200, 1_600)])
+def test_steps_by_rows_are_the_papers(rows: int, steps: int) -> None:
+    assert paper_steps(rows) == steps
+
+
+def test_the_plan_bounds_what_is_asked(tmp_path: Path) -> None:
+    asked: Counter[str] = Counter()
+
+    def count(role, answer):
+        def reply(request):
+            asked[role] += 1
+            return answer(request)
+        return reply
+
+    path = texts(tmp_path, GOOD)
+    play(path, count("backward", asks), count("judge", lambda r: "hm"))
+    made = Options.model_validate(SHORT)
+    planned = {c.role: c.high for c in plan(inputs(path, made, None), made, {"backward", "judge"})}
+    assert asked == {"backward": 1, "judge": 9}
+    assert all(asked[role] <= planned[role] for role in asked)
+
+
+def test_a_trained_backward_model_gets_the_text_as_it_was_trained_on(tmp_path: Path) -> None:
+    seen = []
+
+    def backward(request):
+        seen.append(request.messages)
+        return asks(request)
+
+    play(texts(tmp_path, GOOD), backward, rates(5), backward="trained")
+    play(texts(tmp_path, GOOD), backward, rates(5), backward="chat")
+    assert list(seen[0]) == [{"role": "system", "content": REVERSE}, {"role": "user", "content": GOOD}]
+    assert re.search(r"(?s)TEXT\nBread needs.*END", seen[1][0]["content"])
