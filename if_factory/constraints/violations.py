@@ -28,13 +28,13 @@ _CLAUSE = re.compile(
     rf"(?:avoid|omit|exclude|skip|ignore|neglect|eliminate|remove|forbid|prohibit|ban|reject)s)\b")
 # Words that carry the grammar of an instruction and nothing of what is asked for.
 _EMPTY = frozenset("""
-    a an the of in on at to for from with by as and or but that which this these those it its is are be been being
-    was were do does did done has have had having must should shall will would can could may might please ensure
-    sure make makes making use uses used using utilise utilize employ include includes including included contain
-    contains containing feature features featuring provide provides providing incorporate incorporates
-    incorporating add adding mention mentions mentioning write writes writing present presents presenting show
-    shows showing text response answer story piece essay article narrative you your there any some so also
-    throughout ever always instead rather than explicitly whatsoever all kind sort
+    a an the of in on at to for from with by as and or but that which this these those it its is are be been
+    being was were do does did done has have had having must should shall will would can could may might please
+    ensure sure make makes making use uses used using utilise utilize employ include includes including included
+    contain contains containing feature features featuring provide provides providing incorporate incorporates
+    incorporating add adding mention mentions mentioned mentioning write writes writing present presents
+    presenting show shows showing text response answer story piece essay article narrative you your there any
+    some so also throughout ever always instead rather than explicitly whatsoever all kind sort
     """.split())  # noqa: SIM905
 
 

@@ -37,8 +37,9 @@ def parse_items(text: str) -> list[str]:
     marks = [(i, m) for i, line in enumerate(lines) if (m := _MARK.match(line))]
     if not marks:
         return [item for line in lines if not line.rstrip("*_ ").endswith(":") and (item := _bare(line))]
-    outermost = min(len(m["indent"].expandtabs(4)) for _, m in marks)
-    starts = {i: m.end() for i, m in marks if len(m["indent"].expandtabs(4)) <= outermost + 1}
+    indents = [len(m["indent"].expandtabs(4)) for _, m in marks]
+    outermost = min(indents[1:] or indents)  # the text's first line may have lost its indent
+    starts = {i: m.end() for (i, m), indent in zip(marks, indents, strict=True) if indent <= outermost + 1}
     items: list[str] = []
     follows = False
     for i, line in enumerate(lines):

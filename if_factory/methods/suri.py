@@ -334,7 +334,7 @@ def _triple(record: Record, pairs: Sequence[Pair], ctx: Context, options: Option
     else:
         return None
     main = record.extra["main_instruction"]
-    x_w, x_l = (join(main, constraints, ctx.rng(record.id, "layout", number))
+    x_w, x_l = (join(main, constraints, ctx.rng(record.id, "layout", *included))  # one layout for both
                 for constraints in ([p.constraint for p in chosen], mixed))
     child = record.child(x_w, [p.constraint for p in chosen], difficulty=1 / len(corrupted))
     text = record.candidates[0].model_copy(update={"verdicts": tuple(p.holds for p in chosen)})
