@@ -8,6 +8,7 @@ Paper: AutoIF, section 3.2 (accuracy of a response over its functions).
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
 import threading
@@ -44,6 +45,7 @@ def shared_pool() -> Pool:
     with _lock:
         if _pool is None or _pool[0] != os.getpid():
             workers, limits, allow_weak = _settings
+            atexit.register(close_shared_pool)  # registering it twice is harmless
             _pool = (os.getpid(), Pool(workers, limits, allow_weak=allow_weak))
         return _pool[1]
 

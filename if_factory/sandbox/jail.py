@@ -92,20 +92,36 @@ def numbers(names: Iterable[str], arch: str) -> list[int]:
     return sorted(n for name in names if (n := SYSCALLS[name][column]) is not None)
 
 
-def program(names: Iterable[str], arch: str) -> list[tuple[int, int, int, int]]:
-    """A BPF filter ``(code, jump if true, jump if false, constant)``: the calls named, and no other.
+Steps = list[tuple[int, int, int, int]]  # code, jump if true, jump if false, constant
 
-    A call of another architecture kills the process; any call not named fails with ``EPERM``.
+
+def program(names: Iterable[str], arch: str) -> Steps:
+    """A BPF filter: the calls named, and no other.
+
+    A call of another architecture kills the process; any call not named fails with ``EPERM``. The numbers are
+    found by bisection: the kernel runs every new filter over all its calls, once per fork, so length is time.
     """
     names = list(names)
-    [fcntl] = numbers(["fcntl"], arch)
-    plain = [n for n in numbers(names, arch) if n != fcntl]
-    head = [(_LD, 0, 0, _ARCH_AT), (_JEQ, 1, 0, _ARCH[arch]), (_RET, 0, 0, _KILL), (_LD, 0, 0, _NR),
-            (_JGE, 0, 1, 0x40000000), (_RET, 0, 0, _EPERM)]  # x32 calls are x86_64 calls with this bit
-    tests = [step for n in plain for step in ((_JEQ, 0, 1, n), (_RET, 0, 0, _ALLOW))]
     commands = [step for c in FCNTL for step in ((_JEQ, 0, 1, c), (_RET, 0, 0, _ALLOW))]
-    tail = [(_JEQ, 1, 0, fcntl), (_RET, 0, 0, _EPERM), (_LD, 0, 0, _ARG1), *commands, (_RET, 0, 0, _EPERM)]
-    return head + tests + tail
+    special = {n: [(_LD, 0, 0, _ARG1), *commands, (_RET, 0, 0, _EPERM)] for n in numbers(["fcntl"], arch)}
+    refuse, allow = [(_RET, 0, 0, _EPERM)], [(_RET, 0, 0, _ALLOW)]
+    segments: list[tuple[int, Steps]] = [(0, refuse)]  # what is done from this number on
+    for n in numbers(names, arch):
+        for start, leaf in ((n, special.get(n, allow)), (n + 1, refuse)):
+            if segments[-1][0] == start:
+                segments.pop()
+            if not segments or segments[-1][1] is not leaf:
+                segments.append((start, leaf))
+    return [(_LD, 0, 0, _ARCH_AT), (_JEQ, 1, 0, _ARCH[arch]), (_RET, 0, 0, _KILL), (_LD, 0, 0, _NR),
+            *_bisect(segments)]
+
+
+def _bisect(segments: Sequence[tuple[int, Steps]]) -> Steps:
+    if len(segments) == 1:
+        return segments[0][1]
+    middle = len(segments) // 2
+    below, above = _bisect(segments[:middle]), _bisect(segments[middle:])
+    return [(_JGE, len(below), 0, segments[middle][0]), *below, *above]
 
 
 class _Filter(ctypes.Structure):
