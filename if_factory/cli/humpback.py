@@ -48,4 +48,100 @@ def humpback(recipe: Path, model: str, template: str | None, out: Path, iteratio
     click.echo(f"next: if-factory evaluate --model {model} --adapter {last} -o {out}/evaluation")
 
 
-COMMANDS = (humpback,)
+@click.command("humpback-sizes")
+@click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--model", required=True, help="The base model, as given to `humpback`.")
+@click.option("--template", help="As given to `humpback`.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path, file_okay=False, exists=True),
+              help="The folder of a finished `humpback`.")
+@click.option("--sizes", required=True, metavar="N,N,...", help="Mined rows to train on, e.g. 100,200,400.")
+@click.option("--iteration", type=click.IntRange(1), default=1, show_default=True, help="Whose ratings to use.")
+@click.option("--suite", default="held_out", show_default=True, help="As for `evaluate`.")
+@click.option("-n", "--prompts", type=click.IntRange(1), help="At most so many prompts.")
+@click.option("--base", type=click.Choice(["e", "2", "10"]), default="e", show_default=True,
+              help="Logarithm of the fit: alpha is per factor of this.")
+@click.option("--limit", type=click.IntRange(1), help="As given to `humpback`.")
+@click.option("--batch", type=click.IntRange(1), default=16, show_default=True)
+@click.option("--max-tokens", type=click.IntRange(1), default=256, show_default=True)
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any LLaMA-Factory key.")
+def humpback_sizes(recipe: Path, model: str, template: str | None, out: Path, sizes: str, iteration: int,
+                   suite: str, prompts: int | None, base: Any, limit: int | None, batch: int, max_tokens: int,
+                   settings: tuple[str, ...]) -> None:
+    """Quality against quantity: train on N rows with and without curation, for several N, and fit both arms.
+
+    The score is the win rate against the base model where the recipe names a judge, else the pass rate.
+    """
+    from typing import cast
+
+    from if_factory.cli.training import _has_gpu, _overrides
+    from if_factory.evaluation.suites import suite as build
+    from if_factory.factory import open_models, seeds_of
+    from if_factory.llm.budget import Budget, Usage
+    from if_factory.llm.log import ResponseLog
+    from if_factory.llm.transformers_local import TransformersBackend
+    from if_factory.loops.rounds import Trainer
+    from if_factory.loops.sizes import compare, read_rated
+    from if_factory.methods.humpback import Options
+    from if_factory.recipe import load
+
+    loaded = load(recipe)
+    loaded.limit = limit or loaded.limit
+    numbers = [int(n) for n in sizes.split(",") if n.strip().isdigit()]
+    if len(numbers) < 2 or len(numbers) != len(sizes.split(",")):
+        raise click.BadParameter("expected at least two numbers with commas", param_hint="--sizes")
+    keys: dict[str, Any] = _overrides(settings, ("sft",), loaded.definition.training)["sft"]
+    trainer = Trainer(model, out / "sizes", template, seed=loaded.seed, cpu=not _has_gpu(), settings=keys,
+                      say=click.echo)
+    pairs = [r for r in seeds_of(loaded) if r.extra["form"] == "seed"]
+    log = ResponseLog(out / "sizes" / "responses.jsonl")
+
+    async def go() -> dict[str, Any]:
+        async with open_models(loaded, log, Usage(), Budget(**loaded.budget.model_dump())) as given:
+            return await compare(trainer, pairs, read_rated(out, iteration),
+                                 cast(Options, loaded.method_options()), sorted(numbers), build(suite, prompts),
+                                 lambda adapters: TransformersBackend(model, adapters, batch_size=batch), log,
+                                 judge=given.get("judge"), max_tokens=max_tokens)
+
+    try:
+        points = asyncio.run(go())
+    finally:
+        log.close()
+    label = "win rate against the base model (%)" if "judge" in loaded.models else "prompts passed, strict (%)"
+    _fit_and_draw(points, out=out / "sizes", base=base, label=label)
+
+
+@click.command()
+@click.argument("points", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--base", type=click.Choice(["e", "2", "10"]), default="e", show_default=True,
+              help="Logarithm of the fit: alpha is per factor of this.")
+@click.option("--label", default="score (%)", show_default=True, help="What the score is, for the plot.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path, file_okay=False))
+def scaling(points: Path, base: Any, label: str, out: Path) -> None:
+    """Fit score = alpha log N + C to runs at several N: rows {n, score, series}."""
+    from if_factory.evaluation.scaling import read_points
+
+    _fit_and_draw(read_points(points), out=out, base=base, label=label)
+
+
+def _fit_and_draw(series: dict[str, Any], *, out: Path, base: Any, label: str) -> None:
+    from dataclasses import asdict
+    from importlib.util import find_spec
+
+    from if_factory.evaluation.scaling import fit, markdown
+    from if_factory.files import dump_json, write_atomic, write_jsonl
+
+    fits = {name: fit(points, base) for name, points in series.items()}
+    write_jsonl(out / "points.jsonl", [{"series": name, "n": n, "score": round(score, 4)}
+                                       for name, points in series.items() for n, score in points])
+    plain = {name: {k: None if v != v else v for k, v in asdict(f).items()} for name, f in fits.items()}
+    write_atomic(out / "scaling.json", dump_json(plain, indent=1) + "\n")
+    write_atomic(out / "scaling.md", markdown(fits))
+    if find_spec("matplotlib"):
+        from if_factory.report.plots import save
+        from if_factory.report.plots import scaling as draw
+
+        save(draw(series, fits, label), out / "scaling.png")
+    click.echo(markdown(fits))
+
+
+COMMANDS = (humpback, humpback_sizes, scaling)

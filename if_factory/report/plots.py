@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from if_factory.evaluation.scaling import Fit
+
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 GREY, INK = "#8A8F98", "#22252A"
 _SERIES = ((GREY, "o"), (BLUE, "D"), (VERMILION, "s"), (GREEN, "^"), (PURPLE, "v"), (SKY, "P"))
@@ -151,6 +153,35 @@ def similarities(by_benchmark: Mapping[str, Sequence[float]]) -> Figure:
     ax.set_ylabel("training prompts")
     ax.set_title("Contamination", pad=24)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, borderaxespad=0.2)
+    return figure
+
+
+@_styled
+def scaling(series: Mapping[str, Sequence[tuple[int, float]]], fits: Mapping[str, Fit], label: str) -> Figure:
+    """Score against the number of training rows on a logarithmic axis, a point per run and a line per series.
+
+    Args:
+        series: name to ``(rows, score in per cent)``.
+        fits: the line of a series that has one.
+        label: what the score is, for the axis.
+    """
+    figure, ax = _figure(7.2, 4.0)
+    for i, (name, points) in enumerate(series.items()):
+        colour, marker = ((BLUE, "D"), (GREY, "o"), (VERMILION, "s"), (GREEN, "^"))[i % 4]
+        sizes = [n for n, _ in points]
+        text = name
+        if line := fits.get(name):
+            ends = [min(sizes), max(sizes)]
+            ax.plot(ends, [line.at(n) for n in ends], color=colour, linewidth=1.6)
+            text += f": {line.alpha:.2f} log{'' if line.base == 'e' else line.base} N + {line.intercept:.1f}"
+        ax.plot(sizes, [w for _, w in points], marker, color=colour, markersize=6, label=text)
+    ax.set_xscale("log")
+    ax.set_xlabel("training rows N")
+    ax.set_ylabel(label)
+    ax.grid(color="#E1E4E8", linewidth=0.7)
+    ax.set_axisbelow(True)
+    ax.set_title("Score by number of training rows", pad=24)
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, borderaxespad=0.2)
     return figure
 
 
