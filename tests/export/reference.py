@@ -54,6 +54,26 @@ def accepted_by_llamafactory(folder: Path, name: str, stage: str) -> tuple[int, 
     return len(done), ""
 
 
+def trained_on(folder: Path, name: str, *, template: str = "chatml", mask_history: bool = False
+               ) -> list[tuple[int, str]]:
+    """Per row of an SFT dataset: tokens in all, and the text of those that carry loss, as LLaMA-Factory labels them."""
+    from llamafactory.data.loader import _get_merged_dataset, _get_preprocessed_dataset
+    from llamafactory.data.template import get_template_and_fix_tokenizer
+    from llamafactory.hparams import DataArguments
+
+    tokenizer = _byte_tokenizer()
+    data = DataArguments(dataset_dir=str(folder), template=template, cutoff_len=100_000, overwrite_cache=True,
+                         mask_history=mask_history)
+    model = SimpleNamespace(cache_dir=str(folder / ".cache"), hf_hub_token=None)
+    training = SimpleNamespace(seed=42, local_process_index=0, should_log=True, predict_with_generate=False,
+                               dataloader_num_workers=0)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        chosen = get_template_and_fix_tokenizer(tokenizer, data)
+        merged = _get_merged_dataset([name], model, data, training, "sft")
+        done = _get_preprocessed_dataset(merged, data, training, "sft", chosen, tokenizer)
+    return [(len(row["input_ids"]), tokenizer.decode([i for i in row["labels"] if i != -100])) for row in done]
+
+
 def put(folder: Path, entry: dict[str, Any], content: bytes) -> None:
     """A dataset 'd' of these bytes, registered with this entry."""
     folder.mkdir(parents=True, exist_ok=True)
