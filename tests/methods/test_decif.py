@@ -30,15 +30,15 @@ from if_factory.pipeline.runner import run
 from if_factory.quality.dedup import near_duplicates
 from if_factory.recipe import parse
 from if_factory.records import Outcome, emit_sft
-from tests.methods.decif_teacher import kind, reply
 from tests.pipeline.scripted import ScriptedEndpoint
+from tests.support.decif_teacher import kind, reply
 
 # Types that the scripted answers obey or break by their sample alone.
 EASY = ["punctuation:no_comma", "punctuation:no_question_mark", "digits:none"]
 
 
 def teacher(**special):
-    """The scripted teacher, but what a keyword names is answered by its function: ``judge=lambda request: ...``."""
+    """The scripted teacher, but what a keyword names is answered by its function: ``judge=lambda request: ..``."""
     def say(request: ChatRequest) -> str | Completion:
         content = request.messages[-1]["content"]
         made = special.get(kind(content, request.schema))
@@ -165,7 +165,7 @@ def test_near_duplicates_of_domains_requests_and_scenarios_are_dealt_out_once(le
         content = request.messages[-1]["content"]
         own = json.loads(reply(content, request.schema))["items"]
         shared = {"domain": "Bee Keeping", "request": "Plan a Long Walk",
-                  "scenario": "A nurse in Oslo has to explain the new shift plan to her ten colleagues by Friday noon"}
+                  "scenario": "A nurse in Oslo has to explain the new shift plan to her colleagues by Friday noon"}
         return json.dumps({"items": [shared[level] + "s", shared[level].upper(), *own]})
 
     say = teacher(**{f"{level}s": noisy})
@@ -178,7 +178,7 @@ def test_near_duplicates_of_domains_requests_and_scenarios_are_dealt_out_once(le
 
 
 def test_when_every_scenario_repeats_another_the_rest_is_rejected_with_a_reason():
-    same = json.dumps({"items": ["A baker in Cork needs a letter to her landlord about the broken oven door today"]})
+    same = json.dumps({"items": ["A baker in Cork needs a letter to her landlord about the broken oven today"]})
     result, _, _ = play(teacher(scenarios=lambda r: same), {"scenarios_per_request": 1})
     assert len(result.records) == 1
     assert reasons(result) == {("deal_scenarios", "no_distinct_scenario_left"): 7}
@@ -187,7 +187,8 @@ def test_when_every_scenario_repeats_another_the_rest_is_rejected_with_a_reason(
 @pytest.mark.parametrize("text", [
     '{"items": ["plan a trip", "write a letter"]}', '["plan a trip", "write a letter"]',
     "Here are some:\n- plan a trip\n- write a letter", "1. Plan a trip.\n2. Write a letter.",
-    "Sure!\n\n* **Plan a trip**\n* \"write a letter\"", '```json\n{"tasks": ["plan a trip", "write a letter"]}\n```',
+    "Sure!\n\n* **Plan a trip**\n* \"write a letter\"",
+    '```json\n{"tasks": ["plan a trip", "write a letter"]}\n```',
     "<think>- no</think>\n- plan a trip\n- write a letter"])
 def test_lists_are_read_however_they_are_written(text):
     assert read_list(text, level="request", count=5) == ["plan a trip", "write a letter"]
@@ -294,9 +295,9 @@ def says(contradiction):
 
 def test_a_contradictory_instruction_is_refined_once_judged_again_and_keeps_what_it_was():
     refined = json.dumps({"task": "Write a short letter.", "drop": [1]})
-    result, _, usage = play(teacher(consistency=lambda r: says("Write a short letter." not in r.messages[-1]["content"]),
-                                    refine=lambda r: refined),
-                            {"constraint_weights": [0, 1], "soft_share": 0.0})
+    say = teacher(consistency=lambda r: says("Write a short letter." not in r.messages[-1]["content"]),
+                  refine=lambda r: refined)
+    result, _, usage = play(say, {"constraint_weights": [0, 1], "soft_share": 0.0})
     assert usage.tally("consistency", "teacher").requests <= 3 * 8
     for r in result.records:
         assert r.prompt.startswith("Write a short letter.")
@@ -321,7 +322,7 @@ def test_a_refinement_may_not_drop_every_constraint():
 # ---------------------------------------------------------------- criteria and filters
 
 
-@given(st.lists(st.tuples(st.sampled_from(["Is it short", "Is it in Welsh", "Does the answer name 3 cats", "Note"]),
+@given(st.lists(st.tuples(st.sampled_from(["Is it short", "Is it in Welsh", "Does it name 3 cats", "Note"]),
                           st.sampled_from(["?", ":", ".", ""]))))
 def test_only_questions_are_criteria_each_once_and_in_order(pairs):
     lines = [a + b for a, b in pairs]

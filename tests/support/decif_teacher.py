@@ -1,6 +1,6 @@
 """A scripted DecIF teacher and judge: every reply is a function of the request. As a server, it is no model:
 
-    python -m tests.methods.decif_teacher --delay 0.05
+    python -m tests.support.decif_teacher --delay 0.05
 
 prints its base URL and serves until killed.
 """
@@ -70,8 +70,8 @@ class TeacherServer(FakeEndpoint):
     def complete(self, body: bytes) -> tuple[float, int, bytes, str]:
         asked = json.loads(body)
         schema = asked.get("response_format", {}).get("json_schema", {}).get("schema")
-        text = reply(asked["messages"][-1]["content"], schema, asked.get("seed", 0))
         key = hashlib.blake2b(body, digest_size=16).hexdigest()
+        text = reply(asked["messages"][-1]["content"], schema, int(key, 16))  # the sample itself is not sent
         self.asked[key] += 1
         self.answered[key] += 1
         message = {"role": "assistant", "content": text}

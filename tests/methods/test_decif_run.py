@@ -1,0 +1,102 @@
+"""DecIF from the command line, against a scripted teacher behind an endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import time
+from pathlib import Path
+from random import Random
+
+import pytest
+from click.testing import CliRunner
+
+from if_factory.cli import main
+from if_factory.constraints.verify import verify
+from if_factory.records import Constraint
+from tests.support.command_run import finish, start
+from tests.support.decif_teacher import TeacherServer
+
+CONCURRENCY = 64
+OPTIONS = {"include": ["punctuation", "digits:none", "style:no_contractions", "keywords:forbidden_words"]}
+
+
+def read(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def recipe(folder: Path, url: str, instructions: int, **options) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(json.dumps({
+        "method": "decif", "options": {**OPTIONS, "instructions": instructions, **options},
+        "models": {"teacher": {"endpoint": url, "concurrency": CONCURRENCY}}}))
+    return path
+
+
+@pytest.mark.parametrize("instructions", [60, pytest.param(5000, marks=pytest.mark.slow)])
+async def test_a_run_survives_kill_9_and_ends_as_if_nothing_had_happened(tmp_path, instructions):
+    server = TeacherServer(delay=0.05)
+    path = recipe(tmp_path, await server.start(), instructions)
+    began = time.monotonic()
+    peak = await finish(await start(path, tmp_path / "whole"))
+    seconds, asked = time.monotonic() - began, server.requests
+    assert set(server.asked.values()) == {1}, "an answer was paid for twice"
+    ledger = json.loads((tmp_path / "whole" / "ledger.json").read_text())
+    assert ledger["complete"] is True
+    assert ledger["emission"]["sft"]["rows"] > instructions / 2
+    print(f"\n{instructions} instructions: {asked} requests in {seconds:.1f} s ({asked / seconds:.0f}/s), ideal "
+          f"{asked * server.delay / CONCURRENCY:.1f} s; peak {peak / 2**20:.0f} MiB; {ledger['emission']}")
+    assert peak < (200 + instructions * 0.06) * 2**20
+
+    rng, kills = Random(1), 3
+    for _ in range(kills):
+        process, at = await start(path, tmp_path / "killed"), server.requests
+        limit = at + rng.randrange(1, asked // (kills + 1))
+        while server.requests < limit and process.returncode is None:  # noqa: ASYNC110 the condition is the server's
+            await asyncio.sleep(0.002)
+        assert process.returncode is None, "finished before it could be killed: no test"
+        process.send_signal(signal.SIGKILL)
+        await process.communicate()
+    await finish(await start(path, tmp_path / "killed"))
+    for name in ("records.jsonl", "rejects.jsonl", "ledger.json", "usage.json"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert server.requests <= 2 * asked + kills * CONCURRENCY, "more was asked again than was in flight"
+    await server.stop()
+
+
+async def test_what_is_exported_passes_an_independent_audit_and_llama_factorys_rules(tmp_path):
+    server = TeacherServer(delay=0)
+    path = recipe(tmp_path, await server.start(), 40, soft_share=0.4, include=["punctuation:no_comma"])
+    await finish(await start(path, tmp_path / "run"))
+    await server.stop()
+
+    def call(*arguments: object) -> str:
+        result = CliRunner().invoke(main, list(map(str, arguments)), catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    data = tmp_path / "data"
+    data.mkdir()
+    call("export", tmp_path / "run", "--into", data)
+    call("check", data)
+    for name, sides in (("sft", ["output"]), ("dpo", ["chosen"])):
+        rows = read(data / f"decif_{name}.jsonl")
+        notes = read(data / f"decif_{name}.provenance.jsonl")
+        assert len(rows) == len(notes) > 10
+        for row, note in zip(rows, notes, strict=True):
+            assert {"domain", "request", "scenario", "task"} <= set(note)
+            checkable = [c for c in map(Constraint.model_validate, note["constraints"]) if c.kind == "code"]
+            assert all(v.passed for side in sides for v in verify(row[side], checkable))
+            assert name == "sft" or note["violated_positions"]
+    call("curriculum", tmp_path / "run", "--model", "m", "--dataset-dir", data, "-o", tmp_path / "yaml")
+    assert "warmup_ratio: 0.03\n" in (tmp_path / "yaml" / "decif_1_sft_easy.yaml").read_text()
+
+
+def test_init_prints_a_recipe_that_plans_and_names_every_option(tmp_path):
+    printed = CliRunner().invoke(main, ["init", "decif"]).output
+    path = tmp_path / "decif.yaml"
+    path.write_text(printed)
+    planned = CliRunner().invoke(main, ["plan", str(path)])
+    assert planned.exit_code == 0, planned.output
+    assert "consistency" in planned.output
