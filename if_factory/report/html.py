@@ -30,7 +30,7 @@ def write_report(run_folder: Path | str, *, evaluation: Path | None = None, save
     """Write the page and return its path (default ``<run folder>/report.html``).
 
     Args:
-        evaluation: folder with ``results.json``; default ``<run folder>/evaluation`` if it is there.
+        evaluation: folder with ``results.json`` and ``ranking.json``; default ``<run folder>/evaluation``.
         saves: folder whose subfolders are the ``output_dir`` of training stages; default ``<run folder>/saves``.
         samples: records shown, spread evenly over the run; and as many with a failing answer.
 
@@ -49,11 +49,13 @@ def render(folder: Path, *, evaluation: Path, saves: Path, samples: int = 6) -> 
     """The page as text; a function of the files alone, so the same files give the same page."""
     run = RunDir(folder)
     ledger = run.ledger().to_dict()
-    records, results = run.records(), _results(evaluation)
+    records, results = run.records(), _results(evaluation / "results.json", "evaluate")
+    ranking = _results(evaluation / "ranking.json", "rank")
     stages = training_stages(saves)
     pictures = {
         "funnel": lambda: plots.funnel(ledger),
         "pass_rates": lambda: plots.pass_rates(results) if results else None,
+        "ranking": lambda: plots.ranking(ranking) if ranking else None,
         "losses": lambda: plots.loss_curves(stages) if stages else None,
     }
     usage = run.usage()
@@ -65,7 +67,7 @@ def render(folder: Path, *, evaluation: Path, saves: Path, samples: int = 6) -> 
     return environment.get_template("report.html.jinja").render(
         name=folder.resolve().name, recipe=run.recipe(), complete=run.complete(), ledger=ledger,
         emission=run.emission(), usage=usage, total=_total(usage), records=len(records),
-        difficulties=_difficulties(records), results=results, stages=stages,
+        difficulties=_difficulties(records), results=results, ranking=ranking, stages=stages,
         good=[_shown(r, c) for r, c in _spread(_first(records, lambda c: c.verified), samples)],
         bad=[_shown(r, c) for r, c in _spread(_first(records, lambda c: bool(c.failed_positions)), samples)],
         rejects=run.rejects()[:50], rejects_total=len(run.rejects()),
@@ -79,8 +81,7 @@ def training_stages(saves: Path) -> dict[str, Path]:
     return {str(p.relative_to(saves)) if p != saves else saves.name: p for p in logs}
 
 
-def _results(evaluation: Path) -> dict[str, Any] | None:
-    path = evaluation / "results.json"
+def _results(path: Path, command: str) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
@@ -90,7 +91,7 @@ def _results(evaluation: Path) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError):
         pass
     raise UserError("not the results of an evaluation", where=str(path),
-                    fix="make it again with `if-factory evaluate`")
+                    fix=f"make it again with `if-factory {command}`")
 
 
 def _picture(draw: Callable[[], Any]) -> Markup | None:

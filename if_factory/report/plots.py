@@ -186,6 +186,44 @@ def scaling(series: Mapping[str, Sequence[tuple[int, float]]], fits: Mapping[str
 
 
 @_styled
+def ranking(results: Mapping[str, Any]) -> Figure:
+    """Ranking accuracy and mean margin in each setting, one mark per model with its 95 % interval.
+
+    Args:
+        results: ``ranking.json`` of `rank`.
+    """
+    settings, labels = results["settings"], list(results["labels"])
+    figure, axes = _figure(9.2, 1.4 + 0.5 * len(settings), columns=2)
+    spread = 0.5 / max(1, len(labels) - 1)
+    for y, cells in enumerate(settings.values()):
+        for i, label in enumerate(labels):
+            colour, marker = _SERIES[i % len(_SERIES)]
+            at = y + (i - (len(labels) - 1) / 2) * spread
+            for ax, key, scale in ((axes[0], "accuracy", 100), (axes[1], "margin", 1)):
+                r = cells[label][key]
+                if r["low"] is not None:
+                    ax.plot([scale * r["low"], scale * r["high"]], [at, at], color=colour, linewidth=1.6,
+                            alpha=0.75)
+                ax.plot(scale * r["value"], at, marker, color=colour, markersize=5.5, zorder=3,
+                        label=label if y == 0 else None)
+    for ax, chance, what in ((axes[0], 50, "accuracy (%), with 95 % interval"),
+                             (axes[1], 0, "mean margin (nats)")):
+        ax.axvline(chance, color=GREY, linewidth=0.8, linestyle=":")
+        ax.set_ylim(len(settings) - 0.5, -0.5)
+        ax.set_xlabel(what)
+        ax.grid(axis="x", color="#E1E4E8", linewidth=0.7)
+        ax.set_axisbelow(True)
+        ax.tick_params(axis="y", length=0)
+    axes[0].set_xlim(-2, 102)
+    axes[0].set_yticks(range(len(settings)), [f"({s})" if "," in s else s for s in settings])
+    axes[1].set_yticks([])
+    axes[0].set_title("Is the response likelier after its own instruction?", pad=24)
+    axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=len(labels), borderaxespad=0.2,
+                   handletextpad=0.2, columnspacing=1.4)
+    return figure
+
+
+@_styled
 def loss_curves(stages: Mapping[str, Path]) -> Figure:
     """The training loss of several stages side by side, in the order given, smoothed over the raw values.
 

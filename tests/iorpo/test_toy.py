@@ -1,4 +1,4 @@
-"""What I-ORPO is for: on a toy with a known answer, wider margins than SFT on the same data, accuracy not lower."""
+"""What I-ORPO is for: on a toy with a known answer, wider margins than SFT on the same data, no lower accuracy."""
 
 import pytest
 

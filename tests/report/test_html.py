@@ -141,3 +141,18 @@ def test_results_of_something_else_are_refused(run):
     (run / "evaluation" / "results.json").write_text('{"accuracy": 1}')
     with pytest.raises(UserError, match="not the results of an evaluation"):
         write_report(run)
+
+
+def test_ranking_is_shown_where_it_was_measured(run):
+    from tests.report.test_plots import ranking_results
+
+    (run / "evaluation").mkdir()
+    assert "corrupted instructions" not in write_report(run).read_text()
+    (run / "evaluation" / "ranking.json").write_text(json.dumps(ranking_results("before", ATTACK)))
+    page = write_report(run).read_text()
+    assert "10 items (1 too long)" in page
+    assert "+2.50" in page
+    assert ATTACK not in page
+    (run / "evaluation" / "ranking.json").write_text("{}")
+    with pytest.raises(UserError, match="if-factory rank"):
+        write_report(run)

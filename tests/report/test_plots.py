@@ -86,3 +86,20 @@ def test_missing_matplotlib_is_a_user_error_that_names_the_extra(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without_matplotlib)
     with pytest.raises(UserError, match=r"if-factory\[eval\]"):
         plots.funnel(LEDGER)
+
+
+def ranking_results(*labels):
+    cell = {"accuracy": rate(9, 10), "ties": 0, "margin": {"value": 2.5, "n": 10, "low": 1.0, "high": 4.0},
+            "per_token": {"value": 0.1, "n": 1, "low": None, "high": None}}
+    return {"format": 1, "labels": list(labels), "items": 10, "too_long": 1, "seed": 0,
+            "settings": {s: dict.fromkeys(labels, cell) for s in ("M,M", "M,1", "as given")}}
+
+
+def test_ranking_draws_every_setting_and_model_also_without_an_interval():
+    results = ranking_results("before", "sft", "iorpo")
+    results["settings"]["M,1"]["sft"] = {**results["settings"]["M,1"]["sft"],
+                                         "margin": {"value": 7.0, "n": 1, "low": None, "high": None}}
+    accuracy, margin = plots.ranking(results).axes
+    assert [t.get_text() for t in accuracy.get_yticklabels()] == ["(M,M)", "(M,1)", "as given"]
+    assert [t.get_text() for t in accuracy.get_legend().get_texts()] == ["before", "sft", "iorpo"]
+    assert 7.0 in [line.get_xdata()[0] for line in margin.get_lines()]
