@@ -63,7 +63,10 @@ class OnlineOptions:
 
 @dataclass(frozen=True, slots=True)
 class Iteration:
-    """What an iteration did. ``passed`` and ``failed`` count answers, ``no_verdict`` those nobody could decide."""
+    """What an iteration did, in answers: ``passed``, ``failed`` and ``no_verdict`` add up to ``answers``.
+
+    ``cut`` of them met the token limit and make no pair; ``lost`` never came.
+    """
 
     number: int
     model: str
@@ -72,6 +75,7 @@ class Iteration:
     passed: int
     failed: int
     no_verdict: int
+    cut: int
     lost: int
     pairs: int
     refused: dict[str, int] = field(default_factory=dict)
@@ -176,6 +180,7 @@ async def _paired(number: int, records: Sequence[Record], given: Sequence[Sequen
         for v in voted:
             outcome = "failed" if v.candidate.failed_positions else "no_verdict"
             count["passed" if v.candidate.verified else outcome] += 1
+            count["cut"] += v.candidate.finish_reason == "length"
         whole = {v.candidate.text: v for v in voted if v.candidate.finish_reason == "stop" and v.candidate.text}
         good = [v for v in whole.values() if v.accepted(options.positive)]
         bad = [v for v in whole.values() if v.refused()]
@@ -193,11 +198,11 @@ async def _paired(number: int, records: Sequence[Record], given: Sequence[Sequen
                 refused[example.reason] += 1
     answers = count["passed"] + count["failed"] + count["no_verdict"]
     if not examples:
-        raise UserError(f"iteration {number}: no prompt has both an answer that passes and one that fails "
-                        f"({count['passed']} of {answers} answers pass)", where=str(folder),
-                        fix="more --prompts or --samples, or a run with easier or harder prompts")
+        raise UserError("no prompt has both an answer that passes and one that fails: "
+                        f"{count['passed']} of {answers} pass, {count['cut']} were cut", where=f"{folder}: iteration {number}",
+                        fix="more --prompts, --samples or --max-tokens, or a run with easier or harder prompts")
     return Iteration(number, model, len(records), answers, count["passed"], count["failed"], count["no_verdict"],
-                     count["lost"], len(examples), dict(sorted(refused.items()))), examples
+                     count["cut"], count["lost"], len(examples), dict(sorted(refused.items()))), examples
 
 
 def _free_memory() -> None:

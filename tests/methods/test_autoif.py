@@ -94,10 +94,13 @@ def totals(result):
 def test_preset_code_keeps_upstreams_functions_and_cases_to_the_letter(shared):
     result = cross_validated(shared, CODE)
     assert totals(result) == (4, 17, 52)
-    canonical = sorted(
-        [r.prompt, sorted([hashlib.sha1(f.encode()).hexdigest()[:10], round(share, 6)] for f, share in
-                          zip(r.constraints[0].kwargs["functions"], r.constraints[0].kwargs["accuracy"], strict=True)),
-         sorted(json.dumps(case) for case in r.extra["cases"])] for r in result.records)
+    canonical = []
+    for r in result.records:
+        own = r.constraints[0].kwargs
+        functions = [[hashlib.sha1(source.encode()).hexdigest()[:10], round(share, 6)]
+                     for source, share in zip(own["functions"], own["accuracy"], strict=True)]
+        canonical.append([r.prompt, sorted(functions), sorted(json.dumps(case) for case in r.extra["cases"])])
+    canonical.sort()
     file = shared / "data" / "autoif" / "expected" / "cross_validation_canonical.json"
     assert canonical == json.loads(file.read_text())
     assert hashlib.sha1(json.dumps(canonical).encode()).hexdigest() == "3d6ca7f2429329ccea313230351bab0e4e649721"
@@ -124,7 +127,8 @@ def test_all_22_recorded_function_scores_are_reproduced(shared):
     for row in rows_of(shared, "back_trans.jsonl"):
         cases = [Case(*case) for case in row["cases"]]
         written = [Written(source, tuple(cases)) for source, _ in row["eval_func"]]
-        values = {w.source: generated.shared_pool().run(w.source, [c.input for c in cases]).values for w in written}
+        pool, texts = generated.shared_pool(), [case.input for case in cases]
+        values = {w.source: pool.run(w.source, texts).values for w in written}
         found = cross_validate(written, values, Rules(">= 0", ">= 0", normalise=False))
         assert isinstance(found, Validated)
         same += sum(dict(found.functions)[source] == share for source, share in row["eval_func"])
@@ -251,3 +255,235 @@ def test_helpers_and_imports_at_the_top_still_work_when_answers_are_checked():
     constraint = Constraint(type="generated:function", kind="generated_code", kwargs={"functions": [source]})
     assert verify("a river", [constraint])[0].passed
     assert verify("a lake", [constraint])[0].failed
+
+
+# ---------------------------------------------------------------- the whole method, by a scripted teacher
+
+SMALL = {"augment_calls": 2, "augment_count": 5, "queries_per_instruction": 3, "answers": 4, "teacher_samples": 4}
+
+
+def seeds_file(folder, n=6):
+    path = folder / "instructions.jsonl"
+    rows = [{"instruction": instruction(i)} for i in range(n)]
+    rows.append({"instruction": "Make the reader feel at home.", "verifiable": False})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Recipe, finished run and usage of a small run."""
+    options = Options(**SMALL)
+    seeds = METHOD.inputs(seeds_file(tmp_path_factory.mktemp("seeds")), options, None)
+    result, usage = play(seeds, options, teacher=scripted)
+    return recipe(**SMALL), seeds, result, usage
+
+
+def test_from_instructions_to_rows_with_every_record_accounted_for(made):
+    made_recipe, _, result, _ = made
+    result.ledger.check()
+    assert result.ledger["augment"].produced == 7 + 2 * 5
+    assert result.ledger["screen"].rejected == {"marked_as_not_verifiable": 1}
+    emission = emit(made_recipe, result.records)
+    assert all(emission[name] for name in ("sft", "dpo", "dpo_instruction", "kto"))
+
+
+def test_everything_emitted_is_verified_again_and_says_which_functions_passed(made):
+    made_recipe, _, result, _ = made
+    emission = emit(made_recipe, result.records)
+    for e in emission["sft"]:
+        assert verify(e.response, e.constraints)[0].passed
+        (votes,) = e.provenance["functions_passed"]
+        assert list(votes) == [generated.name(f) for f in e.constraints[0].kwargs["functions"]]
+        assert all(votes.values())
+        assert e.provenance["score"] >= 8
+    for e in emission["dpo"] + emission["dpo_instruction"]:
+        assert verify(e.chosen, e.constraints)[0].passed
+        assert verify(e.rejected, e.constraints)[0].failed
+        assert not any(e.provenance["functions_passed_rejected"][0].values())
+
+
+def test_what_was_asked_is_what_is_emitted_in_sft_and_dpo(made):
+    made_recipe, _, result, _ = made
+    emission = emit(made_recipe, result.records)
+    asked = {r.prompt for r in result.records}
+    prompts = {e.prompt for name in ("sft", "dpo", "kto") for e in emission[name]}
+    assert prompts <= asked
+    assert all(e.provenance["seed_prompt"] in e.prompt for e in emission["sft"])
+    assert all(e.provenance["instructions"][0] in e.prompt for e in emission["sft"])
+
+
+def test_pairs_of_the_bare_instruction_are_its_test_cases(made):
+    made_recipe, _, result, _ = made
+    for e in emit(made_recipe, result.records)["dpo_instruction"]:
+        assert e.prompt == e.constraints[0].text
+        assert e.provenance["chosen_source"] == e.provenance["rejected_source"] == "test_case"
+
+
+def test_a_stored_pass_is_not_taken_on_trust(made):
+    made_recipe, _, result, _ = made
+    forged = [r.model_copy(update={"candidates": tuple(
+        c.model_copy(update={"text": "nothing of the kind", "verdicts": (Verdict(outcome=Outcome.PASS),)})
+        for c in r.candidates)}) for r in result.records]
+    emission = emit(made_recipe, forged)
+    assert not any(emission[name] for name in ("sft", "dpo", "dpo_instruction"))
+
+
+def test_the_outcome_does_not_depend_on_the_hash_seed_or_the_order_of_arrival(made):
+    made_recipe, seeds, result, _ = made
+    again, _ = play(seeds, Options(**SMALL), teacher=scripted)
+    assert again.records == result.records
+    first, second = emit(made_recipe, result.records), emit(made_recipe, again.records)
+    assert first.datasets == second.datasets
+
+
+def test_the_plan_bounds_what_is_asked(made):
+    _, seeds, _, usage = made
+    for call in METHOD.plan(seeds, Options(**SMALL), {"teacher"}):
+        assert call.low <= call.high
+        assert usage.tally(call.stage, call.role).requests <= call.high
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_runs_and_emits_only_what_is_verified(preset, tmp_path):
+    small = {"augment_calls": 0, "queries_per_instruction": 1, "answers": 6}
+    options = recipe(preset, **small).method_options()
+    result, _ = play(METHOD.inputs(seeds_file(tmp_path, 3), options, None), options, teacher=scripted)
+    result.ledger.check()
+    emission = emit(recipe(preset, **small), result.records)
+    for e in emission["sft"]:
+        assert verify(e.response, e.constraints)[0].passed
+    for e in [*emission["dpo"], *emission["dpo_instruction"]]:
+        assert verify(e.chosen, e.constraints)[0].passed
+        assert verify(e.rejected, e.constraints)[0].failed
+    assert emission["dpo"]
+
+
+def test_two_instructions_on_a_prompt_are_each_decided_by_their_own_functions(tmp_path):
+    options = Options(**{**SMALL, "min_constraints": 2, "max_constraints": 2})
+    result, _ = play(METHOD.inputs(seeds_file(tmp_path), options, None), options, teacher=scripted)
+    composed = [r for r in result.records if not r.extra.get("bare")]
+    assert composed
+    for r in composed:
+        assert [c.text in r.prompt for c in r.constraints] == [True, True]
+        assert 2 <= r.difficulty <= 3
+    made_recipe = recipe(**options.model_dump())
+    for e in emit(made_recipe, result.records)["sft"]:
+        assert [v.passed for v in verify(e.response, e.constraints)] == [True, True]
+
+
+def test_instructions_that_contradict_each_other_are_not_put_on_one_prompt(tmp_path):
+    def teacher(request):
+        ask = request.messages[-1]["content"]
+        if "Two requirements for a text" in ask and ask.count("Mention") == 2:
+            return json.dumps({"reason": "scripted", "relation": "contradiction"})
+        return scripted(request)
+
+    options = Options(**{**SMALL, "min_constraints": 2, "max_constraints": 2, "augment_calls": 0})
+    result, _ = play(METHOD.inputs(seeds_file(tmp_path), options, None), options, teacher=teacher)
+    assert {r.reason for r in result.rejects} == {"instructions_contradict_each_other", "marked_as_not_verifiable"}
+    assert not result.records
+
+
+@pytest.mark.parametrize(("stage", "mark", "said", "reason"), [
+    ("screen", "Could a Python function", '{"checkable": false}', "no_function_can_check_it"),
+    ("screen", "Could a Python function", "hm", "screen_no_json"),
+    ("write_functions", "Write a Python function", "No.", "no_readable_function"),
+    ("back_translate", "For each function write", "[]", "back_translation_empty"),
+    ("back_translate", "For each function write", "No.", "back_translation_no_json"),
+    ("consistency", "Two requirements", '{"relation": "contradiction"}', "back_translation_contradiction"),
+    ("consistency", "Two requirements", "perhaps", "consistency_no_json"),
+    ("augment", "new requirements", "I cannot.", "no_instructions_in_the_answer")])
+def test_whatever_is_turned_away_has_a_reason(stage, mark, said, reason, tmp_path):
+    def teacher(request):
+        return said if mark in request.messages[-1]["content"] else scripted(request)
+
+    options = Options(**{**SMALL, "augment_calls": 1})
+    result, _ = play(METHOD.inputs(seeds_file(tmp_path, 2), options, None), options, teacher=teacher)
+    assert reason in {r.reason for r in result.rejects if r.stage == stage}
+    result.ledger.check()
+
+
+def test_a_score_is_asked_for_only_where_an_answer_passes_and_unreadable_ones_are_not_enough(tmp_path):
+    rated = []
+
+    def teacher(request):
+        ask = request.messages[-1]["content"]
+        if "You rate one response" in ask:
+            rated.append(ask)
+            return "splendid"
+        return scripted(request)
+
+    small = {**SMALL, "augment_calls": 0}
+    result, _ = play(METHOD.inputs(seeds_file(tmp_path, 2), Options(**small), None), Options(**small),
+                     teacher=teacher)
+    emission = emit(recipe(**small), result.records)
+    assert rated
+    assert not emission["sft"]
+    assert set(emission.refused["sft"]) == {"score_unread"}
+    assert emission["dpo"]  # pairs are about the instruction, as in the paper
+
+
+def test_the_student_answers_where_there_is_one_and_the_judge_judges(tmp_path):
+    options = Options(**{**SMALL, "student_samples": 2, "teacher_samples": 1})
+    seeds = METHOD.inputs(seeds_file(tmp_path, 2), options, None)
+    _, usage = play(seeds, options, teacher=scripted, student=scripted, judge=scripted)
+    assert usage.tally("respond", "student").requests == 2 * usage.tally("respond", "teacher").requests
+    assert usage.tally("score", "judge").requests
+    assert usage.tally("consistency", "judge").requests
+    assert not usage.tally("score", "teacher").requests
+    alone, usage = play(seeds, options, teacher=scripted)
+    assert usage.tally("respond", "teacher").requests == 3 * (len(alone.records) - sum(
+        bool(r.extra.get("bare")) for r in alone.records))
+
+
+def test_equal_and_nearly_equal_instructions_are_dropped_and_counted(tmp_path):
+    path = tmp_path / "instructions.txt"
+    path.write_text("- Use exactly ten words.\nUse exactly ten words!\nWrite no digit.\n"
+                    "Use exactly ten words in your answer, please.\n"
+                    "Use exactly ten words in the answer, please.\n")
+    options = Options(**{**SMALL, "augment_calls": 0})
+    result, _ = play(METHOD.inputs(path, options, None), options, only=("augment", "deduplicate"))
+    assert result.ledger["deduplicate"].rejected == {"duplicate_instruction": 1, "near_duplicate_instruction": 1}
+    assert len(result.records) == 3
+
+
+@pytest.mark.parametrize("text", [
+    "- Use ten words.\n* Use no digit.\n", "1. Use ten words.\n2) Use no digit.",
+    '["Use ten words.", "Use no digit."]', "Sure!\n\n- **Use ten words.**\n- Use no digit.\nHave fun!",
+    "<think>- not this one</think>\n- Use ten words.\n- Use no digit."])
+def test_instructions_are_read_from_bullets_numbers_and_json(text):
+    assert parse_instructions(text) == ["Use ten words.", "Use no digit."]
+
+
+def test_the_shipped_instructions_are_many_and_our_own(shared):
+    seeds = METHOD.inputs(None, Options(augment_calls=0), None)
+    assert len(seeds) >= 36
+    assert sum(s.extra["verifiable"] is True for s in seeds) >= 36
+    plain = lambda text: re.sub(r"\W+", " ", text.lower()).strip()  # noqa: E731
+    theirs = {plain(t) for t in (shared / "data" / "autoif" / "seed_instruction.txt").read_text().splitlines()}
+    assert not theirs & {plain(s.prompt) for s in seeds}
+
+
+@pytest.mark.parametrize(("content", "where"), [
+    ('{"instruction": ""}\n', "field 'instruction'"), ('{"prompt": "x"}\n', "field 'instruction'"),
+    ('{"instruction": "x", "verifiable": "yes"}\n', "field 'verifiable'"),
+    ('{"instruction": "x", "verifiable": false}\n', "instructions.jsonl"), ("", "instructions.jsonl")])
+def test_a_broken_seed_file_is_named_with_its_row_and_field(content, where, tmp_path):
+    path = tmp_path / "instructions.jsonl"
+    path.write_text(content)
+    with pytest.raises(UserError) as e:
+        METHOD.inputs(path, Options(), None)
+    assert where in str(e.value)
+
+
+def test_a_threshold_that_is_none_is_refused_with_its_key():
+    with pytest.raises(UserError, match="case_accuracy"):
+        recipe(case_accuracy="about half")
+
+
+def test_the_commented_recipe_parses_to_the_defaults(tmp_path):
+    import yaml
+
+    text = commented("autoif")
+    assert parse(yaml.safe_load(text)).method_options() == Options()

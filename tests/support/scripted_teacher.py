@@ -50,7 +50,7 @@ def teach(ask: str, draw: int) -> str:
 
 def function(text: str, draw: int) -> str:
     words = words_of(text)
-    good, bad = f"I saw a {' and a '.join(words)}.", f"I saw a {words[0]} only."
+    good, bad = f"{draw} times a {' and a '.join(words)}.", f"{draw} times a {words[0]}."
     source = {0: f"def evaluate(response):\n    return all(w in response.lower() for w in {words})",
               1: f"def evaluate(response):\n    text = response.lower()\n    for w in {words}:\n"
                  "        if w not in text:\n            return False\n    return True",
