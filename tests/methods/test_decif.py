@@ -331,7 +331,7 @@ def test_only_questions_are_criteria_each_once_and_in_order(pairs):
 
 @given(st.integers(1, 5), st.lists(st.sampled_from("1234567"), max_size=8, unique=True))
 def test_requirements_are_tied_to_aspects_by_number_and_none_may_be_missing(soft, numbers):
-    said = json.dumps({"task": "Do it.", "requirements": {n: f"requirement {n}" for n in numbers}})
+    said = json.dumps({"task": "Do it now.", "requirements": {n: f"requirement {n}" for n in numbers}})
     read = read_written(said, soft)
     wanted = [str(i) for i in range(1, soft + 1)]
     if set(wanted) <= set(numbers):

@@ -85,7 +85,7 @@ async def ask_for(record: Record, ctx: Context, *, level: str, options: Options)
     sample = int(extra["draw"]) if level == "domain" else 0
     text = template(NAME, f"{level}s", options.prompts).render(count=count, **extra)
     found = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": text}],
-                             partial(read_list, level=level, count=count), schema=list_schema(count),
+                             partial(read_list, level=level, count=count), schema=list_schema(count, count),
                              tries=options.tries, sample=sample)
     if isinstance(found, Failure):
         raise Reject(f"{level}s_{found.reason}", found.detail)
@@ -107,9 +107,9 @@ def read_list(text: str, *, level: str, count: int) -> list[str] | Failure:
     return usable[:count] or Failure("unusable_items", items[0][:80])
 
 
-def list_schema(count: int) -> dict[str, Any]:
+def list_schema(low: int, high: int) -> dict[str, Any]:
     return {"type": "object", "additionalProperties": False, "required": ["items"], "properties": {
-        "items": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": count}}}
+        "items": {"type": "array", "items": {"type": "string"}, "minItems": low, "maxItems": high}}}
 
 
 # ---------------------------------------------------------------- dealing

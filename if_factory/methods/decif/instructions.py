@@ -7,6 +7,7 @@ task at hand, or is found by the teacher when it writes the criteria.
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Any
 
@@ -22,13 +23,15 @@ from if_factory.methods.decif.ideas import list_schema
 from if_factory.methods.decif.options import NAME, Options
 from if_factory.pipeline.stage import Context, Reject
 from if_factory.quality.dedup import near_duplicates
+from if_factory.quality.judge import PROMPTS as JUDGE_PROMPTS
 from if_factory.quality.reply import read_one
 from if_factory.quality.verdicts import criterion
 from if_factory.records import Constraint, Record, content_id
+from if_factory.templates import load
 
 # They need the finished request when they are drawn, or leave a scenario nothing to ask for.
 UNFIT = ("combination:repeat_prompt", "detectable_format:constrained_response")
-_MOST_WORDS = 150  # of a task; a longer one is usually an answer
+_FEWEST_WORDS, _MOST_WORDS = 3, 150  # of a task; a longer one is usually an answer
 
 
 # ---------------------------------------------------------------- writing
@@ -73,11 +76,11 @@ def read_written(text: str, soft: int) -> _Written | Failure:
         return found
     task = found.task.strip()
     numbered = {str(i): found.requirements.get(str(i), "").strip() for i in range(1, soft + 1)}
-    if not task:
-        return Failure("no_task")
+    if len(re.findall(r"\w+", task)) < _FEWEST_WORDS:
+        return Failure("no_task", task[:80])
     if len(task.split()) > _MOST_WORDS:
         return Failure("task_too_long", f"{len(task.split())} words")
-    if missing := [i for i, requirement in numbered.items() if not requirement]:
+    if missing := [i for i, requirement in numbered.items() if not re.search(r"\w", requirement)]:
         return Failure("missing_requirement", f"number {missing[0]}")
     return _Written(task=task, requirements=numbered)
 
@@ -139,7 +142,10 @@ async def _contradiction(record: Record, ctx: Context, options: Options) -> _Con
     ask = partial(ctx.chat, "judge" if ctx.has("judge") else "teacher")
     failure = Failure("not_asked")
     for i in range(options.tries):
-        reply: Completion = await ask([{"role": "user", "content": text}], sample=i, temperature=0.0,
+        # At temperature 0 the same request has the same answer, so a further try says what was wrong.
+        content = text if i == 0 else load(JUDGE_PROMPTS, "judge_retry", options.prompts).render(
+            question=text, problem=failure.reason.replace("_", " "))
+        reply: Completion = await ask([{"role": "user", "content": content}], sample=i, temperature=0.0,
                                       schema=_CONTRADICTION_SCHEMA)
         found = read_one(reply, _Contradiction, "contradiction")
         if not isinstance(found, Failure):
@@ -184,7 +190,7 @@ async def add_criteria(record: Record, ctx: Context, *, options: Options) -> Rec
         return found or Failure("no_question", reply[:80])
 
     found = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": text}], read,
-                             schema=list_schema(options.max_criteria), tries=options.tries)
+                             schema=list_schema(1, options.max_criteria), tries=options.tries)
     if isinstance(found, Failure):
         raise Reject(f"criteria_{found.reason}", found.detail)
     return record.model_copy(update={"constraints": (*record.constraints, *map(criterion, found))})
