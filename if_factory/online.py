@@ -199,7 +199,8 @@ async def _paired(number: int, records: Sequence[Record], given: Sequence[Sequen
     answers = count["passed"] + count["failed"] + count["no_verdict"]
     if not examples:
         raise UserError("no prompt has both an answer that passes and one that fails: "
-                        f"{count['passed']} of {answers} pass, {count['cut']} were cut", where=f"{folder}: iteration {number}",
+                        f"{count['passed']} of {answers} pass, {count['cut']} were cut",
+                        where=f"{folder}: iteration {number}",
                         fix="more --prompts, --samples or --max-tokens, or a run with easier or harder prompts")
     return Iteration(number, model, len(records), answers, count["passed"], count["failed"], count["no_verdict"],
                      count["cut"], count["lost"], len(examples), dict(sorted(refused.items()))), examples
