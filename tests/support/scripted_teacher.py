@@ -70,13 +70,13 @@ def reply(ask: str, draw: int) -> str:
 
 
 class ScriptedServer(FakeEndpoint):
-    """``teach`` behind an OpenAI-compatible endpoint; the seed of a request is its draw."""
+    """``teach`` behind an OpenAI-compatible endpoint; what is drawn depends on the whole request."""
 
     def complete(self, body: bytes) -> tuple[float, int, bytes, str]:
         key = hashlib.blake2b(body, digest_size=16).hexdigest()
         self.asked[key] += 1
         request = json.loads(body)
-        text = teach(request["messages"][-1]["content"], int(request.get("seed") or 0))
+        text = teach(request["messages"][-1]["content"], int(key[:6], 16))
         choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
         answer = {"id": key, "object": "chat.completion", "created": 0, "model": self.model, "choices": [choice],
                   "usage": {"prompt_tokens": len(body) // 4, "completion_tokens": len(text) // 4}}

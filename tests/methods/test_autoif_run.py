@@ -1,0 +1,61 @@
+"""AutoIF from the command line, against a scripted teacher behind an endpoint."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from if_factory.evaluation.audit import audit
+from tests.support.command_run import finish, start, survives_kill_9
+from tests.support.scripted_teacher import ScriptedServer, instruction
+
+CONCURRENCY = 64
+
+
+def recipe(folder: Path, url: str, instructions: int) -> Path:
+    path = folder / "recipe.yaml"
+    rows = [json.dumps({"instruction": instruction(i)}) for i in range(instructions)]
+    (folder / "instructions.jsonl").write_text("\n".join(rows) + "\n")
+    path.write_text(json.dumps({
+        "method": "autoif", "seeds": "instructions.jsonl",
+        "models": {"teacher": {"endpoint": url, "concurrency": CONCURRENCY}},
+        "options": {"augment_calls": 2, "augment_count": 5, "answers": 3, "queries_per_instruction": 1,
+                    "teacher_samples": 4, "max_constraints": 2}}))
+    return path
+
+
+@pytest.mark.parametrize("instructions", [20, pytest.param(2000, marks=pytest.mark.slow)])
+async def test_a_run_survives_kill_9_with_a_balanced_account(tmp_path, instructions):
+    server = ScriptedServer(delay=0.005)
+    path = recipe(tmp_path, await server.start(), instructions)
+    ledger = await survives_kill_9(path, tmp_path, server, CONCURRENCY, kills=1, megabytes=450)
+    stages = {row["stage"]: row for row in ledger["stages"]}
+    assert stages["deduplicate"]["taken"] == instructions + 10
+    assert stages["cross_validate"]["advanced"] > instructions / 2
+    for row in stages.values():
+        assert row["taken"] == row["advanced"] + sum(row["rejected"].values()) + row["unfinished"]
+    counts = ledger["emission"]
+    assert counts["sft"]["rows"] > instructions / 2
+    assert counts["dpo"]["rows"] > instructions / 2
+    assert counts["dpo_instruction"]["rows"] > instructions / 2
+    await server.stop()
+
+
+async def test_what_is_exported_is_accepted_and_passes_an_audit_of_its_own_functions(tmp_path):
+    from click.testing import CliRunner
+
+    from if_factory.cli import main
+
+    server = ScriptedServer(delay=0.0)
+    path = recipe(tmp_path, await server.start(), 8)
+    await finish(await start(path, tmp_path / "run"))
+    await server.stop()
+    done = CliRunner().invoke(main, ["export", str(tmp_path / "run"), "--into", str(tmp_path / "data")])
+    assert done.exit_code == 0, done.output
+    assert CliRunner().invoke(main, ["check", str(tmp_path / "data")]).exit_code == 0
+    for name in ("sft", "dpo", "dpo_instruction", "kto"):
+        report = audit(tmp_path / "data" / f"autoif_{name}.jsonl")
+        assert report.rows
+        assert report.score == 1.0
