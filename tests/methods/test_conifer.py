@@ -49,7 +49,7 @@ class Teacher:
     def __call__(self, request: ChatRequest) -> str:
         ask = request.messages[-1]["content"]
         part = next((name for words, name in (
-            ("write 3 new instructions", "reframe"), ("in two levels", "constrain"),
+            ("new instructions about that subject", "reframe"), ("in two levels", "constrain"),
             ("versions. Each", "recombine"), ("can be answered as it stands", "answerable"),
             ("Do what the instruction", "explain"), ("Tell its writer", "feedback"), ("satisfied", "judge"),
         ) if words in ask), "answer")

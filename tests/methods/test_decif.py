@@ -24,7 +24,7 @@ from if_factory.llm.scripted import ScriptedBackend
 from if_factory.methods import base
 from if_factory.methods.decif import METHOD, Options, inputs, plan, stages
 from if_factory.methods.decif.answers import read_judged
-from if_factory.methods.decif.ideas import read_list
+from if_factory.methods.decif.ideas import read_list, without_cut_item
 from if_factory.methods.decif.instructions import questions, read_written
 from if_factory.pipeline.runner import run
 from if_factory.quality.dedup import near_duplicates
@@ -199,6 +199,15 @@ def test_what_is_no_list_is_a_failure_with_a_reason(text):
     assert isinstance(read_list(text, level="request", count=5), Failure)
 
 
+@pytest.mark.parametrize("text", [
+    '{"items": ["plan a trip", "write a letter", "compare two', '["plan a trip",\n "write a letter",\n "comp',
+    "- plan a trip\n- write a letter\n- compare two"])
+def test_the_item_that_the_token_limit_cut_is_no_item(text):
+    cut = without_cut_item(Completion(text, finish_reason="length")).text
+    assert read_list(cut, level="request", count=5) == ["plan a trip", "write a letter"]
+    assert without_cut_item(Completion(text)).text == text
+
+
 @given(st.text())
 def test_no_reply_can_break_the_parsers(text):
     for parsed in (read_list(text, level="scenario", count=3), read_written(text, 2)):
@@ -210,6 +219,7 @@ def test_domain_files_are_checked_with_file_row_and_field(tmp_path):
     bad.write_text('{"domain": "Bees"}\n{"name": "Ships"}\n')
     with pytest.raises(UserError, match=r"d.jsonl:2: field 'domain'"):
         inputs(bad, Options(), None)
+    assert len(inputs(None, Options(instructions=50), 7)) == 7
     with pytest.raises(UserError, match="scenarios"):
         inputs(None, Options(instructions=10**6), None)
 

@@ -19,7 +19,8 @@ from tests.support.command_run import finish, start
 from tests.support.decif_teacher import TeacherServer
 
 CONCURRENCY = 64
-OPTIONS = {"include": ["punctuation", "digits:none", "style:no_contractions", "keywords:forbidden_words"]}
+OPTIONS = {"responses": 2,
+           "include": ["punctuation", "digits:none", "style:no_contractions", "keywords:forbidden_words"]}
 
 
 def read(path: Path) -> list[dict]:

@@ -10,6 +10,8 @@ are the only places where records wait for each other.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -17,6 +19,7 @@ from typing import Any
 
 from if_factory.errors import UserError
 from if_factory.files import read_rows
+from if_factory.llm.base import Completion
 from if_factory.llm.lists import parse_items
 from if_factory.llm.parse import Failure, ask_parsed
 from if_factory.methods.base import template
@@ -29,6 +32,7 @@ from if_factory.seeds import builtin
 _EXAMPLES = 6  # domains shown to the teacher when it is asked for more
 # Fewest and most words of an item; upstream allows four for domains and requests.
 _WORDS = {"domain": (1, 5), "request": (2, 8), "scenario": (6, 90)}
+_TOKENS = {"domain": 15, "request": 20, "scenario": 100}  # an item has at most, so that long lists are not cut
 
 
 def inputs(path: Path | None, options: Options, limit: int | None) -> list[Record]:
@@ -40,7 +44,7 @@ def inputs(path: Path | None, options: Options, limit: int | None) -> list[Recor
         UserError: a row without a domain; more instructions wanted than scenarios will be asked for.
     """
     domains = read_domains(path or builtin("domains"), options)
-    wanted = min(options.instructions, limit or options.instructions)
+    wanted = limit or options.instructions
     lists = options.domain_draws * options.domains_per_draw or len(domains)
     if wanted > (most := lists * options.requests_per_domain * options.scenarios_per_request):
         raise UserError(f"{wanted} instructions are wanted but {most} scenarios will be asked for",
@@ -84,9 +88,13 @@ async def ask_for(record: Record, ctx: Context, *, level: str, options: Options)
     # Draws differ in their examples alone; with few examples to choose from, also in this number.
     sample = int(extra["draw"]) if level == "domain" else 0
     text = template(NAME, f"{level}s", options.prompts).render(count=count, **extra)
-    found = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": text}],
+
+    async def ask(messages: Sequence[dict[str, str]], **request: Any) -> Completion:
+        return without_cut_item(await ctx.chat("teacher", messages, **request))
+
+    found = await ask_parsed(ask, [{"role": "user", "content": text}],
                              partial(read_list, level=level, count=count), schema=list_schema(count, count),
-                             tries=options.tries, sample=sample)
+                             tries=options.tries, sample=sample, max_tokens=100 + _TOKENS[level] * count)
     if isinstance(found, Failure):
         raise Reject(f"{level}s_{found.reason}", found.detail)
     return record.model_copy(update={"extra": {**extra, "pool": found}})
@@ -105,6 +113,14 @@ def read_list(text: str, *, level: str, count: int) -> list[str] | Failure:
     if level == "request":
         usable = [item.lower() for item in usable]
     return usable[:count] or Failure("unusable_items", items[0][:80])
+
+
+def without_cut_item(completion: Completion) -> Completion:
+    """A list that the token limit cut, up to the last item that is whole."""
+    if completion.finish_reason != "length":
+        return completion
+    text = completion.text
+    return replace(completion, text=text[:max(text.rfind('",') + 1, text.rfind("\n"), 0)])
 
 
 def list_schema(low: int, high: int) -> dict[str, Any]:

@@ -17,7 +17,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Options(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    instructions: Count = Field(100, description="instructions to start on; `limit` lowers it")
+    instructions: Count = Field(100, description="instructions to start on, unless `limit` says how many")
     domain_draws: Annotated[int, Field(ge=0)] = Field(
         0, description="times the teacher is asked for domains; 0 uses those of `seeds` as they are")
     domains_per_draw: Count = Field(25, description="domains asked for each time")
