@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from if_factory.errors import UserError
 from if_factory.files import read_text
@@ -100,6 +100,11 @@ class Recipe(_Strict):
 
     _folder: Path = Path()
 
+    @field_validator("models", mode="before")
+    @classmethod
+    def _none_named(cls, given: Any) -> Any:
+        return {} if given is None else given  # `models:` with every role below it commented out
+
     @model_validator(mode="after")
     def _named(self) -> Recipe:
         self.name = self.name or self.method
@@ -137,6 +142,8 @@ class Recipe(_Strict):
         return data
 
     def path(self, given: str) -> Path:
+        if given.startswith("hub:"):  # a dataset's name, not a place on this machine
+            return Path(given)
         return (self._folder / Path(given).expanduser()).resolve()
 
 

@@ -166,3 +166,47 @@ def test_help_answers_without_importing_what_only_commands_need():
     heavy = ["pydantic", "aiohttp", "rich", "yaml", "jinja2", "torch", "transformers", "numpy", "scipy"]
     code = f"import sys, if_factory.cli; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_suri_needs_no_model_and_goes_from_texts_to_an_iorpo_curriculum(tmp_path):
+    (tmp_path / "suri.yaml").write_text(cli("init", "suri"))
+    assert "12 seeds" in cli("plan", "suri.yaml", cwd=tmp_path)
+    assert "human" in cli("preview", "suri.yaml", "-n", "1", cwd=tmp_path)
+    cli("run", "suri.yaml", cwd=tmp_path)
+    said = cli("export", "runs/suri", "--into", "data", cwd=tmp_path)
+    assert "suri_kto_surrogate" in said
+    info = json.loads((tmp_path / "data" / "dataset_info.json").read_text())
+    assert info["suri_iorpo"]["ranking"] is False
+    assert info["suri_iorpo"]["columns"]["rejected"] == "instruction_corrupted"
+    assert "refuses the dataset in stage dpo" in " ".join(cli("check", "data", "suri_iorpo", cwd=tmp_path).split())
+    cli("audit", "data/suri_sft.jsonl", "--fail-under", "1", cwd=tmp_path)
+
+    cli("curriculum", "runs/suri", "--model", "m", "--dataset-dir", "data", "-o", "yaml", "--set",
+        "iorpo.cutoff_len=1024", cwd=tmp_path)
+    stages = [yaml.safe_load(p.read_text()) for p in sorted((tmp_path / "yaml").glob("suri_[0-9]*"))]
+    assert [c["stage"] for c in stages] == ["sft", "sft", "iorpo", "iorpo"]
+    assert [c["cutoff_len"] for c in stages] == [15024, 15024, 1024, 1024]
+    assert stages[2]["adapter_name_or_path"] == "saves/suri_2_sft_hard"
+    assert {(c["lora_rank"], c["lora_alpha"]) for c in stages} == {(16, 16)}
+
+
+def test_bins_that_are_not_given_need_not_be_filled(tmp_path):
+    (tmp_path / "one.txt").write_text("The boat came in at noon. Nobody was there to meet it. " * 12)
+    (tmp_path / "suri.yaml").write_text("method: suri\nseeds: one.txt\noptions: {triples_per_text: 1}\n")
+    cli("run", "suri.yaml", "-o", "run", cwd=tmp_path)
+    cli("export", "run", "--into", "data", cwd=tmp_path)
+    assert "suri_iorpo" in (tmp_path / "data" / "dataset_info.json").read_text()
+    assert "cannot fill 3 bins" in cli("export", "run", "--into", "data2", "--bins", "3", cwd=tmp_path, status=2)
+    write = ("curriculum", "run", "--model", "m", "--dataset-dir", "data", "-o", "yaml")
+    assert "--bins 1" in cli(*write, cwd=tmp_path, status=2)
+    cli(*write, "--bins", "1", cwd=tmp_path)
+
+
+@pytest.mark.parametrize("stages", ["pretrain", "sft,pretrain"])
+def test_an_unknown_stage_is_named(tmp_path, stages):
+    (tmp_path / "suri.yaml").write_text("method: suri\nlimit: 2\n")
+    cli("run", "suri.yaml", "-o", "run", cwd=tmp_path)
+    cli("export", "run", "--into", "data", cwd=tmp_path)
+    said = cli("curriculum", "run", "--model", "m", "--dataset-dir", "data", "-o", "y", "--stages", stages,
+               cwd=tmp_path, status=2)
+    assert "pretrain" in said

@@ -87,9 +87,11 @@ def curriculum(run_folder: Path, model_path: str, template: str | None, dataset_
         if name not in entries and not isinstance(cut, int):  # there may be no row as hard, or as easy
             del datasets[stage, label]
         elif name not in entries:
+            uncut = f"{recipe.name}_{stage}" in entries  # too few rows for bins, or exported without
+            whole = "give `--bins 1`" if uncut else f"leave '{stage}' out of --stages"
             raise UserError(f"no dataset '{name}' for stage {stage} '{label}'", where=str(dataset_dir / FILE_NAME),
                             fix=f"run `if-factory export {run_folder} --into {dataset_dir} --bins {number}`, "
-                            f"or leave '{stage}' out of --stages")
+                            f"or {whole}")
     replay = f"{recipe.name}_replay"
     options = CurriculumOptions(
         model=model_path, template=template, name=recipe.name, bins=number, stages=wanted,
