@@ -1,4 +1,4 @@
-"""The start-up hook, in throw-away environments with a stand-in for LLaMA-Factory: it must never break a Python."""
+"""The start-up hook in throw-away environments, with a stand-in for LLaMA-Factory: it never breaks a Python."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ def run_exp(args=None, callbacks=None): return get_train_args(args)
 """
 REGISTERED = ("from llamafactory.train import tuner; "
               "print(hasattr(tuner.get_train_args, '__wrapped__') and hasattr(tuner.run_dpo, '__wrapped__'))")
-INSTALLED = "import sys; print([type(f).__name__ for f in sys.meta_path if not isinstance(f, type)].count('Hook'))"
+NAMES = "import sys; print([getattr(f, '__name__', '') for f in sys.meta_path].count('IfFactoryHook'))"
 
 
 def start(python: Path, code: str, **env: str) -> subprocess.CompletedProcess[str]:
     clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "IF_FACTORY_AUTOLOAD")}
-    return subprocess.run([str(python), "-c", code], capture_output=True, text=True, env={**clean, **env}, timeout=60)
+    return subprocess.run([str(python), "-c", code], capture_output=True, text=True, timeout=60,
+                          cwd="/", env={**clean, **env})
 
 
 def said(python: Path, code: str, **env: str) -> str:
@@ -32,6 +33,13 @@ def said(python: Path, code: str, **env: str) -> str:
     run = start(python, code, **env)
     assert (run.returncode, run.stderr) == (0, "")
     return run.stdout.strip()
+
+
+def found_with(folder: Path) -> str:
+    """PYTHONPATH for a folder, and for the packages that ours needs."""
+    import yaml
+
+    return os.pathsep.join((str(folder), str(Path(yaml.__file__).parents[1])))
 
 
 @pytest.fixture(scope="module")
@@ -52,43 +60,53 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_llamafactorys_dispatch_is_wrapped_when_it_is_imported(python: Path, llamafactory: Path) -> None:
-    # click, yaml and the like are found through this environment's own packages
-    import yaml
-
-    path = os.pathsep.join((str(llamafactory), str(Path(yaml.__file__).parents[1])))
-    assert said(python, REGISTERED, PYTHONPATH=path) == "True"
-    assert said(python, REGISTERED, PYTHONPATH=path, IF_FACTORY_AUTOLOAD="0") == "False"
+    assert said(python, REGISTERED, PYTHONPATH=found_with(llamafactory)) == "True"
 
 
 def test_the_module_is_imported_as_without_us(python: Path, llamafactory: Path) -> None:
-    code = ("import sys, inspect, importlib; from llamafactory.train import tuner as t; print(type(t.__loader__).__name__, "
-            "t.__spec__.name, t.__file__, len(inspect.getsource(t)), importlib.reload(t) is t)")
-    on, off = (start(python, code, PYTHONPATH=str(llamafactory), IF_FACTORY_AUTOLOAD=v).stdout for v in ("1", "0"))
-    assert on == off != ""
+    code = ("import sys, inspect, importlib; from llamafactory.train import tuner as t; "
+            "print(type(t.__loader__).__name__, t.__spec__.name, t.__file__, len(inspect.getsource(t)), "
+            "importlib.reload(t) is t)")
+    path = found_with(llamafactory)
+    assert said(python, code, PYTHONPATH=path) == said(python, code, PYTHONPATH=path, IF_FACTORY_AUTOLOAD="0")
 
 
-def test_starting_python_imports_nothing_but_two_small_modules_of_ours(python: Path, tmp_path: Path) -> None:
+def test_starting_python_imports_nothing_for_it(python: Path, tmp_path: Path) -> None:
     code = "import sys; print(*sorted(sys.modules))"
     without = make_environment(tmp_path / "env", hook=False)
-    more = set(said(python, code).split()) - set(said(without, code).split())
-    assert more == {"if_factory", "if_factory._autoload"}
+    assert said(python, code) == said(without, code)
+    assert (said(python, NAMES), said(without, NAMES)) == ("1", "0")
+
+
+def test_imports_of_everything_else_are_not_ours(python: Path) -> None:
+    assert said(python, "import json, sys, email.mime.text; print('if_factory._autoload' in sys.modules)") == "False"
 
 
 @pytest.mark.parametrize("value", ["0", "false", "OFF", "no"])
-def test_it_is_switched_off_by_a_variable(python: Path, value: str) -> None:
-    assert said(python, INSTALLED) == "1"
-    assert said(python, INSTALLED, IF_FACTORY_AUTOLOAD=value) == "0"
+def test_it_is_switched_off_by_a_variable(python: Path, llamafactory: Path, value: str) -> None:
+    assert said(python, REGISTERED, PYTHONPATH=found_with(llamafactory), IF_FACTORY_AUTOLOAD=value) == "False"
 
 
-def test_a_package_that_is_gone_leaves_a_silent_python(tmp_path: Path) -> None:
-    assert said(make_environment(tmp_path / "env", package=None), INSTALLED) == "0"
+def test_our_launcher_registers_whatever_the_environment_says_and_once(python: Path, llamafactory: Path) -> None:
+    code = f"from if_factory._autoload import force; force(); force(); {REGISTERED}"
+    for value in ("0", "1"):
+        assert said(python, code, PYTHONPATH=found_with(llamafactory), IF_FACTORY_AUTOLOAD=value) == "True"
+
+
+def test_a_package_that_is_gone_leaves_python_and_llamafactory_as_they_were(
+        tmp_path: Path, llamafactory: Path) -> None:
+    python = make_environment(tmp_path / "env", package=None)
+    assert said(python, "print('fine')") == "fine"
+    assert said(python, REGISTERED, PYTHONPATH=str(llamafactory)) == "False"
 
 
 @pytest.mark.parametrize("broken", ["raise RuntimeError('no')", "this is not Python", "import nowhere"])
-def test_a_broken_package_leaves_a_silent_python(tmp_path: Path, broken: str) -> None:
+def test_a_broken_package_leaves_python_and_llamafactory_as_they_were(
+        tmp_path: Path, llamafactory: Path, broken: str) -> None:
     (tmp_path / "site" / "if_factory").mkdir(parents=True)
     (tmp_path / "site" / "if_factory" / "__init__.py").write_text(broken)
-    assert said(make_environment(tmp_path / "env", package=tmp_path / "site"), INSTALLED) == "0"
+    python = make_environment(tmp_path / "env", package=tmp_path / "site")
+    assert said(python, REGISTERED, PYTHONPATH=str(llamafactory)) == "False"
 
 
 def test_a_broken_stage_costs_llamafactory_one_line_and_nothing_else(tmp_path: Path, llamafactory: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from if_factory.errors import UserError
 from tests.iorpo.tiny import (
+    ALPACA,
     adapter,
     config,
     history,
@@ -71,11 +72,15 @@ def test_the_first_steps_loss_is_the_formula_on_the_models_own_probabilities(
 
 
 def test_it_learns_to_rank_and_logs_and_draws_it(root: Path, tmp_path: Path) -> None:
-    logged = run(config(root, tmp_path / "x", num_train_epochs=15, learning_rate=1e-2, lora_rank=32, plot_loss=True,
-                        eval_dataset="held_out", do_eval=True, eval_strategy="epoch"))
+    register_data(root / "data", "few", [triple(i) for i in range(8)], ALPACA)
+    logged = run(config(root, tmp_path / "x", dataset="few", num_train_epochs=30, learning_rate=2e-3, plot_loss=True,
+                        finetuning_type="full", lora_rank=None, eval_dataset="few", do_eval=True,
+                        eval_strategy="steps", eval_steps=20))
     accuracy, odds = losses(logged, "rewards/accuracies"), losses(logged, "log_odds")
-    assert sum(accuracy[-6:]) / 6 > 0.9 > sum(accuracy[:6]) / 6
-    assert sum(odds[-6:]) > 10 * abs(sum(odds[:6]))
+    assert accuracy[-6:] == [1.0] * 6
+    assert sum(accuracy[:6]) / 6 < 0.9
+    assert min(odds[-6:]) > 10 * max(map(abs, odds[:6]))
+    assert losses(logged, "eval_rewards/accuracies")[-1] == 1.0
     assert losses(logged)[-1] < 0.5 * losses(logged)[0]
     assert losses(logged, "eval_loss")[-1] < losses(logged, "eval_loss")[0]
     for name in ("loss", "rewards_accuracies", "log_odds", "eval_loss", "eval_rewards_accuracies", "eval_log_odds"):
@@ -168,8 +173,7 @@ def test_a_model_that_changes_its_logits_gets_full_logits_or_an_error(
 
 
 def test_a_run_killed_in_the_middle_of_an_epoch_ends_like_one_that_was_not(root: Path, tmp_path: Path) -> None:
-    register_data(root / "data", "many", [triple(i) for i in range(160)], {"columns": {
-        "prompt": "instruction", "query": "input", "response": "output", "rejected": "instruction_corrupted"}})
+    register_data(root / "data", "many", [triple(i) for i in range(160)], ALPACA)
     keys: dict[str, Any] = {"dataset": "many", "num_train_epochs": 2, "save_strategy": "steps", "save_steps": 7,
                             "learning_rate": 1e-3, "per_device_train_batch_size": 2}
     path = write_yaml(tmp_path / "x.yaml", config(root, tmp_path / "killed", **keys))

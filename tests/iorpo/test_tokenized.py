@@ -15,7 +15,8 @@ from tests.iorpo.tiny import config, history, losses, run, shell, write_yaml
 
 pytestmark = pytest.mark.e2e
 STOCK = [sys.executable, "-c", "from llamafactory.cli import main; main()"]
-MIXED: dict[str, Any] = {"dataset": "alpaca,chats", "eval_dataset": "held_out", "do_eval": True, "learning_rate": 2e-2,
+MIXED: dict[str, Any] = {"dataset": "alpaca,chats", "eval_dataset": "held_out", "do_eval": True, "learning_rate": 1e-3,
+                         "finetuning_type": "full", "lora_rank": None,
                          "eval_strategy": "steps", "eval_steps": 6, "num_train_epochs": 3,
                          "per_device_train_batch_size": 3, "gradient_accumulation_steps": 2}
 
