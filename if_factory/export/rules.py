@@ -270,15 +270,19 @@ def no_triple(t: Turns, row: dict[str, Any], shape: Shape) -> tuple[str, str] | 
     sharegpt that of the last user turn: a string, or one message.
 
     Raises:
-        Fails: the entry names no column ``rejected``, or the file does not have it.
+        Fails: the entry names no column ``rejected``, the file does not have it, or the format is ``openai``.
     """
     values = _Row(row, shape)
     field, corrupted, alpaca = values.name("rejected"), values["rejected"], shape.formatting == "alpaca"
+    if shape.formatting == "openai":
+        raise Fails("formatting", "stage iorpo does not take the openai format; use sharegpt with `tags`")
     if isinstance(corrupted, dict) and not alpaca:
-        corrupted = corrupted.get(shape.tags["content_tag"])
+        is_user = corrupted.get(shape.tags["role_tag"]) == shape.tags["user_tag"]
+        corrupted = corrupted.get(shape.tags["content_tag"]) if is_user else corrupted
     if not isinstance(corrupted, str) or not corrupted.strip():
-        return field, f"the corrupted instruction is {corrupted!r:.40}, not a text"
-    if corrupted.strip() == str(values.get("prompt") if alpaca else t.prompt[-1][1]).strip():
+        return field, f"the corrupted instruction is {corrupted!r:.40}, not a text" + (
+            "" if alpaca else " or a user's message")
+    if corrupted == (values.get("prompt") if alpaca else t.prompt[-1][1]):
         return field, "the corrupted instruction is the instruction itself"
     if not str(t.response[-1][1] or "").strip():
         return answer_field(shape, t.response[-1][1], row), "the response is empty"

@@ -33,8 +33,8 @@ def _byte_tokenizer() -> Any:
 
 
 def accepted_by_llamafactory(folder: Path, name: str, stage: str) -> tuple[int, str]:
-    """(rows that would be trained, what was raised or ''). ``stage`` is sft, dpo or kto."""
-    from llamafactory.data.loader import _get_merged_dataset, _get_preprocessed_dataset
+    """(rows that would be trained, what was raised or ''). ``stage`` is sft, dpo, kto, or our own iorpo."""
+    from llamafactory.data import loader
     from llamafactory.data.template import get_template_and_fix_tokenizer
     from llamafactory.hparams import DataArguments
 
@@ -44,11 +44,14 @@ def accepted_by_llamafactory(folder: Path, name: str, stage: str) -> tuple[int, 
     model = SimpleNamespace(cache_dir=str(folder / ".cache"), hf_hub_token=None)
     training = SimpleNamespace(seed=42, local_process_index=0, should_log=True, predict_with_generate=False,
                                dataloader_num_workers=0)
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    if stage == "iorpo":
+        from if_factory.iorpo.data import triples
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()), \
+            triples() if stage == "iorpo" else contextlib.nullcontext():
         try:
             template = get_template_and_fix_tokenizer(tokenizer, data)
-            merged = _get_merged_dataset([name], model, data, training, inner)
-            done = _get_preprocessed_dataset(merged, data, training, inner, template, tokenizer)
+            merged = loader._get_merged_dataset([name], model, data, training, inner)
+            done = loader._get_preprocessed_dataset(merged, data, training, inner, template, tokenizer)
         except Exception as e:  # any failure of theirs is a verdict here
             return 0, f"{type(e).__name__}: {e}"
     return len(done), ""

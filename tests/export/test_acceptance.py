@@ -190,7 +190,8 @@ CHAT = ({"from": "human", "value": "say"}, {"from": "gpt", "value": "word"})
 
 @pytest.mark.parametrize(("changes", "words"), [
     ({}, None), ({"x_l": None}, "not a text"), ({"x_l": " "}, "not a text"),
-    ({"x_l": "say "}, "the instruction itself"), ({"output": ""}, "the response is empty"), ({"output": None}, "not a string")])
+    ({"x_l": "say"}, "the instruction itself"), ({"output": ""}, "the response is empty"),
+    ({"output": None}, "not a string")])
 def test_a_row_is_a_triple_or_is_dropped_with_the_reason(changes: dict[str, Any], words: str | None) -> None:
     report = check_rows([sft(x_l="shout"), {**sft(x_l="shout"), **changes}], TRIPLE)
     assert report.stage == "iorpo"
@@ -198,6 +199,37 @@ def test_a_row_is_a_triple_or_is_dropped_with_the_reason(changes: dict[str, Any]
     dropped = [p.reason for p in report.problems if p.effect == "dropped"]
     assert dropped == [] if words is None else words in dropped[0]
     assert "if-factory[train]" in report.note
+
+
+@st.composite
+def triple_sets(draw: Any) -> tuple[dict[str, Any], list[Any]]:
+    user, odd = {"from": "human", "value": "shout"}, [{"from": "gpt", "value": "x"}, {"value": "x"}, {}]
+    entry, sides = draw(st.sampled_from([
+        (TRIPLE, st.one_of(TEXT, st.just("say"), st.none())),
+        (SHARE_TRIPLE, st.one_of(TEXT, st.just("say"), st.none())),
+        (SHARE_TRIPLE, st.sampled_from([user, {**user, "value": "say"}, {**user, "value": ""}, None, *odd]))]))
+    rows = []
+    for _ in range(draw(st.integers(1, 4))):
+        more, answer = {"x_l": draw(sides)}, draw(st.sampled_from(["word", "word", "", " "]))
+        if entry is TRIPLE:
+            rows.append(sft(output=answer, input=draw(st.sampled_from(["", "more"])), **more))
+        else:
+            end = {"from": "gpt", "value": answer}
+            rows.append(talk(*draw(st.sampled_from([(), CHAT])), CHAT[0], end, **more))
+    return entry, rows
+
+
+@pytest.mark.slow
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(made=triple_sets())
+def test_generated_triples_get_the_verdict_of_the_stage_itself(made: Any, tmp_path_factory: Any) -> None:
+    need_llamafactory()
+    entry, rows = made
+    folder = tmp_path_factory.mktemp("d")
+    put(folder, {"file_name": "d.jsonl"} | entry, jsonl(rows))
+    accepted, raised = accepted_by_llamafactory(folder, "d", "iorpo")
+    report = check_dataset(folder, "d", stage="iorpo")
+    assert (report.accepted, bool(report.fails)) == (accepted, bool(raised)), (raised, report.summary())
 
 
 @pytest.mark.parametrize("x_l", ["shout", {"from": "human", "value": "shout"}])

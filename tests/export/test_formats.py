@@ -58,9 +58,9 @@ def test_llamafactory_itself_accepts_them(kind: str, fmt: Any, tmp_path: Path) -
     need_llamafactory()
     written = write_dataset(f"d_{kind}", examples(kind), tmp_path, fmt)
     merge_entries(tmp_path / "dataset_info.json", {written.name: written.entry})
-    # Stock LLaMA-Factory reads triples as SFT rows and refuses them for DPO.
-    assert accepted_by_llamafactory(tmp_path, written.name, "sft" if kind == "iorpo" else kind) == (2, "")
-    if kind == "iorpo":
+    assert accepted_by_llamafactory(tmp_path, written.name, kind) == (2, "")
+    if kind == "iorpo":  # stock LLaMA-Factory reads triples as SFT rows and refuses them for DPO
+        assert accepted_by_llamafactory(tmp_path, written.name, "sft") == (2, "")
         accepted, raised = accepted_by_llamafactory(tmp_path, written.name, "dpo")
         assert accepted == 0
         assert "not applicable in the current training stage" in raised
