@@ -1,0 +1,155 @@
+"""The child of the fork server: the last locks, then one function over all its inputs.
+
+Standard library only; loaded by the fork server before it locks itself in. What runs here shares an interpreter
+with a function that a model wrote, so nothing it says is believed about any other function.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import struct
+import sys
+import types
+from typing import Any
+
+import clock  # type: ignore[import-not-found]  # siblings, by their bare names
+import jail  # type: ignore[import-not-found]
+
+FRAME = struct.Struct("=16sII")  # nonce, position, length
+DAY = 86_400
+ZONES = ("/usr/share/zoneinfo", "/usr/lib/zoneinfo", "/usr/share/lib/zoneinfo", "/etc/zoneinfo")  # CPython's list
+
+# Acts that a function may try, be refused, and swallow in an `except: return False`. The refusal is the kernel's
+# business; this list is there so that such a False is not taken for a verdict.
+REFUSED = ("socket.", "subprocess.", "os.fork", "os.exec", "os.posix_spawn", "os.spawn", "os.system", "os.kill",
+           "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.chmod", "os.chown",
+           "os.truncate", "os.utime", "os.chdir", "shutil.", "tempfile.", "ctypes.", "urllib.", "ftplib.", "http.",
+           "smtplib.", "pty.", "webbrowser.", "signal.pthread_kill", "fcntl.",
+           "resource.", "sys.addaudithook", "syslog.")
+_OPTIONAL = ("java", "org", "vms_lib")  # that the standard library itself tries to import
+
+
+def enter(options: dict[str, Any], steps: int) -> None:
+    """Everything that is locked per child."""
+    if sys.platform == "linux":
+        jail.die_with_parent()
+    total = min(options["cpu_seconds"] * steps, options["total_seconds"])
+    jail.limit(options["memory"], int(total) + 2)
+    if options["filter"] is not None:
+        jail.filter_calls(options["filter"])
+
+
+def work(w: int, nonce: bytes, body: bytes, count: int, options: dict[str, Any]) -> None:
+    """Load the function and answer for every input; runs in the child, which never returns from here."""
+    enter(options, count + 1)
+    request = json.loads(body)
+    run, cap = request["run"], options["reply_bytes"]
+    clock.freeze(clock.START + run * 400 * DAY)
+    refused = watch()
+    # Taken now, so that a function which patches a module does not garble its own answers.
+    write, pack, seed, text_of = os.write, FRAME.pack, random.seed, repr
+    encode = json.encoder.c_make_encoder(  # type: ignore[attr-defined]
+        None, None, json.encoder.encode_basestring_ascii, None, ": ", ", ", False, False, False)
+
+    def answer(position: int, **found: Any) -> None:
+        text = "".join(encode(found, 0)).encode()
+        if len(text) > cap:
+            text = "".join(encode({"error": f"returned more than {cap} bytes"}, 0)).encode()
+        rest = pack(nonce, position, len(text)) + text
+        while rest:
+            rest = rest[write(w, rest):]
+
+    module = types.ModuleType("verifier")
+    sys.modules["verifier"] = module  # dataclasses and typing look their module up
+    seed(run)
+    function: Any = None
+    try:
+        exec(compile(request["source"], "<verifier>", "exec", dont_inherit=True), module.__dict__)  # noqa: S102
+        function = module.__dict__.get(request["entry"])
+        problem = "" if callable(function) else f"defines no function '{request['entry']}'"
+    except BaseException as e:
+        problem = describe(e)
+    problem = problem or "; ".join(r for r in refused if not r.startswith("imports "))
+    answer(0, error=problem) if problem else answer(0)
+    if problem:
+        return
+    for position, given in enumerate(request["inputs"], 1):
+        refused.clear()
+        seed(f"{run} {text_of(given)}")  # by content: neither what ran before nor the position matters
+        try:
+            value = plain(function(given))
+            found = {"error": refused[0]} if refused else {"value": value}
+        except BaseException as e:
+            found = {"error": refused[0] if refused else describe(e)}
+        answer(position, **found)
+
+
+def describe(e: BaseException) -> str:
+    try:
+        return f"raised {type(e).__name__}: {str(e)[:200]}".encode("utf-8", "replace").decode()
+    except BaseException:
+        return "raised an exception that cannot be printed"
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """The value rebuilt of exact JSON types, so that no method of the function's own classes decides anything.
+
+    Raises:
+        TypeError: something else, named.
+        ValueError: nested deeper than 20, or a number JSON does not have.
+    """
+    kind = type(value)
+    if value is None or kind is bool or kind is str:
+        return value
+    if kind is int:
+        if value.bit_length() > 1024:
+            raise ValueError("returned an integer of more than 1024 bits")
+        return value
+    if kind is float:
+        if value != value or value in (float("inf"), float("-inf")):
+            raise ValueError(f"returned {value}")
+        return value
+    if depth > 20:
+        raise ValueError("returned something nested too deeply")
+    if kind is list or kind is tuple:
+        return [plain(v, depth + 1) for v in value]
+    if kind is dict and all(type(k) is str for k in value):
+        return {k: plain(v, depth + 1) for k, v in value.items()}
+    if issubclass(kind, str):
+        return str.__str__(value)
+    raise TypeError(f"returned an object of type {kind.__name__}, which is neither a boolean nor JSON")
+
+
+def watch() -> list[str]:
+    """The list to which every refused act will be added, in words; an audit hook cannot be removed."""
+    refused: list[str] = []
+    prefixes, builtin, optional = (*sys.path, *ZONES), sys.stdlib_module_names, _OPTIONAL
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        if event in ("open", "os.listdir", "os.scandir"):
+            path = args[0]
+            writes = event == "open" and isinstance(args[1], str) and any(c in args[1] for c in "wax+")
+            if isinstance(path, str) and path.startswith("<"):  # where a SyntaxError looks for its line
+                return
+            if not (isinstance(path, str) and path.startswith(prefixes)) or writes:
+                refused.append(f"tried to open {str(path)[:100]!r}, which the sandbox refuses")
+        elif event == "import":
+            name = args[0].partition(".")[0]
+            if name not in builtin and name not in optional and name != "verifier":
+                refused.append(f"imports {name[:100]}, which is not in the standard library")
+        elif event.startswith(REFUSED):
+            refused.append(f"tried {event}, which the sandbox refuses")
+
+    def no_thread(*args: Any, **kwargs: Any) -> None:
+        refused.append("tried to start a thread, which the sandbox refuses")
+        raise RuntimeError("can't start new thread")
+
+    # Not every version audits these; `threading` takes them over when it is imported.
+    for module in ("_thread", "threading"):
+        for name in ("start_new_thread", "start_joinable_thread", "_start_new_thread", "_start_joinable_thread"):
+            if hasattr(sys.modules.get(module), name):
+                setattr(sys.modules[module], name, no_thread)
+    sys.addaudithook(hook)
+    return refused
