@@ -26,6 +26,7 @@ from if_factory.constraints.compose import compose
 from if_factory.constraints.join import join, sentence
 from if_factory.constraints.soft import Aspect, draw, draw_aspects, pool
 from if_factory.constraints.verify import verify
+from if_factory.errors import UserError
 from if_factory.llm.base import Completion
 from if_factory.llm.parse import Failure, ask_parsed, parse_json
 from if_factory.methods.base import PATH, Emission, Method, PlannedCalls, template
@@ -366,6 +367,9 @@ def emit(record: Record, options: Options, out: Emission, seed: int) -> None:
 def plan(seeds: list[Record], options: Options, roles: set[str]) -> list[PlannedCalls]:
     pool(options.soft_include, options.soft_exclude, options.taxonomy)  # unknown names show now
     compose("", Random(0), n=0, include=options.include, exclude=options.exclude)
+    if options.answers not in roles:
+        raise UserError(f"`answers: {options.answers}` needs a model for that role", where="models",
+                        fix=f"add `{options.answers}:` with its endpoint")
     n, steps, soft = len(seeds), options.steps, options.soft_share * options.steps
     words = sum(len(s.seed_prompt.split()) for s in seeds) / max(1, n)
     prompt = int(1.4 * (words + 20 * steps / 2)) + 20  # about 20 words a constraint, 1.4 tokens a word

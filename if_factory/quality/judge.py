@@ -131,7 +131,7 @@ async def _compare(ask: Ask, prompt: str, first: str, second: str, focus: str, t
         return found if isinstance(found, Failure) else found.winner
 
     return await ask_until_read(ask, text, read, tries=tries, prompts=prompts, schema=_COMPARISON_SCHEMA,
-                                 temperature=0.0)
+                                temperature=0.0)
 
 
 # ---------------------------------------------------------------- criteria
@@ -157,7 +157,7 @@ async def judge_criteria(ask: Ask, prompt: str, response: str, criteria: Sequenc
         return found if isinstance(found, Failure) else _by_number(found.root, len(criteria))
 
     verdicts, _ = await ask_until_read(ask, text, read, tries=tries, prompts=prompts,
-                                        schema=_criteria_schema(len(criteria)), temperature=0.0)
+                                       schema=_criteria_schema(len(criteria)), temperature=0.0)
     return verdicts
 
 
@@ -278,7 +278,7 @@ class _Score(BaseModel):
 
 
 async def ask_until_read(ask: Ask, text: str, read: Callable[[Completion], T | Failure], *, tries: int,
-                          prompts: str | None, sample: int = 0, **options: Any) -> tuple[T | Failure, str]:
+                         prompts: str | None, sample: int = 0, **options: Any) -> tuple[T | Failure, str]:
     """What the first readable reply says, and that reply; else the last ``Failure`` and the last reply.
 
     At temperature 0 the same request has the same answer, so a further try says what was wrong.

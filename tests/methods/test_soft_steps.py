@@ -413,7 +413,7 @@ def test_a_second_run_asks_for_nothing_that_is_logged(tmp_path):
 
 @pytest.mark.parametrize(("options", "says"), [
     ({"soft_include": ["stile"]}, "style"), ({"bins": [3, 2]}, "rise"), ({"bins": [0]}, "rise"),
-    ({"include": ["keywrds"]}, "keywords"), ({"steps": 0}, "greater than or equal to 1"),
+    ({"include": ["keywrds"]}, "keywords"), ({"answers": "student"}, "needs a model for that role"), ({"steps": 0}, "greater than or equal to 1"),
     ({"soft_include": ["style"], "soft_exclude": ["style"]}, "exclude less")])
 def test_options_that_make_no_sense_are_refused_before_anything_is_asked(options, says):
     def plan():
