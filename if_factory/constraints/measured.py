@@ -177,12 +177,12 @@ def _word_range(text: str, rng: Random) -> tuple[Kwargs, Kwargs] | None:
     return ({"min_words": low, "max_words": low + width}, {"min_words": other, "max_words": other + width})
 
 
-def _at_most(unit: Callable[[str], int], number: str, step: int = 1) -> Fit:
+def _at_most(unit: Callable[[str], int], number: str, *, step: int = 1, least: int = 5) -> Fit:
     def fit(text: str, rng: Random) -> tuple[Kwargs, Kwargs] | None:
         count = unit(text)
         right = -(-count // step) * step
         wrong = int(count * rng.uniform(0.4, 0.75)) // step * step
-        return ({number: right}, {number: wrong}) if wrong >= max(3, step) else None
+        return ({number: right}, {number: max(wrong, least)}) if least < count else None
 
     return fit
 
@@ -227,7 +227,7 @@ def _frequency(text: str, rng: Random) -> tuple[Kwargs, Kwargs] | None:
         return None
     word, n = found
     relation, right, wrong = ((relations.AT_LEAST, n, n + rng.randint(2, 4)) if rng.random() < 0.5 else
-                              (relations.LESS_THAN, n + 1, max(1, n - rng.randint(0, 1))))
+                              (relations.LESS_THAN, n + 1, max(2, n - rng.randint(0, 1))))
     return ({"keyword": word, "relation": relation, "frequency": right},
             {"keyword": word, "relation": relation, "frequency": wrong})
 
@@ -292,7 +292,7 @@ _FITS: dict[str, Fit] = {
     "length:word_range": _word_range,
     "length:exact_words": lambda text, rng: None,  # no instruction of a person's asks for exactly 1,317 words
     "length:line_characters": lambda text, rng: None,  # in running text it only says how long a paragraph is
-    "length:max_characters": _at_most(lambda t: len(t.strip()), "max_characters", 100),
+    "length:max_characters": _at_most(lambda t: len(t.strip()), "max_characters", step=100, least=100),
     "length:exact_lines": _exactly(lambda t: len(measure.lines(t)), "num_lines"),
     "length_constraints:number_words": _counted(measure.count_words, "relation", "num_words"),
     "length_constraints:number_sentences": _counted(measure.count_sentences, "relation", "num_sentences"),
@@ -302,7 +302,8 @@ _FITS: dict[str, Fit] = {
     "keywords:frequency": _frequency,
     "keywords:letter_frequency": _letters,
     "word:exact_count": _word_count,
-    "word:max_letters": _at_most(lambda t: max(map(len, re.findall(r"[^\W\d_]+", t)), default=0), "max_letters"),
+    "word:max_letters": _at_most(lambda t: max(map(len, re.findall(r"[^\W\d_]+", t)), default=0), "max_letters",
+                                 least=7),
     "sentence:max_words": _at_most(lambda t: max(map(measure.count_words, prose_sentences(t)), default=0),
                                    "max_words"),
     "start:first_word": _edge("word", lambda t, n: measure.first_word(t)),
