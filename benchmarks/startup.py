@@ -24,8 +24,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 HOOK = ROOT / "if_factory_autoload.pth"
-INSIDE = ("import time; line = open({!r}).read(); start = time.perf_counter(); exec(line); "
-          "print(time.perf_counter() - start)").format(str(HOOK))
+INSIDE = (f"import time; line = open({str(HOOK)!r}).read(); start = time.perf_counter(); exec(line); "
+          "print(time.perf_counter() - start)")
 
 
 def environment(folder: Path, hook: bool) -> Path:
@@ -83,8 +83,8 @@ def main() -> None:
     for name in ("with", "off"):
         low, high = interval(times[name], times["without"], rng)
         middle = statistics.median(times[name]) - statistics.median(times["without"])
-        print(f"{name:4} minus without: {1e3 * middle:+.3f}  (95 % interval {1e3 * low:+.3f} to {1e3 * high:+.3f}); "
-              f"fastest tenth {1e3 * (fast(times[name]) - fast(times['without'])):+.3f}")
+        print(f"{name:4} minus without: {1e3 * middle:+.3f}  (95 %: {1e3 * low:+.3f} to {1e3 * high:+.3f}), "
+              f"10th percentiles {1e3 * (fast(times[name]) - fast(times['without'])):+.3f}")
     print(f"the hook, timed inside a process: median {1e3 * statistics.median(inside):.3f}")
 
 

@@ -1,8 +1,8 @@
 """The start-up hook: makes ``stage: iorpo`` known to a LLaMA-Factory that is started by its own command.
 
-``if_factory_autoload.pth`` runs whenever this environment's Python starts. It puts one finder on ``sys.meta_path``,
-imports nothing and does nothing else (what it costs: ``benchmarks/startup.py``). When, and only if,
-``llamafactory.train.tuner`` is imported, that finder asks ``find_spec`` here, and the stage is registered.
+``if_factory_autoload.pth`` runs whenever this environment's Python starts. It puts one finder on
+``sys.meta_path``, imports nothing and does nothing else (what it costs: ``benchmarks/startup.py``). When, and only
+if, ``llamafactory.train.tuner`` is imported, that finder asks ``find_spec`` here, and the stage is registered.
 It never raises. ``IF_FACTORY_AUTOLOAD=0`` switches it off.
 """
 

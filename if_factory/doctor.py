@@ -114,8 +114,20 @@ def _training() -> list[Finding]:
     trainer = _imported("training", "llamafactory.train.tuner", good, _REINSTALL)
     found += [torch, trainer]
     if trainer.level == "ok":
-        found.append(_device())
+        found += [_iorpo(), _device()]
     return found
+
+
+def _iorpo() -> Finding:
+    """Whether ``llamafactory-cli`` itself knows stage iorpo: asked of a process that starts as it would."""
+    run = _run("from if_factory._autoload import installed, wanted; print(installed(), wanted())")
+    own = "`if-factory train` runs it all the same"
+    if run.stdout.split() == ["True", "True"]:
+        return Finding("ok", "stage iorpo", "llamafactory-cli knows it, through the start-up hook")
+    if run.stdout.split() == ["True", "False"]:
+        return Finding("ok", "stage iorpo", f"IF_FACTORY_AUTOLOAD hides it from llamafactory-cli; {own}")
+    return Finding("warning", "stage iorpo", f"llamafactory-cli does not know it: no start-up hook here; {own}",
+                   "install the package with pip, not through PYTHONPATH or --target")
 
 
 def _device() -> Finding:

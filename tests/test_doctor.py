@@ -7,6 +7,7 @@ import pytest
 
 from if_factory import doctor
 from if_factory.doctor import Finding, check_environment
+from tests.iorpo.environments import make_environment
 
 CUDA = ("RuntimeError: Detected that PyTorch and TorchAudio were compiled with different CUDA versions. "
         "PyTorch has CUDA version 13.2 whereas TorchAudio has CUDA version 13.0.")
@@ -46,6 +47,21 @@ def test_a_good_training_environment_is_ok_and_says_how_cpu_only_is_run(
     assert found["training"] == Finding("ok", "training", "LLaMA-Factory 0.9.5 imports, with transformers 5.6.0")
     assert "no GPU" in found["device"].message
     assert "OMP_NUM_THREADS=1" in found["device"].fix
+
+
+@pytest.mark.parametrize(("hook", "variable", "level", "words"), [
+    (True, "1", "ok", "llamafactory-cli knows it"),
+    (True, "0", "ok", "IF_FACTORY_AUTOLOAD hides it"),
+    (False, "1", "warning", "no start-up hook here; `if-factory train` runs it"),
+])
+def test_the_start_up_hook_is_in_force_switched_off_or_missing(
+        hook: bool, variable: str, level: str, words: str, tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.sys, "executable", str(make_environment(tmp_path / "env", hook=hook)))
+    monkeypatch.setenv("IF_FACTORY_AUTOLOAD", variable)
+    found = doctor._iorpo()
+    assert found.level == level
+    assert words in found.message
 
 
 def test_a_gpu_that_torch_cannot_use_is_an_error(

@@ -1,4 +1,4 @@
-"""Throw-away virtual environments: the start-up hook needs a site-packages folder, and must not be tried in ours."""
+"""Throw-away virtual environments: the start-up hook needs a site-packages folder that is not ours."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 HOOK = ROOT / "if_factory_autoload.pth"
-_SCRIPTS = {"llamafactory-cli": "from llamafactory.cli import main", "torchrun": "from torch.distributed.run import main",
-            "if-factory": "from if_factory.cli import main"}
+_SCRIPTS = {"llamafactory-cli": "from llamafactory.cli import main",
+            "torchrun": "from torch.distributed.run import main", "if-factory": "from if_factory.cli import main"}
 
 
 def make_environment(folder: Path, *, package: Path | None = ROOT, hook: bool = True, base: bool = False) -> Path:

@@ -1,9 +1,8 @@
-"""Triples through LLaMA-Factory's own pipeline: what is tokenised, what is dropped and said, what is left as it was."""
+"""Triples through LLaMA-Factory's own pipeline: what is tokenised, dropped, said, and left as it was."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,8 @@ from tests.iorpo.tiny import ALPACA, COLUMNS, SHAREGPT, chat, config, register_d
 
 pytestmark = pytest.mark.slow
 IGNORE = -100
+# LLaMA-Factory makes as many shards of a local file as there are workers
+STREAM: dict[str, Any] = {"streaming": True, "dataloader_num_workers": 1, "max_steps": 1, "buffer_size": 1}
 
 
 def load(root: Path, rows: list[dict[str, Any]] | None = None, entry: dict[str, Any] | None = None,
@@ -91,9 +92,9 @@ def test_sharegpt_the_corrupted_instruction_replaces_the_last_user_turn(root: Pa
 
 @pytest.mark.parametrize("fmt", ["alpaca", "sharegpt"])
 def test_the_entry_that_export_writes_is_read(root: Path, fmt: Any) -> None:
-    row: dict[str, Any] = {**triple(0), "system": "", "history": []} if fmt == "alpaca" else {**chat(0), "system": ""}
+    row = {**triple(0), "history": []} if fmt == "alpaca" else chat(0)
     entry = {k: v for k, v in dataset_entry("x", fmt, "iorpo").items() if k != "file_name"}
-    assert len(load(root, [row], entry)["train_dataset"]) == 1
+    assert len(load(root, [{**row, "system": ""}], entry)["train_dataset"]) == 1
 
 
 def test_whatever_cannot_be_trained_is_dropped_counted_and_said(
@@ -110,12 +111,13 @@ def test_whatever_cannot_be_trained_is_dropped_counted_and_said(
         "input_ids", "attention_mask", "labels")} | {"images", "videos", "audios"}
     said = "\n".join(shown.messages)
     assert "I-ORPO: 5 of 13 training triples are used." in said
-    assert ("8 training triples dropped: 2 an instruction does not fit cutoff_len; 2 empty response; 2 no corrupted "
-            "instruction; 1 not a conversation that ends with one answer to the user; 1 the two instructions "
-            "tokenise alike.") in said
+    assert ("8 training triples dropped: 2 an instruction does not fit cutoff_len; 2 empty response; 2 no "
+            "corrupted instruction; 1 not a conversation that ends with one answer to the user; 1 the two "
+            "instructions tokenise alike.") in said
 
 
-def test_sharegpt_rows_that_are_no_triples_are_dropped_and_said(root: Path, shown: pytest.LogCaptureFixture) -> None:
+def test_sharegpt_rows_that_are_no_triples_are_dropped_and_said(
+        root: Path, shown: pytest.LogCaptureFixture) -> None:
     odd = {**chat(0), "conversations": chat(0)["conversations"][:-1]}
     done = load(root, [odd, chat(1), {**chat(2), "conversations": []}], SHAREGPT)["train_dataset"]
     assert len(done) == 1
@@ -142,12 +144,12 @@ def test_no_triple_left_is_an_error_that_says_why(root: Path) -> None:
     with pytest.raises(UserError, match="none of the 3 training triples can be trained: 3 empty response"):
         load(root, [{**triple(i), "output": ""} for i in range(3)])
     with pytest.raises(UserError, match="none of the training triples can be trained"):
-        load(root, [{**triple(i), "output": ""} for i in range(3)], streaming=True, dataloader_num_workers=1, max_steps=1)
+        load(root, [{**triple(i), "output": ""} for i in range(3)], **STREAM)
 
 
 def test_a_stream_drops_the_same_triples_and_says_each(root: Path, shown: pytest.LogCaptureFixture) -> None:
     rows = [triple(i) if i % 2 else {**triple(i), "output": ""} for i in range(6)]
-    done = load(root, rows, streaming=True, dataloader_num_workers=1, max_steps=1, buffer_size=1)["train_dataset"]
+    done = load(root, rows, **STREAM)["train_dataset"]
     assert [sides(r) for r in done] == [sides(r) for r in load(root, rows)["train_dataset"]]
     assert "triple dropped: empty response (3 so far)" in "\n".join(shown.messages)
 
@@ -196,11 +198,13 @@ def test_the_hooks_are_gone_afterwards_also_after_an_error(root: Path) -> None:
     before = dict(converter.DATASET_CONVERTERS), loader._get_dataset_processor, loader._get_preprocessed_dataset
     with pytest.raises(UserError):
         load(root, [{**triple(0), "output": ""}])
-    assert before == (converter.DATASET_CONVERTERS, loader._get_dataset_processor, loader._get_preprocessed_dataset)
+    after = converter.DATASET_CONVERTERS, loader._get_dataset_processor, loader._get_preprocessed_dataset
+    assert before == after
 
 
 @pytest.mark.parametrize("name", ["_get_dataset_processor", "_get_preprocessed_dataset"])
-def test_a_data_pipeline_that_moved_is_one_sentence(root: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_data_pipeline_that_moved_is_one_sentence(
+        root: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from llamafactory.data import loader
 
     monkeypatch.setattr(loader, name, lambda other: None)
@@ -209,7 +213,7 @@ def test_a_data_pipeline_that_moved_is_one_sentence(root: Path, name: str, monke
 
 
 @pytest.fixture(scope="module")
-def processor(root: Path) -> Iterator[Any]:
+def processor(root: Path) -> Any:
     """A processor over byte tokens with a cutoff_len that a test can set."""
     from types import SimpleNamespace
 
@@ -221,7 +225,7 @@ def processor(root: Path) -> Iterator[Any]:
 
     tokenizer = AutoTokenizer.from_pretrained(root / "tiny")
     template = get_template_and_fix_tokenizer(tokenizer, DataArguments(template="empty"))
-    yield TripleProcessor(template, tokenizer, None, SimpleNamespace(cutoff_len=64))
+    return TripleProcessor(template, tokenizer, None, SimpleNamespace(cutoff_len=64))
 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 90), st.integers(1, 120))

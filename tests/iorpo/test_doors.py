@@ -1,4 +1,4 @@
-"""Every way in, with the commands a user types, in a throw-away environment that has the start-up hook or has not."""
+"""Every way in, with the commands a user types, in environments that have the start-up hook or have not."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from tests.iorpo.tiny import (
 )
 
 pytestmark = pytest.mark.e2e
+Environment = Callable[..., dict[str, str]]
 TWO = {"FORCE_TORCHRUN": "1", "NPROC_PER_NODE": "2"}
-OFF = {"IF_FACTORY_AUTOLOAD": "0"}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def four(root: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str,
 
 
 def test_the_stock_command_runs_the_stage_once_the_package_is_installed(
-        root: Path, tmp_path: Path, environment: Callable[..., dict[str, str]], four: list[dict[str, Any]]) -> None:
+        root: Path, tmp_path: Path, environment: Environment, four: list[dict[str, Any]]) -> None:
     path = write_yaml(tmp_path / "x.yaml", config(root, tmp_path / "saved", disable_shuffling=True))
     done = shell(["llamafactory-cli", "train", path], cwd=tmp_path, **environment(hook=True))
     assert done.returncode == 0, done.stderr[-2000:]
@@ -64,7 +64,7 @@ def test_the_stock_command_runs_the_stage_once_the_package_is_installed(
 
 
 def test_our_command_needs_no_hook_and_takes_overrides_and_folders(
-        root: Path, tmp_path: Path, environment: Callable[..., dict[str, str]], four: list[dict[str, Any]]) -> None:
+        root: Path, tmp_path: Path, environment: Environment, four: list[dict[str, Any]]) -> None:
     keys = config(root, tmp_path / "saved", disable_shuffling=True)
     path = write_yaml(tmp_path / "x.yaml", keys)
     out = tmp_path / "other"
@@ -83,7 +83,7 @@ def test_our_command_needs_no_hook_and_takes_overrides_and_folders(
 
 @pytest.mark.parametrize("hook", [True, False], ids=["llamafactory-cli", "if-factory"])
 def test_two_workers_under_torchrun_train_what_one_process_trains(
-        root: Path, tmp_path: Path, environment: Callable[..., dict[str, str]], four: list[dict[str, Any]],
+        root: Path, tmp_path: Path, environment: Environment, four: list[dict[str, Any]],
         hook: bool) -> None:
     path = write_yaml(tmp_path / "x.yaml", config(root, tmp_path / "saved", disable_shuffling=True,
                                                   per_device_train_batch_size=2))
@@ -96,7 +96,7 @@ def test_two_workers_under_torchrun_train_what_one_process_trains(
 
 
 def test_a_worker_that_is_killed_ends_the_run_with_one_sentence(
-        root: Path, tmp_path: Path, environment: Callable[..., dict[str, str]]) -> None:
+        root: Path, tmp_path: Path, environment: Environment) -> None:
     path = write_yaml(tmp_path / "x.yaml", config(root, tmp_path / "saved", per_device_train_batch_size=1,
                                                   num_train_epochs=500))
     env = variables(**environment(hook=False, **TWO))
@@ -129,7 +129,7 @@ def _workers(ancestor: int) -> list[int]:
 
 
 def test_a_run_that_fails_is_one_sentence_and_status_2(
-        root: Path, tmp_path: Path, environment: Callable[..., dict[str, str]]) -> None:
+        root: Path, tmp_path: Path, environment: Environment) -> None:
     path = write_yaml(tmp_path / "x.yaml", config(root, tmp_path / "saved", iorpo_chunksize=7))
     done = shell(["if-factory", "train", path], cwd=tmp_path, **environment(hook=False))
     assert done.returncode == 2
@@ -151,7 +151,7 @@ print("ORIGINALS", tuner.run_sft is sft.run_sft, tuner.run_kto is kto.run_kto,
 
 
 def test_other_stages_train_bit_for_bit_what_they_train_without_us(
-        root: Path, tmp_path: Path, environment: Callable[..., dict[str, str]]) -> None:
+        root: Path, tmp_path: Path, environment: Environment) -> None:
     rows = [triple(i) for i in range(12)]
     register_data(root / "data", "pairs", [{**r, "bad": "no"} for r in rows], {"ranking": True, "columns": {
         "prompt": "instruction", "chosen": "output", "rejected": "bad"}})
@@ -159,12 +159,13 @@ def test_other_stages_train_bit_for_bit_what_they_train_without_us(
         "prompt": "instruction", "response": "output", "kto_tag": "good"}})
     runs: dict[str, dict[str, Any]] = {
         "sft": {"stage": "sft", "pref_beta": None}, "dpo": {"stage": "dpo", "dataset": "pairs"},
-        "orpo": {"stage": "dpo", "pref_loss": "orpo", "dataset": "pairs"}, "kto": {"stage": "kto", "dataset": "labels"}}
+        "orpo": {"stage": "dpo", "pref_loss": "orpo", "dataset": "pairs"},
+        "kto": {"stage": "kto", "dataset": "labels"}}
     for on in ("1", "0"):
         configs = [config(root, tmp_path / f"{name}{on}", max_steps=3, **keys) for name, keys in runs.items()]
         env = variables(**environment(hook=True, IF_FACTORY_AUTOLOAD=on))
-        done = subprocess.run(["python", "-c", OTHERS], input=json.dumps(configs), cwd=tmp_path, env=env, text=True,
-                              capture_output=True, timeout=240)
+        done = subprocess.run(["python", "-c", OTHERS], input=json.dumps(configs), cwd=tmp_path, env=env,
+                              text=True, capture_output=True, timeout=240)
         assert done.returncode == 0, done.stderr[-2000:]
         assert f"ORIGINALS True True True True {on == '1'}" in done.stdout
     for name in runs:
@@ -177,12 +178,12 @@ def test_other_stages_train_bit_for_bit_what_they_train_without_us(
 
 @pytest.mark.parametrize("zero", [2, 3])
 def test_deepspeed_zero_trains_what_one_process_trains(
-        root: Path, tmp_path: Path, environment: Callable[..., dict[str, str]], zero: int) -> None:
+        root: Path, tmp_path: Path, environment: Environment, zero: int) -> None:
     if find_spec("deepspeed") is None:
         pytest.skip("deepspeed is not installed here")
     settings = {"train_batch_size": "auto", "train_micro_batch_size_per_gpu": "auto", "gradient_clipping": "auto",
-                "gradient_accumulation_steps": "auto", "zero_allow_untested_optimizer": True, "zero_optimization": {
-                    "stage": zero, "stage3_gather_16bit_weights_on_model_save": True}}
+                "gradient_accumulation_steps": "auto", "zero_allow_untested_optimizer": True,
+                "zero_optimization": {"stage": zero, "stage3_gather_16bit_weights_on_model_save": True}}
     (tmp_path / "ds.json").write_text(json.dumps(settings))
     # full fine-tuning: with ZeRO-3 the output head itself is sharded, and gathered while its chunks are computed
     keys = {"disable_shuffling": True, "finetuning_type": "full", "lora_rank": None, "learning_rate": 1e-3}
@@ -197,7 +198,7 @@ def test_deepspeed_zero_trains_what_one_process_trains(
 
 @pytest.mark.parametrize("hook", [True, False], ids=["llamafactory-cli", "if-factory"])
 def test_a_ray_worker_knows_the_stage(
-        root: Path, tmp_path: Path, environment: Callable[..., dict[str, str]], four: list[dict[str, Any]],
+        root: Path, tmp_path: Path, environment: Environment, four: list[dict[str, Any]],
         hook: bool) -> None:
     if find_spec("ray") is None:
         pytest.skip("ray is not installed here")
@@ -219,7 +220,7 @@ def test_a_ray_worker_knows_the_stage(
     assert losses(history(tmp_path / "saved")) == pytest.approx(losses(four), abs=1e-6)
 
 
-def test_the_environment_under_test_is_the_one_meant(environment: Callable[..., dict[str, str]], tmp_path: Path) -> None:
+def test_the_environment_under_test_is_the_one_meant(environment: Environment, tmp_path: Path) -> None:
     said = shell(["python", "-c", "import sys, if_factory; print(sys.prefix)"], cwd=tmp_path,
                  **environment(hook=True)).stdout
     assert Path(said.strip()) != Path(sys.prefix)

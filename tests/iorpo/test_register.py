@@ -1,4 +1,4 @@
-"""The stage's keys and LLaMA-Factory's dispatch, with a module that stands in for LLaMA-Factory's ``train.tuner``."""
+"""The stage's keys and the dispatch, with a module that stands in for LLaMA-Factory's ``train.tuner``."""
 
 from __future__ import annotations
 

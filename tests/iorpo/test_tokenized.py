@@ -1,4 +1,4 @@
-"""The zero-patch route, and the oracle: stock LLaMA-Factory, with no hook, trains our tokenised triples to our losses."""
+"""The zero-patch route, and the oracle: stock LLaMA-Factory, without hook, trains our triples to our losses."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.iorpo.tiny import config, history, losses, run, shell, write_yaml
 
 pytestmark = pytest.mark.e2e
 STOCK = [sys.executable, "-c", "from llamafactory.cli import main; main()"]
-MIXED: dict[str, Any] = {"dataset": "alpaca,chats", "eval_dataset": "held_out", "do_eval": True, "learning_rate": 1e-3,
-                         "finetuning_type": "full", "lora_rank": None,
+MIXED: dict[str, Any] = {"dataset": "alpaca,chats", "eval_dataset": "held_out", "do_eval": True,
+                         "finetuning_type": "full", "lora_rank": None, "learning_rate": 1e-3,
                          "eval_strategy": "steps", "eval_steps": 6, "num_train_epochs": 3,
                          "per_device_train_batch_size": 3, "gradient_accumulation_steps": 2}
 
@@ -65,7 +65,8 @@ def test_the_stage_trains_tokenised_triples_too_and_refuses_other_pairs(root: Pa
     folder = tmp_path / "out" / "tokenized"
     again = run({**plain, "output_dir": str(tmp_path / "b"), "tokenized_path": str(folder)})
     assert losses(again) == losses(run(plain))
-    other = load_from_disk(str(folder))["train"].map(lambda r: {"rejected_labels": r["rejected_labels"][:-1] + [7]})
+    other = load_from_disk(str(folder))["train"].map(
+        lambda row: {"rejected_labels": [*row["rejected_labels"][:-1], 7]})
     DatasetDict({"train": other}).save_to_disk(str(tmp_path / "pairs"))
     with pytest.raises(UserError, match="holds no I-ORPO triples"):
         run({**plain, "output_dir": str(tmp_path / "c"), "tokenized_path": str(tmp_path / "pairs")})
