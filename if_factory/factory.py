@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 
 from if_factory.constraints.base import load_plugin
-from if_factory.constraints.generated import configure, verify_many
+from if_factory.constraints.generated import configure, forget_time_outs, verify_many
 from if_factory.constraints.verify import verify
 from if_factory.errors import UserError
 from if_factory.files import read_rows
@@ -35,7 +35,7 @@ def seeds_of(recipe: Recipe) -> list[Record]:
     return read_seeds(path or builtin("seeds"), method=recipe.method, limit=recipe.limit)
 
 
-def _prepare(recipe: Recipe) -> None:
+def prepare(recipe: Recipe) -> None:
     """What a run and its emission need in this process: the user's constraint types, the sandbox's settings."""
     load_plugins(recipe)
     spec = recipe.sandbox
@@ -135,7 +135,7 @@ def _refuse_namesake(served: dict[str, str], model: str, url: str, role: str) ->
 async def run(recipe: Recipe, log: ResponseLog | None, *, observer: Observer | None = None,
               limit: int | None = None) -> tuple[RunResult, Usage]:
     """Run the method over the seeds; answers already in the log are not asked for again."""
-    _prepare(recipe)
+    prepare(recipe)
     seeds = seeds_of(recipe)[:limit]
     usage = Usage()
     budget = Budget(**recipe.budget.model_dump())
@@ -150,7 +150,8 @@ async def run(recipe: Recipe, log: ResponseLog | None, *, observer: Observer | N
 
 def emit(recipe: Recipe, records: list[Record]) -> Emission:
     """The examples of finished records. Every verdict is made anew: no stored "pass" is taken on trust."""
-    _prepare(recipe)
+    prepare(recipe)
+    forget_time_outs()  # emission is a function of the records in their order, not of the run before it
     options, out = recipe.method_options(), Emission()
     for record in records:
         recipe.definition.emit(_rechecked(record), options, out, recipe.seed)

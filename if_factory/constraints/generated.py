@@ -50,6 +50,13 @@ def shared_pool() -> Pool:
         return _pool[1]
 
 
+def forget_time_outs() -> None:
+    """See ``Pool.forget_time_outs``; starts no pool."""
+    with _lock:
+        if _pool is not None:
+            _pool[1].forget_time_outs()
+
+
 def isolation_used() -> str | None:
     """The level under which this process ran generated code; None if it ran none."""
     return str(_pool[1].isolation) if _pool is not None else None

@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import io
 import json
 import queue
 import socket
@@ -169,11 +170,8 @@ class _Server:
         except OSError as e:
             raise _ServerDied(str(e)) from e
         line, _, rest = self._receive(seconds).partition(b"\n")
-        head, answers, at = json.loads(line), [], 0
-        for size in head["sizes"]:
-            answers.append(rest[at:at + size])
-            at += size
-        return head["end"], answers
+        head, stream = json.loads(line), io.BytesIO(rest)
+        return head["end"], [stream.read(size) for size in head["sizes"]]
 
     def _receive(self, seconds: float) -> bytes:
         deadline = time.monotonic() + seconds
@@ -308,6 +306,10 @@ class Pool:
             self._idle.put(worker)
         return _result(done, time.perf_counter() - began)
 
+    def forget_time_outs(self) -> None:
+        """Functions that timed out may run again: what follows does not depend on what came before."""
+        self._timed_out.clear()
+
     def _take(self) -> _Worker:
         worker = self._idle.get()
         if worker is None or self._closed:
@@ -343,8 +345,7 @@ class Pool:
                 return found
             found.answers.append(_Answer(error=self._why(end)))
             if found.timed_out:
-                rest = len(inputs) - len(found.answers)
-                found.answers += [_Answer(error="timed out on an earlier input") for _ in range(rest)]
+                found.answers += [_Answer(error="timed out on an earlier input")] * (len(left) - len(answers))
             if len(found.answers) == len(inputs):
                 return found
 

@@ -185,6 +185,8 @@ def test_a_time_out_keeps_what_was_answered_before_it(pool: Pool) -> None:
     assert found.reasons[2] == "timed out on an earlier input"
     assert found.timed_out
     assert pool.run(source, ["a"]).reasons == ("timed out before; not run again",)
+    pool.forget_time_outs()
+    assert outcomes(pool.run(source, ["a"])) == ["pass"]
 
 
 def test_limits_are_per_input_and_in_total(strong: None) -> None:
