@@ -45,6 +45,7 @@ def online(run_folder: Path, model_path: str, adapters: tuple[Path, ...], curric
 
     Safe to kill: the same command continues. Prompts come from any run whose constraints code can decide.
     """
+    from if_factory import factory
     from if_factory.cli.training import _has_gpu, _overrides
     from if_factory.export.curriculum import CurriculumOptions
     from if_factory.export.training import adapters_of
@@ -56,6 +57,7 @@ def online(run_folder: Path, model_path: str, adapters: tuple[Path, ...], curric
 
     folder = RunDir(run_folder)
     recipe = parse(folder.recipe(), where=f"{run_folder}/recipe.yaml")
+    factory.prepare(recipe)
     urls = dict(_numbered(each) for each in endpoints)
 
     def open_model(number: int, trained: Sequence[str]) -> Backend | None:

@@ -140,7 +140,9 @@ def wash(source: str) -> str:
 class Rules:
     """``case``: share of functions that agree with a label. ``function``: share of the kept cases it gets right.
 
-    ``booleans``: ``normalised`` takes "True" and "false" for the booleans they spell; ``raw`` compares as is.
+    ``normalise`` takes "True" and "false" for the booleans they spell; without it values are compared as they are.
+    ``both_labels``: a true and a false case must stay, and a function must get one of each right; a function that
+    always says yes does not.
     """
 
     case: Bound = "> 0.5"
@@ -148,6 +150,7 @@ class Rules:
     min_functions: int = 1
     min_cases: int = 1
     normalise: bool = True
+    both_labels: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +179,8 @@ def cross_validate(written: Sequence[Written], values: Mapping[str, Sequence[Any
         values: source -> its value for each of ``distinct(written)``'s cases, ``NOTHING`` where a call gave none;
             ``None`` for a function that does not load, which counts for nothing, nor do its cases.
 
-    Reasons: ``too_few_functions``, ``too_few_cases``, ``no_case_agreed``, ``no_function_agreed``.
+    Reasons: ``too_few_functions``, ``too_few_cases``, ``no_case_agreed``, ``cases_of_one_label``,
+    ``no_function_agreed``.
     """
     place = {json.dumps(case): i for i, case in enumerate(distinct(written)[1])}
     functions, cases = distinct([w for w in written if values[w.source] is not None])
@@ -190,11 +194,19 @@ def cross_validate(written: Sequence[Written], values: Mapping[str, Sequence[Any
     kept = [i for i in range(len(cases)) if holds(rules.case, fmean(agrees[f][i] for f in functions))]
     if not kept:
         return Failure("no_case_agreed", f"of {len(cases)} cases")
+    labels = [label if isinstance(label := boolean(cases[i].expected), bool) else None for i in kept]
+    if rules.both_labels and not (True in labels and False in labels):
+        return Failure("cases_of_one_label", f"of {len(cases)} cases {len(kept)} are kept, all {labels[0]}")
     accuracy = {source: fmean(right[i] for i in kept) for source, right in agrees.items()}
-    good = tuple((source, share) for source, share in accuracy.items() if holds(rules.function, share))
+    good = tuple((source, share) for source, share in accuracy.items() if holds(rules.function, share)
+                 and (not rules.both_labels or _tells_apart(agrees[source], kept, labels)))
     if not good:
         return Failure("no_function_agreed", f"the best is right in {max(accuracy.values()):.2f} of the cases")
     return Validated(good, tuple(cases[i] for i in kept))
+
+
+def _tells_apart(right: Sequence[bool], kept: Sequence[int], labels: Sequence[Any]) -> bool:
+    return {True, False} <= {label for i, label in zip(kept, labels, strict=True) if right[i]}
 
 
 def _at(values: Sequence[Any] | None, i: int) -> Any:

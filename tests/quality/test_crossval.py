@@ -4,7 +4,7 @@ import json
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
@@ -74,6 +74,7 @@ NESTED = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(
     st.sampled_from(["func", "cases", "input", "output"]), inner))
 
 
+@settings(deadline=None)
 @given(st.text() | NESTED.map(json.dumps))
 def test_no_text_breaks_the_reader(text):
     for lenient in (True, False):
@@ -111,6 +112,22 @@ def test_normalised_booleans_compare_what_is_meant_and_raw_ones_what_is_there():
     written = [answer(YES, ("a", "True"))]
     assert isinstance(cross_validate(written, {YES: [True]}, Rules()), Validated)
     assert cross_validate(written, {YES: [True]}, Rules(normalise=False)).reason == "no_case_agreed"
+
+
+def test_a_function_that_always_says_yes_is_not_perfect_because_all_cases_are_true():
+    written = [answer(YES, ("a", True), ("b", True))]
+    assert isinstance(cross_validate(written, {YES: [True, True]}, Rules()), Validated)
+    found = cross_validate(written, {YES: [True, True]}, Rules(both_labels=True))
+    assert found.reason == "cases_of_one_label"
+
+
+def test_a_function_that_tells_no_label_apart_goes_even_if_most_cases_are_of_one():
+    real = "def evaluate(r):\n    return r != 'c'"
+    written = [answer(YES, ("a", True), ("b", True)), answer(real, ("c", False)), answer(real + "\n# 2")]
+    values = {YES: [True, True, True], real: [True, True, False], real + "\n# 2": [True, True, False]}
+    found = cross_validate(written, values, Rules(both_labels=True))
+    assert [source for source, _ in found.functions] == [real, real + "\n# 2"]
+    assert YES in dict(cross_validate(written, values, Rules()).functions)
 
 
 @pytest.mark.parametrize(("rules", "reason"), [

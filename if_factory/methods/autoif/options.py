@@ -32,6 +32,8 @@ class Options(BaseModel):
     function_accuracy: Bound = Field("> 0.5", description="share of the kept cases a function must get right")
     min_functions: Annotated[int, Field(ge=1)] = Field(1, description="distinct functions that load, at least")
     min_cases: Annotated[int, Field(ge=1)] = Field(1, description="distinct test cases, at least")
+    both_labels: bool = Field(
+        True, description="a true and a false case must be kept, and a function get one of each right")
     back_translate: Annotated[int, Field(ge=0)] = Field(
         3, description="functions translated back into an instruction; 0: none, and no consistency filter")
     consistency: By = Field("judge", description="who looks for contradictions: judge, nli, embedding, off")
@@ -71,10 +73,11 @@ class Options(BaseModel):
     @property
     def rules(self) -> Rules:
         return Rules(self.case_accuracy, self.function_accuracy, self.min_functions, self.min_cases,
-                     self.booleans == "normalised")
+                     self.booleans == "normalised", self.both_labels)
 
 
-_PAPER: dict[str, object] = {"augment_calls": 100, "augment_count": 50, "parsing": "strict", "sft_per_prompt": 8}
+_PAPER: dict[str, object] = {"augment_calls": 100, "augment_count": 50, "parsing": "strict", "both_labels": False,
+                             "sft_per_prompt": 8}
 PRESETS: dict[str, dict[str, object]] = {
     "default": {},
     # Thresholds as the paper words them; counts as in its samples (K = 8, 16 queries, 100 calls for 50 lines).
