@@ -180,14 +180,10 @@ _WRITTEN_SCHEMA: dict[str, Any] = {
     "type": "object", "additionalProperties": False, "required": ["fits", "constraint"],
     "properties": {"fits": {"type": "boolean"}, "constraint": {"type": "string"}}}
 _MOST_WORDS = 60
-_CONSISTENT = (
-    "The response is a proposal for one more requirement. It can be met in full together with everything that "
-    "the request already asks for.",
-    "The response is a proposal for one more requirement. It asks for something that the request does not "
-    "already ask for.",
-    "The response is a proposal for one more requirement. Whether an answer meets it can be told from the answer "
-    "alone.",
-)
+_CONSISTENT = [f"The response is a proposal for one more requirement. {it}" for it in (
+    "It can be met in full together with everything that the request already asks for.",
+    "It asks for something that the request does not already ask for.",
+    "Whether an answer meets it can be told from the answer alone.")]
 
 
 async def _write_soft(record: Record, aspect: Aspect, fixed: list[Constraint], drawn: list[Aspect], ctx: Context,
@@ -263,7 +259,7 @@ async def _answers(record: Record, prompt: str, k: int, ctx: Context, options: O
 
 def _sound(candidate: Candidate, verdicts: Sequence[Verdict]) -> bool:
     """Nothing that code decides speaks against it."""
-    return (bool(candidate.text) and candidate.finish_reason == "stop" and not any(v.failed for v in verdicts))
+    return bool(candidate.text) and candidate.finish_reason == "stop" and not any(v.failed for v in verdicts)
 
 
 # ---------------------------------------------------------------- comparisons
@@ -279,18 +275,24 @@ async def _decided(step: Record, candidate: Candidate, known: _Known, ask: Ask, 
     soft = [i for i, c in enumerate(step.constraints) if c.kind == "judge"]
     hard = [v for i, v in enumerate(verdicts) if i not in soft]
     unknown = [i for i in soft if (candidate.text, i) not in known]
+    undecided = "not asked: the response fails by code"
     if unknown and _sound(candidate, hard):
         criteria = [step.constraints[i].text for i in unknown]
-        judged = await judge_criteria(ask, step.prompt, candidate.text, criteria, tries=options.judge_tries,
+        judged = await judge_criteria(ask, _request(step), candidate.text, criteria, tries=options.judge_tries,
                                       prompts=options.prompts)
-        for place, i in enumerate(unknown):
-            known[candidate.text, i] = (
-                Verdict(outcome=Outcome.NO_VERDICT, reason=f"judge: {judged.reason}")
-                if isinstance(judged, Failure) else judged[place])
+        if isinstance(judged, Failure):
+            undecided = f"judge: {judged.reason}"
+        else:
+            known.update({(candidate.text, i): v for i, v in zip(unknown, judged, strict=True)})
     for i in soft:
-        verdicts[i] = known.get((candidate.text, i), Verdict(
-            outcome=Outcome.NO_VERDICT, reason="not asked: the response fails by code"))
+        verdicts[i] = known.get((candidate.text, i), Verdict(outcome=Outcome.NO_VERDICT, reason=undecided))
     return candidate.model_copy(update={"verdicts": tuple(verdicts)})
+
+
+def _request(step: Record) -> str:
+    """What the judge is shown as the request: the prompt, after the conversation that led to it."""
+    turns = step.messages()
+    return step.prompt if len(turns) == 1 else "\n\n".join(f"{t['role']}: {t['content']}" for t in turns)
 
 
 async def _comparison(step: Record, held: Candidate, new: Candidate, ask: Ask,
@@ -319,7 +321,7 @@ async def _comparison(step: Record, held: Candidate, new: Candidate, ask: Ask,
     focus = template(NAME, "focus", options.prompts).render(
         new=step.constraints[-1], soft=[c.text for c in step.constraints[:-1] if c.kind == "judge"],
         checked=[step.constraints[i].text for i in hard])
-    judged = await judge_pair(ask, step.prompt, held.text, new.text, focus=focus, tries=options.judge_tries,
+    judged = await judge_pair(ask, _request(step), held.text, new.text, focus=focus, tries=options.judge_tries,
                               prompts=options.prompts)
     said = {"orders": list(judged.orders), "raw": list(judged.raw)}
     if judged.winner is None:

@@ -17,7 +17,7 @@ from if_factory.llm.scripted import ScriptedBackend
 from if_factory.methods.soft_steps import METHOD, Options, stages, step_prompts
 from if_factory.pipeline.runner import run
 from if_factory.recipe import parse
-from if_factory.records import Constraint, PreferenceExample, Record
+from if_factory.records import Constraint, Outcome, PreferenceExample, Record, Turn
 from tests.pipeline.scripted import ScriptedEndpoint
 from tests.quality.judge_script import part
 from tests.support.soft_world import criteria_in, is_criteria, is_pair, is_write, number, reply, written
@@ -305,6 +305,34 @@ def test_what_was_judged_about_the_carried_answer_is_not_asked_again():
     assert sorted(n for text, n in asked if text != carried) == [1, 2, 3]
 
 
+def test_an_unreadable_judgement_of_the_carried_answer_is_asked_for_again_at_the_next_step():
+    say = world(pair=lambda first, second: "tie")
+    seen = []
+
+    def first_unread(request):
+        q = question(request)
+        if is_criteria(q) and "proposal" not in q:
+            seen.append(q)
+            return "??" if len(seen) <= 2 else say(request)
+        return say(request)
+
+    result, _, _, _ = play(SEEDS[:1], {"soft_share": 1.0, "steps": 2, "judge_tries": 1}, judge=first_unread)
+    first, second = result.records
+    assert [v.outcome for c in first.candidates for v in c.verdicts] == [Outcome.NO_VERDICT] * 2
+    assert [v.outcome for c in second.candidates for v in c.verdicts] == [Outcome.PASS] * 4
+
+
+def test_the_judge_sees_the_conversation_before_the_prompt():
+    talk = Record.from_seed("And now?", system="Be kind.", history=(
+        Turn(role="user", content="Hello there."), Turn(role="assistant", content="Good day.")))
+    asked = []
+    say = world()
+    play([talk], ALL_SOFT, judge=lambda r: asked.append(question(r)) or say(r))
+    shown = [part(q, "REQUEST") for q in asked if is_pair(q)]
+    assert shown
+    assert all(text in s for s in shown for text in ("Be kind.", "Hello there.", "Good day.", "And now?"))
+
+
 def test_an_answer_that_fails_by_code_is_asked_for_again_and_kept_as_undesirable():
     def answer(prompt, sample):
         if prompt in {s.prompt for s in SEEDS}:
@@ -413,7 +441,8 @@ def test_a_second_run_asks_for_nothing_that_is_logged(tmp_path):
 
 @pytest.mark.parametrize(("options", "says"), [
     ({"soft_include": ["stile"]}, "style"), ({"bins": [3, 2]}, "rise"), ({"bins": [0]}, "rise"),
-    ({"include": ["keywrds"]}, "keywords"), ({"answers": "student"}, "needs a model for that role"), ({"steps": 0}, "greater than or equal to 1"),
+    ({"include": ["keywrds"]}, "keywords"), ({"answers": "student"}, "needs a model for that role"),
+    ({"steps": 0}, "greater than or equal to 1"),
     ({"soft_include": ["style"], "soft_exclude": ["style"]}, "exclude less")])
 def test_options_that_make_no_sense_are_refused_before_anything_is_asked(options, says):
     def plan():
