@@ -96,13 +96,13 @@ def _bwrap_works() -> bool:
 def bwrap() -> list[str]:
     """The command prefix: own namespaces for everything, Python and the system libraries read-only, no more."""
     python = str(Path(sys.executable).resolve().parent)
-    roots = sorted({sys.base_prefix, sys.prefix, sys.base_exec_prefix, python, str(HERE)})
+    roots = sorted({sys.base_prefix, sys.prefix, sys.base_exec_prefix, python})
     shown = [p for p in ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", *roots) if os.path.exists(p)]
-    hidden = {sysconfig.get_path(key) for key in ("purelib", "platlib")}
+    hidden = sorted({sysconfig.get_path(key) for key in ("purelib", "platlib")})
     return [shutil.which("bwrap") or "bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop",
             "ALL", *(arg for p in shown for arg in ("--ro-bind", p, p)), "--proc", "/proc", "--dev", "/dev",
-            *(arg for p in sorted(hidden) if os.path.isdir(p) and not str(HERE).startswith(p)
-              for arg in ("--tmpfs", p)), "--chdir", "/"]
+            *(arg for p in hidden if os.path.isdir(p) for arg in ("--tmpfs", p)),
+            "--ro-bind", str(HERE), str(HERE), "--chdir", "/"]
 
 
 def environment(hash_seed: int) -> dict[str, str]:
