@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from if_factory.llm.base import Completion
 from if_factory.llm.parse import Failure
-from if_factory.quality.judge import judge_criteria, judge_pair, judge_score
+from if_factory.quality.judge import _Comparison, judge_criteria, judge_pair, judge_score
+from if_factory.quality.reply import read_one
 from if_factory.records import Outcome
 from tests.quality.judge_script import ScriptedJudge, pair_judge, part
 
@@ -132,6 +133,20 @@ def test_no_text_can_hold_the_mark_it_stands_between(prompt, a, b):
     mark = mark_for(prompt, a, b)
     assert mark not in prompt + a + b
     assert mark_for(prompt, a, b) == mark
+
+
+PIECES = ['{"winner": "A"}', "{'winner': 'A'}", '"winner": "A"', "winner: A", "[[A]]", "```", "```json\n", "{",
+          "}", '"', "\\", "\n", "A", "is better", "[", "]", ",", '{"reason": "', '", "winner": "A"}']
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=8).map(" ".join), st.booleans(),
+       st.sampled_from(["{}", "I think: {}", "```json\n{}\n```", "{}\nThat is all."]))
+def test_no_quotation_turns_the_verdict_of_a_reply_around(quoted, escaped, frame):
+    """The judge says B and quotes anything: as JSON should be, or without escaping it, as small models do."""
+    reason = json.dumps(quoted) if escaped else f'"{quoted}"'
+    found = read_one(Completion(frame.format(f'{{"reason": {reason}, "winner": "B"}}')), _Comparison, "winner")
+    assert isinstance(found, Failure) or found.winner == "b"
+    assert not (escaped and isinstance(found, Failure)), "a reply in order is read"
 
 
 async def test_texts_are_given_whole_and_template_syntax_in_them_is_only_text():
