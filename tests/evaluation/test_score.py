@@ -196,3 +196,22 @@ def test_a_named_template_gives_the_tokens_llamafactory_trains_on(tiny: Path, te
     ids, labels, *_ = trainer._encode_data_example([CHAT[1]], [answer, answer], CHAT[0]["content"], None, [], [],
                                                    [])
     assert (x + y, len(x)) == (ids, labels.count(-100))
+
+
+def test_a_whole_ranking_of_a_real_model_has_the_plain_margins(tiny: Path, tmp_path: Path) -> None:
+    import json
+
+    from if_factory.evaluation.ranking import Triple, contests, rank
+    from if_factory.records import Constraint
+
+    good, bad = (tuple(Constraint(type="text", text=f"{side} {i}.") for i in range(4))
+                 for side in ("Use", "Avoid"))
+    items = [Triple(str(i), f"Some text {i}.", "Write.", good, bad) for i in range(3)]
+    rank(items, {"m": lambda: Scorer(tiny, device="cpu", batch_tokens=700)}, tmp_path)
+    scorer = Scorer(tiny, device="cpu")
+    rows = [json.loads(line) for line in (tmp_path / "ranking.jsonl").read_text().splitlines()]
+    for row, contest in zip(rows, contests(items), strict=True):
+        for side in ("x_w", "x_l"):
+            prompt = [{"role": "user", "content": getattr(contest, side)}]
+            expected = plain(scorer.model, scorer.render(prompt, contest.item.response))
+            assert row["log_probs"]["m"][side] == pytest.approx(expected, abs=1e-4)
