@@ -93,7 +93,7 @@ def main() -> None:
 
         launcher.__file__ = __file__  # what torchrun starts; torchrun itself stands beside this Python
         os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
-        if _uses_ray(sys.argv[2:]):
+        if _starts_ray(sys.argv[2:]):
             sys.argv.append(_RAY_HOOK)
         cli.main()
     else:
@@ -102,14 +102,11 @@ def main() -> None:
         run_exp()
 
 
-def _uses_ray(args: Sequence[str]) -> bool:
-    """Whether a YAML run starts Ray workers, which are processes that know nothing of this one."""
-    import yaml
+def _starts_ray(args: Sequence[str]) -> bool:
+    """Whether Ray's workers, processes that know nothing of this one, will read a config file."""
+    from llamafactory.extras.misc import use_ray
 
-    if not args or not args[0].endswith((".yaml", ".yml")):
-        return False
-    config = yaml.safe_load(Path(args[0]).read_text(encoding="utf-8")) or {}
-    return bool(config.get("use_ray")) or os.environ.get("USE_RAY", "0").lower() in ("1", "true", "y")
+    return bool(use_ray()) and args[:1] != [] and args[0].endswith((".yaml", ".yml", ".json"))
 
 
 if __name__ == "__main__":

@@ -132,6 +132,16 @@ def test_it_goes_on_from_an_sft_adapter_trained_on_the_same_entry(root: Path, tm
     assert not same_weights(tmp_path / "sft", tmp_path / "iorpo")
 
 
+def test_a_model_can_be_evaluated_without_training(root: Path, tmp_path: Path, plain: Path) -> None:
+    from llamafactory.train import tuner
+
+    tuner.run_exp(config(root, tmp_path / "x", do_train=None, do_eval=True, dataset=None, eval_dataset="held_out",
+                         adapter_name_or_path=str(plain)))
+    metrics = json.loads((tmp_path / "x" / "eval_results.json").read_text())
+    assert metrics["eval_loss"] < history(plain)[0]["loss"]
+    assert 0 <= metrics["eval_rewards/accuracies"] <= 1
+
+
 def test_full_fine_tuning_streaming_and_token_speed_run(root: Path, tmp_path: Path) -> None:
     logged = run(config(root, tmp_path / "x", finetuning_type="full", lora_rank=None, streaming=True, max_steps=4,
                         num_train_epochs=None, dataloader_num_workers=1, learning_rate=1e-3))
