@@ -178,7 +178,7 @@ class _Written(BaseModel):
 
 _WRITTEN_SCHEMA: dict[str, Any] = {
     "type": "object", "additionalProperties": False, "required": ["fits", "constraint"],
-    "properties": {"fits": {"type": "boolean"}, "constraint": {"type": "string"}}}
+    "properties": {"fits": {"type": "boolean"}, "constraint": {"type": "string", "maxLength": 400}}}
 _MOST_WORDS = 60
 _CONSISTENT = [f"The response is a proposal for one more requirement. {it}" for it in (
     "It can be met in full together with everything that the request already asks for.",
