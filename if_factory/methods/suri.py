@@ -116,8 +116,8 @@ class Pair(BaseModel):
 
 
 def inputs(path: Path | None, options: Options, limit: int | None) -> list[Record]:
-    texts = read_texts(path, column=options.text_column, limit=limit)
-    return list({r.id: r for r in (text_record(t, NAME) for t in texts)}.values())
+    compose("", Random(0), n=0, include=options.include, exclude=options.exclude)  # unknown names show now
+    return [text_record(t, NAME) for t in read_texts(path, column=options.text_column, limit=limit)]
 
 
 def stages(options: Options) -> list[Stage]:
@@ -402,7 +402,6 @@ def emit(record: Record, options: Options, out: Emission, seed: int) -> None:
 
 
 def plan(seeds: list[Record], options: Options, roles: set[str]) -> list[PlannedCalls]:
-    compose("", Random(0), n=0, include=options.include, exclude=options.exclude)  # unknown names show now
     if options.source == "composer" or not _has_teacher(options, "teacher" in roles):
         return []
     sizes = [measure.count_words(text) for s in seeds for text in _usable(s, options)]

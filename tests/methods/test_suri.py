@@ -341,6 +341,17 @@ def test_include_and_exclude_choose_the_types():
 # ---------------------------------------------------------------- recipe, plan, files
 
 
+def test_a_misspelt_constraint_type_is_found_before_anything_runs():
+    with pytest.raises(UserError, match="did you mean 'keywords'"):
+        seeds_of(parse({"method": "suri", "options": {"include": ["keywrds"]}}))
+
+
+def test_a_text_that_is_there_twice_is_used_once_and_counted():
+    result, _ = play([text(), text()], ALL, teacher=scripted_teacher())
+    assert len(result.records) == 1
+    assert [r.reason for r in result.rejects] == ["duplicate_seed"]
+
+
 def test_texts_outside_the_window_are_counted():
     result, _ = play([text(), text_record(Text("Too short.", "t"), "suri")], ALL, teacher=scripted_teacher())
     assert [r.reason for r in result.rejects] == ["too_short"]
