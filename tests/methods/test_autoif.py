@@ -465,6 +465,36 @@ def test_the_shipped_instructions_are_many_and_our_own(shared):
     assert not theirs & {plain(s.prompt) for s in seeds}
 
 
+def test_queries_of_the_user_keep_their_system_and_earlier_turns(tmp_path):
+    talk = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}]
+    rows = [{"prompt": "Where does the wind come from?", "system": "Be brief.", "history": talk, "id": "q1"},
+            {"prompt": "Short."}]
+    (tmp_path / "queries.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    small = {**SMALL, "augment_calls": 0, "queries": str(tmp_path / "queries.jsonl")}
+    result, _ = play(METHOD.inputs(seeds_file(tmp_path, 2), Options(**small), None), Options(**small),
+                     teacher=scripted)
+    asked = [r for r in result.records if not r.extra.get("bare")]
+    assert len(asked) == 2
+    assert all(r.system == "Be brief." and len(r.history) == 2 and r.extra["seed_id"] == "q1" for r in asked)
+
+
+@pytest.mark.parametrize(("row", "problem"), [
+    ({"prompt": "Short."}, "no query is longer"),
+    ({"prompt": "Where does wind come from?", "constraints": [{"type": "punctuation:no_comma"}]}, "of its own")])
+def test_queries_that_cannot_be_used_are_named_before_anything_is_asked(row, problem, tmp_path):
+    (tmp_path / "queries.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(UserError, match=problem):
+        METHOD.plan([], Options(queries=str(tmp_path / "queries.jsonl")), {"teacher"})
+
+
+def test_one_seed_alone_still_makes_as_many_calls_as_asked_for(tmp_path):
+    options = Options(augment_calls=3)
+    result, _ = play(METHOD.inputs(seeds_file(tmp_path, 1), options, None), options, only=("augment",),
+                     teacher=scripted)
+    assert not result.ledger["seeds"].rejected
+    assert result.ledger["augment"].taken == 2 + 3
+
+
 @pytest.mark.parametrize(("content", "where"), [
     ('{"instruction": ""}\n', "field 'instruction'"), ('{"prompt": "x"}\n', "field 'instruction'"),
     ('{"instruction": "x", "verifiable": "yes"}\n', "field 'verifiable'"),

@@ -24,27 +24,35 @@ async def put_on_queries(record: Record, ctx: Context, *, options: Options) -> l
     """One prompt per query, and one record of the bare instruction, whose answers are its test cases."""
     available = queries(options.queries, options.query_characters)
     rng = ctx.rng(record.id, "queries")
-    drawn = rng.sample(available, min(options.queries_per_instruction, len(available)))
-    children = []
-    for query in drawn:
-        child = record.child(join(query, record.constraints, rng), record.constraints, len(record.constraints))
-        child = child.model_copy(update={"seed_prompt": query})
-        children.append(with_extra(child, without=("cases",), instructions=[c.text for c in record.constraints]))
+    constraints, children = record.constraints, []
+    for query in rng.sample(available, min(options.queries_per_instruction, len(available))):
+        child = query.child(join(query.prompt, constraints, rng), constraints, difficulty=len(constraints))
+        child = child.model_copy(update={"parent": record.id, "extra": {**query.extra, **record.extra}})
+        children.append(with_extra(child, without=("cases",), instructions=[c.text for c in constraints]))
     if options.dpo_instruction:
-        bare = record.child(sentence(record.constraints[0].text), record.constraints[:1], difficulty=1)
-        children.append(with_extra(bare, instructions=[record.constraints[0].text], bare=True))
+        bare = record.child(sentence(constraints[0].text), constraints[:1], difficulty=1)
+        children.append(with_extra(bare, instructions=[constraints[0].text], bare=True))
     return children
 
 
 @cache
-def queries(source: str, characters: tuple[int, int]) -> list[str]:
+def queries(source: str, characters: tuple[int, int]) -> list[Record]:
+    """The user queries that are long and short enough, each once, with their system and earlier turns.
+
+    Raises:
+        UserError: a broken file, a query that brings constraints of its own, or none of that length.
+    """
     low, high = characters
-    rows = read_seeds(builtin("seeds") if source == "builtin" else Path(source), method=NAME)
-    texts = list(dict.fromkeys(r.prompt for r in rows if low < len(r.prompt) < high and not r.constraints))
-    if not texts:
+    found = read_seeds(builtin("seeds") if source == "builtin" else Path(source), method=NAME)
+    for query in found:
+        if query.constraints:
+            raise UserError(f"this query brings constraints of its own: {query.prompt[:60]!r}", where=source,
+                            fix="give rows that hold the bare query")
+    fitting = list({q.id: q for q in found if low < len(q.prompt) < high}.values())
+    if not fitting:
         raise UserError(f"no query is longer than {low} and shorter than {high} characters", where=source,
                         fix="give other queries, or another query_characters")
-    return texts
+    return fitting
 
 
 async def respond(record: Record, ctx: Context, *, options: Options) -> Record:

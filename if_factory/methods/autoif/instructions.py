@@ -30,7 +30,7 @@ from if_factory.quality.crossval import (
 )
 from if_factory.quality.dedup import near_duplicates
 from if_factory.quality.entailment import relations
-from if_factory.records import Constraint, Record
+from if_factory.records import Constraint, Record, content_id
 from if_factory.sandbox import FunctionResult
 from if_factory.seeds import builtin, read_instructions
 
@@ -58,7 +58,8 @@ def inputs(path: Path | None, options: Options, limit: int | None) -> list[Recor
         ask = template(NAME, "augment", options.prompts).render(
             examples=rng.sample(good, min(40, len(good))), counterexamples=rng.sample(bad, min(5, len(bad))),
             count=options.augment_count)
-        calls.append(Record.from_seed(ask, method=NAME, extra={"origin": "augmentation", "call": i}))
+        calls.append(Record(id=content_id("augmentation", i, ask), method=NAME, seed_prompt=ask, prompt=ask,
+                            extra={"origin": "augmentation", "call": i}))
     return seeds + calls
 
 

@@ -17,8 +17,9 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     augment_calls: Annotated[int, Field(ge=0)] = Field(
-        10, description="requests for new instructions; each shows the seeds in another order")
-    augment_count: Annotated[int, Field(ge=1)] = Field(20, description="instructions asked for in each")
+        20, description="requests for new instructions; each shows the seeds in another order")
+    augment_count: Annotated[int, Field(ge=1)] = Field(
+        10, description="instructions asked for in each; about 30 tokens of the teacher's max_tokens for each")
     near_duplicates: Annotated[float, Field(gt=0, le=1)] = Field(
         0.7, description="similarity from which an instruction repeats an earlier one; 1: equal ones only")
     screen: bool = Field(True, description="ask first whether any function could check a new instruction")
