@@ -1,7 +1,7 @@
 """Whether one requirement follows from another: the consistency filter of AutoIF's back-translation.
 
-AutoIF asks an NLI model what the original instruction (premise) says about the back-translated one (hypothesis) and
-drops the pair on a contradiction (Dong et al. 2024, section 3.1; ``code/5_eval_func_backtranslator_filter.py``).
+AutoIF asks an NLI model what the original instruction (premise) says about the back-translated one (hypothesis),
+and drops the pair on a contradiction (Dong et al. 2024, section 3.1; ``5_eval_func_backtranslator_filter.py``).
 Who answers here:
 
 - ``judge``: a language model, asked for one of the three relations;

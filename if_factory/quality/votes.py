@@ -1,4 +1,4 @@
-"""Answers put to the vote of a record's functions: what each of them says, and which answers are good or bad by it.
+"""Answers put to the vote of a record's functions: what each of them says, and which answers are good or bad.
 
 Between an answer that passes and one that no function accepts lie those on which the functions differ: not good
 enough to be chosen and not bad enough to be rejected (AutoIF: accuracy above 0.5, and 0).

@@ -92,7 +92,6 @@ async def score(record: Record, ctx: Context, *, options: Options) -> Record:
     if record.extra.get("bare"):
         return record
     rubric = template(NAME, "score", options.prompts).render(low=0, high=10, n=len(record.constraints))
-
     ask = partial(ctx.chat, judge_role(ctx))
 
     async def one(candidate: Candidate) -> float | None:

@@ -89,6 +89,6 @@ PRESETS: dict[str, dict[str, object]] = {
              "dpo_positive": ">= 0.5", "dpo_instruction": False},
     # One model in every role: name it as teacher, and as student if it is served elsewhere, too.
     "self_alignment": {"student_samples": 8, "teacher_samples": 0},
-    # The teacher's answers are learnt; the student's own failures are the better rejected sides.
+    # The student answers too: its own failures are the better rejected sides. SFT takes whatever scores best.
     "strong_to_weak": {"student_samples": 4, "teacher_samples": 8},
 }
