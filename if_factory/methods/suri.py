@@ -309,17 +309,20 @@ async def sample(record: Record, ctx: Context, *, options: Options) -> list[Reco
         raise Reject("too_few_constraints", reasons)
     children: dict[str, Record] = {}
     prompts: set[str] = set()
+    skipped: Counter[str] = Counter()
     for i in range(options.triples_per_text):
         child = _triple(record, pairs, ctx, options, i)
         if child is None or child.id in children:
+            skipped["drawn_before" if child else "contradictory_instruction"] += 1
             continue
-        extra = {**child.extra, "dropped": child.extra.get("dropped", {}) if not children else {},
-                 "x_w_is_new": child.prompt not in prompts}
+        extra = {**child.extra, "x_w_is_new": child.prompt not in prompts}
         prompts.add(child.prompt)
         children[child.id] = child.model_copy(update={"extra": extra})
     if not children:
         raise Reject("contradictory_instruction")
-    return list(children.values())
+    # What was let go for this text is told once, by its first triple.
+    told = {"dropped": record.extra.get("dropped", {}), "skipped": dict(sorted(skipped.items()))}
+    return [_with(c, told=told if i == 0 else {}) for i, c in enumerate(children.values())]
 
 
 def _triple(record: Record, pairs: Sequence[Pair], ctx: Context, options: Options, number: int) -> Record | None:
@@ -338,7 +341,7 @@ def _triple(record: Record, pairs: Sequence[Pair], ctx: Context, options: Option
                 for constraints in ([p.constraint for p in chosen], mixed))
     child = record.child(x_w, [p.constraint for p in chosen], difficulty=1 / len(corrupted))
     text = record.candidates[0].model_copy(update={"verdicts": tuple(p.holds for p in chosen)})
-    extra = {k: v for k, v in record.extra.items() if k not in ("pairs", "asked")}
+    extra = {k: v for k, v in record.extra.items() if k not in ("pairs", "asked", "dropped")}
     extra |= {"prompt_rejected": x_l, "corrupted_positions": [included.index(i) for i in corrupted],
               "corruptions": [p.corrupted.model_dump(mode="json") for p in chosen],
               "corruption_verdicts": [p.broken.model_dump(mode="json") for p in chosen],
@@ -359,10 +362,12 @@ def _pairs(record: Record) -> list[Pair]:
 def _with(record: Record, dropped: Counter[str] | None = None, *, pairs: Sequence[Pair] | None = None,
           **extra: Any) -> Record:
     """The record with more in ``extra``; ``dropped`` is added to the counts of constraints that were let go."""
-    known = Counter(record.extra.get("dropped", {})) + (dropped or Counter())
+    if dropped:
+        known = Counter(record.extra.get("dropped", {})) + dropped
+        extra["dropped"] = dict(sorted(known.items()))
     if pairs is not None:
         extra["pairs"] = [p.model_dump(mode="json") for p in pairs]
-    return record.model_copy(update={"extra": {**record.extra, **extra, "dropped": dict(sorted(known.items()))}})
+    return record.model_copy(update={"extra": {**record.extra, **extra}})
 
 
 # ---------------------------------------------------------------- emission
@@ -371,12 +376,13 @@ def _with(record: Record, dropped: Counter[str] | None = None, *, pairs: Sequenc
 def emit(record: Record, options: Options, out: Emission, seed: int) -> None:
     """The triple, x_w -> y, and the KTO twins, each through the emission rule.
 
-    Constraints that were let go on the way are counted under ``constraints``. ``seed`` is not used: what is random
-    was drawn in the stage ``sample``.
+    Constraints that were let go on the way are counted under ``constraints``, draws that gave no new triple under
+    ``iorpo``. ``seed`` is not used: what is random was drawn in the stage ``sample``.
     """
     extra = dict(record.extra)
-    for reason, n in extra.pop("dropped", {}).items():
-        out.refused["constraints"][reason] += n
+    told = extra.pop("told")
+    out.refused["constraints"].update(told.get("dropped", {}))
+    out.refused["iorpo"].update(told.get("skipped", {}))
     x_l, is_new = extra.pop("prompt_rejected"), extra.pop("x_w_is_new")
     corruptions = [Constraint.model_validate(c) for c in extra["corruptions"]]
     stored = [Verdict.model_validate(v) for v in extra.pop("corruption_verdicts")]

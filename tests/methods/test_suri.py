@@ -265,6 +265,7 @@ def test_several_triples_of_one_text_differ_and_an_instruction_is_one_sft_row():
     out = emitted(result)
     assert 2 <= len(out["iorpo"]) <= 4, "four different single corruptions there are"
     assert len({e.prompt_rejected for e in out["iorpo"]}) == len(out["iorpo"])
+    assert out.refused["iorpo"] == {"drawn_before": 8 - len(out["iorpo"])}
     assert len(out["sft"]) == 1
     assert [e.label for e in out["kto_surrogate"]].count(True) == 1
 
