@@ -87,14 +87,15 @@ async def ask_for(record: Record, ctx: Context, *, level: str, options: Options)
              "scenario": options.scenarios_per_request}[level]
     # Draws differ in their examples alone; with few examples to choose from, also in this number.
     sample = int(extra["draw"]) if level == "domain" else 0
+    tokens = _TOKENS[level]
     text = template(NAME, f"{level}s", options.prompts).render(count=count, **extra)
 
     async def ask(messages: Sequence[dict[str, str]], **request: Any) -> Completion:
         return without_cut_item(await ctx.chat("teacher", messages, **request))
 
     found = await ask_parsed(ask, [{"role": "user", "content": text}],
-                             partial(read_list, level=level, count=count), schema=list_schema(count, count),
-                             tries=options.tries, sample=sample, max_tokens=100 + _TOKENS[level] * count)
+                             partial(read_list, level=level, count=count), tries=options.tries, sample=sample,
+                             schema=list_schema(count, count, 5 * tokens), max_tokens=100 + tokens * count)
     if isinstance(found, Failure):
         raise Reject(f"{level}s_{found.reason}", found.detail)
     return record.model_copy(update={"extra": {**extra, "pool": found}})
@@ -123,9 +124,10 @@ def without_cut_item(completion: Completion) -> Completion:
     return replace(completion, text=text[:max(text.rfind('",') + 1, text.rfind("\n"), 0)])
 
 
-def list_schema(low: int, high: int) -> dict[str, Any]:
-    return {"type": "object", "additionalProperties": False, "required": ["items"], "properties": {
-        "items": {"type": "array", "items": {"type": "string"}, "minItems": low, "maxItems": high}}}
+def list_schema(low: int, high: int, letters: int) -> dict[str, Any]:
+    """``low`` to ``high`` items of at most so many letters: a small model may not know how to end one."""
+    return {"type": "object", "additionalProperties": False, "required": ["items"], "properties": {"items": {
+        "type": "array", "items": {"type": "string", "maxLength": letters}, "minItems": low, "maxItems": high}}}
 
 
 # ---------------------------------------------------------------- dealing

@@ -23,14 +23,14 @@ from if_factory.methods.decif.ideas import list_schema
 from if_factory.methods.decif.options import NAME, Options
 from if_factory.pipeline.stage import Context, Reject
 from if_factory.quality.dedup import near_duplicates
-from if_factory.quality.judge import PROMPTS as JUDGE_PROMPTS
+from if_factory.quality.judge import ask_until_read, mark_for
 from if_factory.quality.reply import read_one
 from if_factory.quality.verdicts import criterion
-from if_factory.records import Constraint, Record, content_id
-from if_factory.templates import load
+from if_factory.records import Constraint, Record
 
 # They need the finished request when they are drawn, or leave a scenario nothing to ask for.
 UNFIT = ("combination:repeat_prompt", "detectable_format:constrained_response")
+_TASK, _REQUIREMENT = {"type": "string", "maxLength": 900}, {"type": "string", "maxLength": 400}
 _FEWEST_WORDS, _MOST_WORDS = 3, 150  # of a task; a longer one is usually an answer
 
 
@@ -87,10 +87,10 @@ def read_written(text: str, soft: int) -> _Written | Failure:
 
 def _written_schema(soft: int) -> dict[str, Any]:
     numbers = [str(i) for i in range(1, soft + 1)]
-    properties: dict[str, Any] = {"task": {"type": "string"}}
+    properties: dict[str, Any] = {"task": _TASK}
     if soft:
         properties["requirements"] = {"type": "object", "additionalProperties": False, "required": numbers,
-                                      "properties": {number: {"type": "string"} for number in numbers}}
+                                      "properties": dict.fromkeys(numbers, _REQUIREMENT)}
     return {"type": "object", "additionalProperties": False, "required": list(properties),
             "properties": properties}
 
@@ -116,10 +116,10 @@ class _Refined(BaseModel):
 
 _CONTRADICTION_SCHEMA: dict[str, Any] = {
     "type": "object", "additionalProperties": False, "required": ["reason", "contradiction"],
-    "properties": {"reason": {"type": "string"}, "contradiction": {"type": "boolean"}}}
+    "properties": {"reason": {"type": "string", "maxLength": 240}, "contradiction": {"type": "boolean"}}}
 _REFINED_SCHEMA: dict[str, Any] = {
     "type": "object", "additionalProperties": False, "required": ["task", "drop"],
-    "properties": {"task": {"type": "string"}, "drop": {"type": "array", "items": {"type": "integer"}}}}
+    "properties": {"task": _TASK, "drop": {"type": "array", "items": {"type": "integer"}, "maxItems": 8}}}
 
 
 async def make_consistent(record: Record, ctx: Context, *, options: Options) -> Record:
@@ -138,20 +138,16 @@ async def make_consistent(record: Record, ctx: Context, *, options: Options) -> 
 
 
 async def _contradiction(record: Record, ctx: Context, options: Options) -> _Contradiction | Failure:
-    text = template(NAME, "consistency", options.prompts).render(prompt=record.prompt, mark=_mark(record.prompt))
-    ask = partial(ctx.chat, "judge" if ctx.has("judge") else "teacher")
-    failure = Failure("not_asked")
-    for i in range(options.tries):
-        # At temperature 0 the same request has the same answer, so a further try says what was wrong.
-        content = text if i == 0 else load(JUDGE_PROMPTS, "judge_retry", options.prompts).render(
-            question=text, problem=failure.reason.replace("_", " "))
-        reply: Completion = await ask([{"role": "user", "content": content}], sample=i, temperature=0.0,
-                                      schema=_CONTRADICTION_SCHEMA)
-        found = read_one(reply, _Contradiction, "contradiction")
-        if not isinstance(found, Failure):
-            return found
-        failure = found
-    return failure
+    text = template(NAME, "consistency", options.prompts).render(prompt=record.prompt,
+                                                                 mark=mark_for(record.prompt))
+
+    def read(reply: Completion) -> _Contradiction | Failure:
+        return read_one(reply, _Contradiction, "contradiction")
+
+    found, _ = await ask_until_read(partial(ctx.chat, "judge" if ctx.has("judge") else "teacher"), text, read,
+                                    tries=options.tries, prompts=options.prompts, temperature=0.0,
+                                    schema=_CONTRADICTION_SCHEMA)
+    return found
 
 
 async def _refined(record: Record, reason: str, ctx: Context, options: Options) -> Record:
@@ -169,14 +165,6 @@ async def _refined(record: Record, reason: str, ctx: Context, options: Options) 
     return phrased(record.model_copy(update={"constraints": left, "extra": extra}), ctx)
 
 
-def _mark(text: str) -> str:
-    """A mark that the request between two of them cannot hold."""
-    mark = content_id(text)
-    while mark in text:
-        mark = content_id(mark)
-    return mark
-
-
 # ---------------------------------------------------------------- criteria
 
 
@@ -190,7 +178,7 @@ async def add_criteria(record: Record, ctx: Context, *, options: Options) -> Rec
         return found or Failure("no_question", reply[:80])
 
     found = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": text}], read,
-                             schema=list_schema(1, options.max_criteria), tries=options.tries)
+                             schema=list_schema(1, options.max_criteria, 200), tries=options.tries)
     if isinstance(found, Failure):
         raise Reject(f"criteria_{found.reason}", found.detail)
     return record.model_copy(update={"constraints": (*record.constraints, *map(criterion, found))})
