@@ -159,8 +159,8 @@ def main() -> None:
           f"{'functions/s':>13}{'checks/s':>10}")
     for name, times in found.items():
         one, many = (statistics.median(wall for wall, _ in times[n][1:]) for n in (1, MANY))
-        cpu_one, cpu_many = ("-" if "bwrap" in name else f"{statistics.median(cpu for _, cpu in times[n][1:]):.2f} ms"
-                             for n in (1, MANY))
+        cpu = [f"{statistics.median(cpu for _, cpu in times[n][1:]):.2f} ms" for n in (1, MANY)]
+        cpu_one, cpu_many = ("-", "-") if "bwrap" in name else cpu
         print(f"{name:24}{one:>7.2f} ms{cpu_one:>10}{many:>9.2f} ms{cpu_many:>10}{many / MANY:>9.3f} ms"
               f"{1e3 / one:>13,.0f}{MANY * 1e3 / many:>10,.0f}")
         if name.startswith("jail"):
