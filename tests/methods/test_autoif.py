@@ -396,9 +396,13 @@ def test_instructions_that_contradict_each_other_are_not_put_on_one_prompt(tmp_p
         return scripted(request)
 
     options = Options(**{**SMALL, "min_constraints": 2, "max_constraints": 2, "augment_calls": 0})
-    result, _ = play(METHOD.inputs(seeds_file(tmp_path), options, None), options, teacher=teacher)
+    seeds = METHOD.inputs(seeds_file(tmp_path), options, None)
+    result, _ = play(seeds, options, teacher=teacher)
     assert {r.reason for r in result.rejects} == {"instructions_contradict_each_other", "marked_as_not_verifiable"}
     assert not result.records
+    result, _ = play(seeds, options.model_copy(update={"min_constraints": 1}), teacher=teacher)
+    assert {r.reason for r in result.rejects} == {"marked_as_not_verifiable"}
+    assert {len(r.constraints) for r in result.records} == {1}
 
 
 @pytest.mark.parametrize(("stage", "mark", "said", "reason"), [
@@ -462,6 +466,19 @@ def test_equal_and_nearly_equal_instructions_are_dropped_and_counted(tmp_path):
     result, _ = play(METHOD.inputs(path, options, None), options, only=("augment", "deduplicate"))
     assert result.ledger["deduplicate"].rejected == {"duplicate_instruction": 1, "near_duplicate_instruction": 1}
     assert len(result.records) == 3
+
+
+def test_an_instruction_that_the_token_limit_cut_is_counted_and_hides_no_other():
+    def teacher(request):
+        if request.sample == 0:
+            return Completion("- Write no digit at all.\n- Use exactly ten", "length")
+        return "- Use exactly ten.\n- Hm.\n- " + "a b " * 200
+
+    calls = [Record(id=str(i), seed_prompt="x", prompt=f"x{i}", extra={"origin": "augmentation", "call": i})
+             for i in range(2)]
+    result, _ = play(calls, Options(), only=("augment", "deduplicate"), teacher=teacher)
+    assert [r.prompt for r in result.records] == ["Write no digit at all.", "Use exactly ten."]
+    assert result.ledger["deduplicate"].rejected == {"cut_by_the_token_limit": 1, "too_short_or_too_long": 2}
 
 
 @pytest.mark.parametrize("text", [

@@ -80,12 +80,13 @@ async def augment(record: Record, ctx: Context, *, options: Options) -> Record |
         return record
     answer = await ctx.chat("teacher", record.messages(), sample=record.extra["call"])
     found = parse_instructions(answer.text)
-    if answer.finish_reason == "length":
-        found = found[:-1]  # the limit cut the last one
     if not found:
         raise Reject("no_instructions_in_the_answer")
-    return [_instruction(text, origin="augmented", call=record.extra["call"], place=i)
-            for i, text in enumerate(dict.fromkeys(found))]
+    new = [_instruction(text, origin="augmented", call=record.extra["call"], place=i)
+           for i, text in enumerate(found)]
+    if answer.finish_reason == "length":
+        new[-1] = with_extra(new[-1], cut=True)
+    return new
 
 
 def parse_instructions(text: str) -> list[str]:
@@ -95,19 +96,25 @@ def parse_instructions(text: str) -> list[str]:
     if not found:
         listed = parse_json(text, _Strings)
         found = [] if isinstance(listed, Failure) else listed.root
-    plain = (item.strip().strip("*\"").strip() for item in found)
-    return [item for item in plain if 8 <= len(item) <= 400]
+    return [bare for item in found if (bare := item.strip().strip("*\"").strip())]
 
 
 async def deduplicate(records: list[Record], ctx: Context, *, options: Options,
                       ) -> tuple[list[Record], list[tuple[Record, Reject]]]:
-    """The first of those that say the same, seeds first, whatever order the answers came in."""
+    """The first of those that say the same, seeds first, whatever order the answers came in.
+
+    What cannot be an instruction goes here, too, so that no other is taken for its repetition.
+    """
     kept: list[Record] = []
     rejected: list[tuple[Record, Reject]] = []
     said: set[str] = set()
     for record in records:
         key = " ".join(re.findall(r"\w+", record.prompt.casefold()))
-        if key in said:
+        if record.extra.get("cut"):
+            rejected.append((record, Reject("cut_by_the_token_limit")))
+        elif record.extra["origin"] == "augmented" and not 8 <= len(record.prompt) <= 400:
+            rejected.append((record, Reject("too_short_or_too_long", f"{len(record.prompt)} characters")))
+        elif key in said:
             rejected.append((record, Reject("duplicate_instruction")))
         else:
             said.add(key)
@@ -166,8 +173,9 @@ async def write_functions(record: Record, ctx: Context, *, options: Options) -> 
     unread = Counter(f.reason for f in read if isinstance(f, Failure))
     if not written:
         raise Reject("no_readable_function", ", ".join(f"{k} {n}" for k, n in sorted(unread.items())))
-    return with_extra(record, written=[[wash(w.source) if options.wash else w.source, w.cases] for w in written],
-                 unread_answers=dict(sorted(unread.items())), unread_cases=sum(w.unread_cases for w in written))
+    pairs = [(wash(w.source) if options.wash else w.source, w.cases) for w in written]
+    return with_extra(record, written=pairs, unread_answers=dict(sorted(unread.items())),
+                      unread_cases=sum(w.unread_cases for w in written))
 
 
 async def cross_validated(record: Record, ctx: Context, *, options: Options) -> Record:
@@ -244,12 +252,17 @@ async def compose(records: list[Record], ctx: Context, *, options: Options,
 
 
 async def compatible(record: Record, ctx: Context, *, options: Options) -> Record:
-    """Instructions that contradict each other are not put on one prompt."""
-    texts = [c.text for c in record.constraints]
-    for i, first in enumerate(texts[:-1]):
-        if "contradiction" in await _relations(first, texts[i + 1:], ctx, options):
-            raise Reject("instructions_contradict_each_other")
-    return record
+    """The instructions that can be met together: of two that contradict each other the later one goes."""
+    kept = list(record.constraints[:1])
+    for constraint in record.constraints[1:]:
+        found = await _relations(constraint.text, [c.text for c in kept], ctx, options)
+        if not any(isinstance(relation, Failure) or relation == "contradiction" for relation in found):
+            kept.append(constraint)
+    if len(kept) < min(options.min_constraints, len(record.constraints)):
+        raise Reject("instructions_contradict_each_other")
+    if len(kept) == len(record.constraints):
+        return record
+    return record.child(record.prompt, kept, difficulty=len(kept))
 
 
 async def _relations(premise: str, hypotheses: Sequence[str], ctx: Context, options: Options) -> list[Any]:
