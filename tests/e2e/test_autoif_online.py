@@ -40,8 +40,8 @@ def if_factory(folder, *arguments):
 
 def online(folder):
     return if_factory(
-        folder, "online", "run", "--model", "model", "--iterations", 2, "-n", 10, "--samples", 6,
-        "--max-tokens", 32, "--batch", 30, "--all-pairs", "--set", "per_device_train_batch_size=8", "--set",
+        folder, "online", "run", "--model", "model", "--iterations", 2, "-n", 8, "--samples", 5,
+        "--max-tokens", 32, "--batch", 40, "--all-pairs", "--set", "per_device_train_batch_size=8", "--set",
         "gradient_accumulation_steps=1", "--set", "cutoff_len=128", "--set", "learning_rate=1e-4", "--set",
         "max_steps=4", "--set", "disable_gradient_checkpointing=true", "-o", "out")
 
@@ -72,8 +72,8 @@ def test_both_iterations_sampled_paired_and_trained(trained):
     folder, out = trained
     for number in (1, 2):
         summary = json.loads((folder / "out" / f"iteration_{number}" / "summary.json").read_text())
-        assert summary["answers"] == 60
-        assert summary["passed"] + summary["failed"] + summary["no_verdict"] == 60
+        assert summary["answers"] == 40
+        assert summary["passed"] + summary["failed"] + summary["no_verdict"] == 40
         assert summary["pairs"] > 0
         assert all(math.isfinite(x) for x in summary["losses"])
         assert (folder / "out" / "saves" / f"tiny_online_{number}" / "adapter_model.safetensors").exists()
