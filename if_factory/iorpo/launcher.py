@@ -6,17 +6,18 @@ starts torchrun, once per worker as the script ``launcher.py x.yaml``, in place 
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
 from if_factory.errors import UserError
 
+_REMEMBERED = 100_000  # bytes of standard error
 COMMAND = (sys.executable, "-m", "if_factory.iorpo.launcher")
 _RAY_HOOK = "ray_init_kwargs.runtime_env.worker_process_setup_hook=if_factory._autoload.force"
 _RAISED = re.compile(r"^(?:\[rank\d+\]: ?)?((?:[A-Za-z_][\w.]*\.)?\w*(?:Error|Exception|Interrupt)\b.*)")
@@ -37,20 +38,21 @@ def train_file(path: Path, overrides: Sequence[str] = ()) -> None:
 
     if find_spec("llamafactory") is None:
         raise UserError("llamafactory is not installed here", fix='pip install "if-factory[train]"')
-    said: deque[str] = deque(maxlen=400)
+    said = b""
     with subprocess.Popen([*COMMAND, "train", str(path), *overrides], stderr=subprocess.PIPE) as process:
-        assert process.stderr is not None
+        assert isinstance(process.stderr, io.BufferedReader)
         try:
-            for line in process.stderr:
-                sys.stderr.buffer.write(line)
+            while chunk := process.stderr.read1():  # not by lines: a progress bar ends none
+                sys.stderr.buffer.write(chunk)
                 sys.stderr.buffer.flush()
-                said.append(line.decode(errors="replace").rstrip())
+                said = (said + chunk)[-_REMEMBERED:]
         except BaseException:
             process.terminate()
             raise
     if process.returncode:
-        raise UserError(how_it_ended(said, process.returncode), where=str(path),
-                        fix="the same command goes on from the last checkpoint in its output_dir, if there is one")
+        lines = said.decode(errors="replace").splitlines()
+        raise UserError(how_it_ended(lines, process.returncode), where=str(path), fix="mend what it says; started "
+                        "again, it goes on from the last checkpoint in its output_dir, if there is one")
 
 
 def how_it_ended(said: Sequence[str], status: int) -> str:
