@@ -14,8 +14,6 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from if_factory.constraints import generated
 from if_factory.constraints.verify import verify
@@ -26,7 +24,6 @@ from if_factory.llm.budget import Budget, Usage
 from if_factory.llm.client import Model
 from if_factory.llm.scripted import ScriptedBackend
 from if_factory.methods.autoif import METHOD, PRESETS, Options, stages
-from if_factory.methods.autoif.instructions import parse_instructions
 from if_factory.methods.base import Emission
 from if_factory.pipeline.runner import run
 from if_factory.quality.crossval import Case, Rules, Validated, Written, cross_validate, holds, pairs
@@ -483,15 +480,12 @@ def test_an_instruction_that_the_token_limit_cut_is_counted_and_hides_no_other()
 
 @pytest.mark.parametrize("text", [
     "- Use ten words.\n* Use no digit.\n", "1. Use ten words.\n2) Use no digit.",
-    '["Use ten words.", "Use no digit."]', "Sure!\n\n- **Use ten words.**\n- Use no digit.\nHave fun!",
+    '["Use ten words.", "Use no digit."]', "Sure!\n\n- **Use ten words.**\n- Use no digit.\n\nHave fun!",
     "<think>- not this one</think>\n- Use ten words.\n- Use no digit."])
 def test_instructions_are_read_from_bullets_numbers_and_json(text):
-    assert parse_instructions(text) == ["Use ten words.", "Use no digit."]
-
-
-@given(st.text())
-def test_no_text_breaks_the_reader_of_instructions(text):
-    assert all(isinstance(item, str) for item in parse_instructions(text))
+    call = Record(id="call", seed_prompt="x", prompt="x", extra={"origin": "augmentation", "call": 0})
+    result, _ = play([call], Options(), only=("augment",), teacher=lambda r: text)
+    assert [r.prompt for r in result.records] == ["Use ten words.", "Use no digit."]
 
 
 def test_the_shipped_instructions_are_many_and_our_own(shared):

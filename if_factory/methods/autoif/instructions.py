@@ -11,11 +11,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from pydantic import BaseModel, RootModel, model_validator
+from pydantic import BaseModel, model_validator
 
 from if_factory.constraints.generated import shared_pool
 from if_factory.errors import UserError
-from if_factory.llm.parse import Failure, ask_parsed, parse_json, strip_thinking
+from if_factory.llm.lists import parse_items
+from if_factory.llm.parse import Failure, ask_parsed, parse_json
 from if_factory.methods.autoif.options import NAME, Options
 from if_factory.methods.base import template
 from if_factory.pipeline.stage import Context, Reject
@@ -67,36 +68,19 @@ def _instruction(text: str, **extra: Any) -> Record:
     return Record.from_seed(text, method=NAME, extra=extra)
 
 
-_BULLET = re.compile(r"\s*(?:[-*•–]|\(?\d+[.):])\s+(.+)")
-
-
-class _Strings(RootModel[list[str]]):
-    pass
-
-
 async def augment(record: Record, ctx: Context, *, options: Options) -> Record | list[Record]:
     """A call becomes the instructions its answer lists; seed instructions pass."""
     if record.extra["origin"] == "seed":
         return record
     answer = await ctx.chat("teacher", record.messages(), sample=record.extra["call"])
-    found = parse_instructions(answer.text)
-    if not found:
-        raise Reject("no_instructions_in_the_answer")
+    found = parse_items(answer.text)
+    if len(found) < min(2, options.augment_count):  # one line alone is an excuse
+        raise Reject("no_instructions_in_the_answer", answer.text[:100])
     new = [_instruction(text, origin="augmented", call=record.extra["call"], place=i)
            for i, text in enumerate(found)]
     if answer.finish_reason == "length":
         new[-1] = with_extra(new[-1], cut=True)
     return new
-
-
-def parse_instructions(text: str) -> list[str]:
-    """The items of a bulleted or numbered list, or of a JSON list of strings."""
-    text = strip_thinking(text)
-    found = [m[1] for m in map(_BULLET.fullmatch, text.splitlines()) if m]
-    if not found:
-        listed = parse_json(text, _Strings)
-        found = [] if isinstance(listed, Failure) else listed.root
-    return [bare for item in found if (bare := item.strip().strip("*\"").strip())]
 
 
 async def deduplicate(records: list[Record], ctx: Context, *, options: Options,
