@@ -208,6 +208,14 @@ def test_the_item_that_the_token_limit_cut_is_no_item(text):
     assert without_cut_item(Completion(text)).text == text
 
 
+def test_what_only_repeats_the_question_is_no_answer():
+    asked = "Area: Bees\nName 3 tasks, such as \"compare two hives\". {\"items\": [\"...\"]}"
+    said = '{"items": ["Compare two hives.", "...", "write a label"]}'
+    assert read_list(said, level="request", count=3, asked=asked) == ["write a label"]
+    assert read_written('{"task": "Compare two hives."}', 0, asked).reason == "echo"
+    assert read_written('{"task": "Compare my two hives."}', 0, asked).task == "Compare my two hives."
+
+
 @given(st.text())
 def test_no_reply_can_break_the_parsers(text):
     for parsed in (read_list(text, level="scenario", count=3), read_written(text, 2)):

@@ -94,15 +94,18 @@ async def ask_for(record: Record, ctx: Context, *, level: str, options: Options)
         return without_cut_item(await ctx.chat("teacher", messages, **request))
 
     found = await ask_parsed(ask, [{"role": "user", "content": text}],
-                             partial(read_list, level=level, count=count), tries=options.tries, sample=sample,
-                             schema=list_schema(count, count, 5 * tokens), max_tokens=100 + tokens * count)
+                             partial(read_list, level=level, count=count, asked=text), tries=options.tries,
+                             sample=sample, schema=list_schema(count, count, 5 * tokens),
+                             max_tokens=100 + tokens * count)
     if isinstance(found, Failure):
         raise Reject(f"{level}s_{found.reason}", found.detail)
     return record.model_copy(update={"extra": {**extra, "pool": found}})
 
 
-def read_list(text: str, *, level: str, count: int) -> list[str] | Failure:
-    """At most ``count`` items of a usable length; of a longer list, one of them is rarely a list at all.
+def read_list(text: str, *, level: str, count: int, asked: str = "") -> list[str] | Failure:
+    """At most ``count`` items of a usable length that do not stand in what was ``asked`` already.
+
+    One item where several were asked for is rarely a list at all.
 
     Reasons: ``no_list``, ``unusable_items``.
     """
@@ -110,7 +113,8 @@ def read_list(text: str, *, level: str, count: int) -> list[str] | Failure:
     if not items or (len(items) == 1 and count > 1):
         return Failure("no_list", text[:80])
     low, high = _WORDS[level]
-    usable = [item for item in items if low <= len(item.split()) <= high and not item.endswith((":", "?"))]
+    usable = [item for item in items if low <= len(item.split()) <= high and not item.endswith((":", "?"))
+              and item.lower().rstrip(" .") not in asked.lower()]
     if level == "request":
         usable = [item.lower() for item in usable]
     return usable[:count] or Failure("unusable_items", items[0][:80])

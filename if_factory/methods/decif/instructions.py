@@ -55,8 +55,8 @@ async def write(record: Record, ctx: Context, *, options: Options) -> Record:
     checked = [place.text for place in places if isinstance(place, Constraint)]
     text = template(NAME, "instruction", options.prompts).render(aspects=soft, checked=checked, **record.extra)
     written = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": text}],
-                               partial(read_written, soft=len(soft)), schema=_written_schema(len(soft)),
-                               tries=options.tries)
+                               partial(read_written, soft=len(soft), asked=text),
+                               schema=_written_schema(len(soft)), tries=options.tries)
     if isinstance(written, Failure):
         raise Reject(f"instruction_{written.reason}", written.detail)
     texts = iter(written.requirements.values())
@@ -66,10 +66,11 @@ async def write(record: Record, ctx: Context, *, options: Options) -> Record:
     return phrased(made, ctx)
 
 
-def read_written(text: str, soft: int) -> _Written | Failure:
+def read_written(text: str, soft: int, asked: str = "") -> _Written | Failure:
     """The task and exactly one requirement for each number from 1 to ``soft``, in that order.
 
-    Reasons: those of ``parse_json``; ``no_task``, ``task_too_long``, ``missing_requirement``.
+    Reasons: those of ``parse_json``; ``no_task``, ``task_too_long``, ``missing_requirement``, and ``echo`` for a
+    task that stands in what was ``asked``.
     """
     found = parse_json(text, _Written)
     if isinstance(found, Failure):
@@ -80,6 +81,8 @@ def read_written(text: str, soft: int) -> _Written | Failure:
         return Failure("no_task", task[:80])
     if len(task.split()) > _MOST_WORDS:
         return Failure("task_too_long", f"{len(task.split())} words")
+    if task.lower().rstrip(" .") in asked.lower():
+        return Failure("echo", task[:80])
     if missing := [i for i, requirement in numbered.items() if not re.search(r"\w", requirement)]:
         return Failure("missing_requirement", f"number {missing[0]}")
     return _Written(task=task, requirements=numbered)
@@ -174,7 +177,8 @@ async def add_criteria(record: Record, ctx: Context, *, options: Options) -> Rec
         prompt=record.prompt, others=[c.text for c in record.constraints], count=options.max_criteria)
 
     def read(reply: str) -> list[str] | Failure:
-        found = questions(parse_items(reply), options.duplicates)[:options.max_criteria]
+        new = [item for item in parse_items(reply) if item.lower() not in text.lower()]
+        found = questions(new, options.duplicates)[:options.max_criteria]
         return found or Failure("no_question", reply[:80])
 
     found = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": text}], read,
