@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -130,11 +130,16 @@ async def screen(record: Record, ctx: Context, *, options: Options) -> Record:
     return record
 
 
-async def _ask(ctx: Context, name: str, model: type[Any], options: Options, **values: Any) -> Any | Failure:
+@cache
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema()
+
+
+async def _ask(ctx: Context, name: str, model: type[BaseModel], options: Options, **values: Any) -> Any | Failure:
     """What the teacher answers to a template, as ``model``; asked again if unreadable, three times in all."""
     ask = template(NAME, name, options.prompts).render(**values)
     return await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": ask}],
-                            partial(parse_json, model=model), schema=model.model_json_schema())
+                            partial(parse_json, model=model), schema=_schema(model))
 
 
 _FUNCTION_SCHEMA: dict[str, Any] = {
