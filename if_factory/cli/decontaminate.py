@@ -26,7 +26,7 @@ def looks(f: Any) -> Any:
                          help="Words in a row that a prompt may not share with a benchmark."),
             click.option("--embed", "model", metavar="MODEL",
                          help="A sentence-transformers model; without one wording is compared, not meaning."),
-            click.option("--judge", metavar="URL", help="Endpoint to ask whether the nearest pairs are rephrased."),
+            click.option("--judge", metavar="URL", help="Ask this endpoint: are the nearest pairs rephrased?"),
             click.option("--judge-model", metavar="NAME", help="Model name there; default the first it serves."),
             click.option("--api-key-env", default="OPENAI_API_KEY", show_default=True),
             click.option("--top", type=click.IntRange(1), default=1, show_default=True,

@@ -23,7 +23,7 @@ TESTS = ["Write a short story about a lighthouse keeper who finds a message in a
          "List three causes of the French revolution and explain each of them in two sentences."]
 COPY = TESTS[0]
 LONG = ("Please be brief. Write a short story about a lighthouse keeper who finds a message in a bottle on a "
-        "stormy winter night. Use no commas and end with a question, and mention every season of the year at least once.")
+        "stormy winter night. Use no commas and end with a question, and mention every season of the year once.")
 REPHRASED = "Name three reasons for the revolution in France, with two sentences of explanation for each."
 CLEAN = "How do I keep basil alive in a pot on a balcony that faces north?"
 TRAIN = [CLEAN, COPY, LONG, REPHRASED]
