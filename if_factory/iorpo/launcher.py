@@ -20,7 +20,8 @@ from if_factory.errors import UserError
 _REMEMBERED = 100_000  # bytes of standard error
 COMMAND = (sys.executable, "-m", "if_factory.iorpo.launcher")
 _RAY_HOOK = "ray_init_kwargs.runtime_env.worker_process_setup_hook=if_factory._autoload.force"
-_RAISED = re.compile(r"^(?:\[rank\d+\]: ?)?((?:[A-Za-z_][\w.]*\.)?\w*(?:Error|Exception|Interrupt)\b.*)")
+_RANK = re.compile(r"^\[rank\d+\]: ?")
+_RAISED = re.compile(r"(?:[A-Za-z_]\w*\.)*([A-Za-z_]\w*)(?:: |:?$)")
 _WORKER = re.compile(r"Root Cause.*?rank\s*:\s*(\d+).*?exitcode\s*:\s*(-?\d+)", re.DOTALL)
 
 
@@ -79,10 +80,17 @@ def _killed(number: int) -> str:
 
 
 def _raised(said: Sequence[str]) -> str:
-    """The last exception of the run itself; torchrun's and its parent's only pass it on."""
-    found = [match[1] for line in said if (match := _RAISED.match(line))]
-    found = [line for line in found if "ChildFailedError" not in line and "CalledProcessError" not in line]
-    return found[-1].removeprefix("if_factory.errors.") if found else ""
+    """The last exception that ended a traceback; torchrun's and its parent's only pass it on."""
+    found, inside = "", False
+    for line in said:
+        line = _RANK.sub("", line)
+        if line.startswith("Traceback (most recent call last)"):
+            inside = True
+        elif inside and (match := _RAISED.match(line)):
+            inside = False
+            if match[1] not in ("ChildFailedError", "CalledProcessError"):
+                found = line.removeprefix("if_factory.errors.")
+    return found
 
 
 def main() -> None:

@@ -200,15 +200,16 @@ def test_deepspeed_zero_trains_what_one_process_trains(
 def test_a_ray_worker_knows_the_stage(
         root: Path, tmp_path: Path, environment: Environment, four: list[dict[str, Any]],
         hook: bool) -> None:
-    if find_spec("ray") is None:
-        pytest.skip("ray is not installed here")
+    ray = pytest.importorskip("ray", reason="ray is not installed here")
     # As it is, LLaMA-Factory asks Ray for a bundle of 10 CPUs for every CPU there is, which no machine has.
     (tmp_path / "sitecustomize.py").write_text(
-        "import ray.util.placement_group\n"
-        "every = ray.util.placement_group.placement_group\n"
-        "ray.util.placement_group.placement_group = lambda bundles, **more: every(bundles[:1], **more)\n")
+        "from importlib import import_module\n"
+        "module = import_module('ray.util.placement_group')\n"
+        "every = module.placement_group\n"
+        "module.placement_group = lambda bundles, **more: every(bundles[:1], **more)\n")
     path = write_yaml(tmp_path / "x.yaml", config(
         root, tmp_path / "saved", disable_shuffling=True, ray_num_workers=1,
+        master_addr=ray.util.get_node_ip_address(),  # LLaMA-Factory would ask the dashboard, of ray[default]
         ray_init_kwargs={"num_cpus": 12, "include_dashboard": False}))
     command = "llamafactory-cli" if hook else "if-factory"
     env = environment(hook=hook, USE_RAY="1")

@@ -176,10 +176,14 @@ subprocess.CalledProcessError: Command '['torchrun']' returned non-zero exit sta
 @pytest.mark.parametrize(("said", "status", "sentence"), [
     (TORCHRUN.format(code=-9), 1, "training stopped because worker 1 was killed by signal 9 (SIGKILL; often the "
                                   "machine has run out of memory)"),
-    ("[rank1]: ValueError: no good" + TORCHRUN.format(code=1), 1,
-     "training stopped because worker 1 failed: ValueError: no good"),
-    ("if_factory.errors.UserError: field 'x': bad\nlast line", 1, "training failed: UserError: field 'x': bad"),
-    ("torch.OutOfMemoryError: CUDA", 1, "training failed: torch.OutOfMemoryError: CUDA"),
+    ("[rank1]: Traceback (most recent call last):\n[rank1]:   File x\n[rank1]: ValueError: no good"
+     + TORCHRUN.format(code=1), 1, "training stopped because worker 1 failed: ValueError: no good"),
+    ("Traceback (most recent call last):\n  File x\nif_factory.errors.UserError: field 'x': bad\nlast line", 1,
+     "training failed: UserError: field 'x': bad"),
+    ("Traceback (most recent call last):\nKeyError: 1\n\nDuring handling of the above exception:\n\n"
+     "Traceback (most recent call last):\n  call()\n  ^^^^\nray.exceptions.Unavailable: gone\nWarning: later", 1,
+     "training failed: ray.exceptions.Unavailable: gone"),
+    ("WARNING: not an exception", 1, "training failed: status 1"),
     ("", -15, "training was killed by signal 15 (SIGTERM)"),
     ("", 3, "training failed: status 3"),
 ])
