@@ -59,7 +59,7 @@ def accepted_by_llamafactory(folder: Path, name: str, stage: str) -> tuple[int, 
 
 def trained_on(folder: Path, name: str, *, template: str = "chatml", mask_history: bool = False
                ) -> list[tuple[int, str]]:
-    """Per row of an SFT dataset: its number of tokens, and the text of those with loss by LLaMA-Factory's labels."""
+    """Per row of an SFT dataset: its tokens, and the text of those with loss by LLaMA-Factory's labels."""
     from llamafactory.data.loader import _get_merged_dataset, _get_preprocessed_dataset
     from llamafactory.data.template import get_template_and_fix_tokenizer
     from llamafactory.hparams import DataArguments
