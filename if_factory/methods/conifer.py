@@ -32,7 +32,16 @@ from if_factory.methods.base import PATH, Emission, Method, PlannedCalls, templa
 from if_factory.pipeline.stage import Context, Reject, Stage
 from if_factory.quality.judge import Ask
 from if_factory.quality.verdicts import criterion, decide
-from if_factory.records import Candidate, Constraint, Record, Turn, emit_kto, emit_preference, emit_sft
+from if_factory.records import (
+    Candidate,
+    Constraint,
+    Record,
+    Refusal,
+    Turn,
+    emit_kto,
+    emit_preference,
+    emit_sft,
+)
 
 NAME = "conifer"
 M = TypeVar("M", bound=BaseModel)
@@ -41,6 +50,7 @@ FORMAT_AND_NUMBER = (
     "detectable_format", "length", "length_constraints", "list", "markdown", "paragraph", "sentence", "table",
     "punctuation", "change_case", "start", "end", "startend", "keywords", "digits", "emoji")
 
+ITEM = 200  # characters
 EXPLAIN = ("After the answer write a line with three hyphens (---) and below it a numbered list that explains, "
            "one point each, how you met the requirements of form above; they apply to what is above the line.")
 
@@ -50,8 +60,8 @@ class Options(BaseModel):
 
     reframed: Annotated[int, Field(ge=1)] = Field(3, description="standalone instructions asked for per query")
     categories: Annotated[int, Field(ge=2)] = Field(6, description="constraint categories asked for")
-    top_level: Annotated[int, Field(ge=1, le=5)] = Field(5, description="versions made of each instruction")
-    levels: list[int] = Field([1, 2, 3, 4, 5], description="levels whose answers are used; [1, 2, 3] is easy only")
+    levels: list[Annotated[int, Field(ge=1, le=5)]] = Field(
+        [1, 2, 3, 4, 5], min_length=1, description="levels used; versions are made up to the highest of them")
     order: Literal["easy_to_hard", "hard_to_easy", "random", "single_turn"] = Field(
         "easy_to_hard", description="how the levels follow each other in a conversation")
     feedback: Literal["both", "internal", "external", "none"] = Field(
@@ -105,7 +115,7 @@ class _Instructions(BaseModel):
 
 
 async def reframe(record: Record, ctx: Context, *, options: Options) -> list[Record]:
-    """Instructions about the query's subject that need no context."""
+    """As many instructions about the query's subject as were asked for, none of which needs its conversation."""
     ask = template(NAME, "reframe", options.prompts).render(query=record.prompt, count=options.reframed)
     found = await _teacher(ctx, ask, _Instructions)
     if isinstance(found, Failure):
@@ -115,7 +125,8 @@ async def reframe(record: Record, ctx: Context, *, options: Options) -> list[Rec
         raise Reject("refused")
     if len(texts) < options.reframed:
         raise Reject("too_few_reframed", f"{len(texts)} of {options.reframed}")
-    return [record.child(text, (), difficulty=0) for text in texts]
+    alone = record.model_copy(update={"history": ()})
+    return [alone.child(text, (), difficulty=0) for text in texts[:options.reframed]]
 
 
 class _Answerable(BaseModel):
@@ -144,14 +155,26 @@ async def constrain(record: Record, ctx: Context, *, options: Options) -> Record
     found = await _teacher(ctx, ask, _Categories)
     if isinstance(found, Failure):
         raise Reject(f"constraints_{found.reason}", found.detail)
-    categories = {c.name.strip(): list(dict.fromkeys(i.strip() for i in c.items if i.strip()))
-                  for c in found.categories}
-    categories = {name: items for name, items in categories.items() if name and items}
+    categories = two_levels(found.categories[:options.categories])
     if not categories:
         raise Reject("refused")
-    if sum(map(len, categories.values())) < 2 * options.top_level:
-        raise Reject("too_few_items", f"{sum(map(len, categories.values()))} items for {options.top_level} levels")
+    items, levels = sum(map(len, categories.values())), max(options.levels)
+    if items < 2 * levels:
+        raise Reject("too_few_items", f"{items} items for {levels} levels")
     return record.model_copy(update={"extra": {**record.extra, "categories": categories}})
+
+
+def two_levels(categories: Sequence[_Category]) -> dict[str, list[str]]:
+    """Category to items, each item once, on one line and at most ``ITEM`` long: a longer one is no constraint."""
+    out: dict[str, list[str]] = {}
+    seen: set[str] = set()
+    for category in categories:
+        name = " ".join(category.name.split())
+        for item in (" ".join(i.split()) for i in category.items):
+            if name and item and max(len(name), len(item)) <= ITEM and item.casefold() not in seen:
+                seen.add(item.casefold())
+                out.setdefault(name, []).append(item)
+    return out
 
 
 Items = list[tuple[str, str]]  # (category, item)
@@ -193,7 +216,7 @@ async def recombine(record: Record, ctx: Context, *, options: Options) -> list[R
     ``internal``.
     """
     rng = ctx.rng(record.id, "levels")
-    levels = draw_levels(record.extra["categories"], rng, options.top_level)
+    levels = draw_levels(record.extra["categories"], rng, max(options.levels))
     ask = template(NAME, "recombine", options.prompts).render(
         instruction=record.prompt, constraints=listed(record.extra["categories"]), levels=levels)
     found = await _teacher(ctx, ask, _Versions)
@@ -201,16 +224,21 @@ async def recombine(record: Record, ctx: Context, *, options: Options) -> list[R
         raise Reject(f"recombine_{found.reason}", found.detail)
     if len(found.versions) != len(levels) or not all(v.strip() for v in found.versions):
         raise Reject("wrong_number_of_versions", f"{len(found.versions)} of {len(levels)}")
+    versions = [v.strip() for v in found.versions]
+    asks = {" ".join(record.prompt.split()): 0}  # wording -> number of items it was written for
+    for version, items in zip(versions, levels, strict=True):
+        if asks.setdefault(" ".join(version.split()), len(items)) != len(items):
+            raise Reject("version_repeats", "one wording for different constraints")
     children = []
-    for level, (version, items) in enumerate(zip(found.versions, levels, strict=True), 1):
+    for level, (version, items) in enumerate(zip(versions, levels, strict=True), 1):
         if level not in options.levels:
             continue
         asked = [criterion(f"{category}: {item}") for category, item in items]
         extra = {"question": record.prompt, "level": level, "form": "conversation"}
-        child = _child(record, version.strip(), asked, level, extra)
-        children.append(child)
-        if _wants_internal(options) and rng.random() < options.format_share:
-            children.append(_with_format(record, version.strip(), asked, level, rng, options))
+        children.append(_child(record, version, asked, level, extra))
+        if (_wants_internal(options) and rng.random() < options.format_share
+                and (formatted := _with_format(record, version, asked, level, rng, options))):
+            children.append(formatted)
     return list({child.id: child for child in children}.values())
 
 
@@ -225,9 +253,12 @@ def _child(record: Record, prompt: str, constraints: Sequence[Constraint], level
 
 
 def _with_format(record: Record, version: str, asked: list[Constraint], level: int, rng: Random,
-                 options: Options) -> Record:
-    """The version with one or three format and number constraints, each to be explained below a rule."""
+                 options: Options) -> Record | None:
+    """The version with one or three format and number constraints, each to be explained below a rule; ``None``
+    if none of the types fits it."""
     drawn = compose(version, rng, n=rng.choice((1, 3)), include=options.format_types)
+    if not drawn:
+        return None
     scoped = [Constraint(type="scope:above_rule", text=c.text,
                          kwargs={"type": c.type, "kwargs": c.kwargs, "text": c.text}) for c in drawn]
     points = Constraint(type="scope:points_below_rule", kwargs={"points": len(drawn)}, text=EXPLAIN)
@@ -258,9 +289,12 @@ async def answer(record: Record, ctx: Context, *, options: Options) -> Record:
         if candidate is None:
             continue
         record = record.with_candidates(await _checked(record, candidate, ctx))
-        if record.candidates[-1].verified:
+        if _good(record):
             return record
-    raise Reject("no_verified_answer" if record.candidates else "no_readable_answer")
+    if not record.candidates:
+        raise Reject("no_readable_answer")
+    why = emit_sft(record, record.candidates[-1])
+    raise Reject("no_verified_answer", why.reason if isinstance(why, Refusal) else "")
 
 
 class _Explained(BaseModel):
@@ -272,10 +306,10 @@ async def _explained_answer(record: Record, ctx: Context, options: Options, samp
     requirements = [c.text for c in record.constraints if c.type == "scope:above_rule"]
     ask = template(NAME, "explain", options.prompts).render(instruction=record.extra["version"],
                                                            requirements=requirements)
-    reply = await ctx.chat("teacher", [{"role": "user", "content": ask}], sample=sample,
-                           schema=_Explained.model_json_schema())
+    messages = record.model_copy(update={"prompt": ask}).messages()
+    reply = await ctx.chat("teacher", messages, sample=sample, schema=_Explained.model_json_schema())
     found = parse_json(reply.text, _Explained)
-    if isinstance(found, Failure) or len(found.how) != len(requirements):
+    if isinstance(found, Failure) or len(found.how) != len(requirements) or not all(map(str.strip, found.how)):
         return None
     points = "\n".join(f"{i}. {' '.join(how.split())}" for i, how in enumerate(found.how, 1))
     return Candidate(text=f"{found.answer.strip()}\n\n---\n{points}", source="explained", model="teacher",
@@ -285,7 +319,8 @@ async def _explained_answer(record: Record, ctx: Context, options: Options, samp
 async def attempt(record: Record, ctx: Context, *, options: Options) -> Record:
     """The student's attempts at the hardest version, and what the teacher says about a failing one.
 
-    ``extra["feedback"]`` is about the first failing attempt, named by its position in the candidates.
+    ``extra["feedback"]`` is about the first failing attempt, ``extra["attempt"]`` its position among the
+    candidates; it is empty if the teacher's words could not be read.
     """
     if not (is_hardest(record, options) and ctx.has("student")):
         return record
@@ -294,20 +329,19 @@ async def attempt(record: Record, ctx: Context, *, options: Options) -> Record:
         candidate = Candidate(text=reply.text.strip(), source="baseline", model="student",
                               finish_reason=reply.finish_reason)
         record = record.with_candidates(await _checked(record, candidate, ctx))
-    failing = next((i for i, c in enumerate(record.candidates)
-                    if c.source == "baseline" and c.failed_positions and c.finish_reason == "stop"), None)
-    if failing is None or options.feedback not in ("both", "external"):
+    failing = [i for i, c in enumerate(record.candidates) if c.source == "baseline" and _fails(c)]
+    if not failing or options.feedback not in ("both", "external"):
         return record
-    weak = record.candidates[failing]
+    weak = record.candidates[failing[0]]
     missed = [{"text": record.constraints[i].text, "reason": weak.verdicts[i].reason}
               for i in weak.failed_positions]
     ask = template(NAME, "feedback", options.prompts).render(instruction=record.prompt, response=weak.text,
                                                             missed=missed)
     said = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": ask}],
                             partial(parse_tagged, tag="feedback"))
-    if isinstance(said, Failure):
-        return record
-    return record.model_copy(update={"extra": {**record.extra, "feedback": said, "attempt": failing}})
+    unread = isinstance(said, Failure)
+    found = {"feedback": "" if unread else said, "attempt": failing[0]}
+    return record.model_copy(update={"extra": {**record.extra, **found}})
 
 
 def is_hardest(record: Record, options: Options) -> bool:
@@ -346,7 +380,13 @@ def in_order(levels: list[Record], order: str, rng: Random) -> list[Record]:
 
 
 def _good(record: Record) -> list[Candidate]:
-    return [c for c in record.candidates if c.source in ("answer", "explained") and c.verified]
+    """The teacher's answers that may be trained on, by the rule of emission: they stand in histories too."""
+    return [c for c in record.candidates
+            if c.source in ("answer", "explained") and not isinstance(emit_sft(record, c), Refusal)]
+
+
+def _fails(candidate: Candidate) -> bool:
+    return bool(candidate.failed_positions) and candidate.finish_reason == "stop"
 
 
 # ---------------------------------------------------------------- asking
@@ -383,7 +423,8 @@ async def _require_answerable(record: Record, ctx: Context, options: Options, re
 
 def emit(record: Record, options: Options, out: Emission, seed: int) -> None:
     """Conversations as ``sft``, process feedback as ``sft_internal`` and ``sft_external`` (or with ``_masked``);
-    ``dpo`` and ``kto`` set the student's failing attempts at the hardest version against the verified answer."""
+    ``dpo`` and ``kto`` set what failed at the hardest version, the student's attempts and the teacher's answers,
+    against the verified answer."""
     good = _good(record)
     if not good:
         out.refused["sft"]["no_verified_answer"] += 1
@@ -395,18 +436,31 @@ def emit(record: Record, options: Options, out: Emission, seed: int) -> None:
         out.refused["sft"]["turn_of_a_conversation"] += 1
     else:
         out.add(emit_sft(record, good[0]), "sft")
+    if not is_hardest(record, options):
+        return
     alone = record.model_copy(update={"history": ()})
-    attempts = [c for c in record.candidates if c.source == "baseline"]
-    failing = [c for c in attempts if c.failed_positions and c.finish_reason == "stop"]
+    failing = [c for c in record.candidates if _fails(c)]
     for weak in failing:
         out.add(emit_preference(alone, good[0], weak), "dpo")
-    for candidate in [good[0], *failing] if attempts else []:
+    for candidate in [good[0], *failing] if failing else []:
         out.add(emit_kto(alone, candidate), "kto")
-    if "feedback" in record.extra:
+    if options.feedback in ("both", "external") and any(c.source == "baseline" for c in record.candidates):
+        _emit_external(alone, good[0], options, out)
+
+
+def _emit_external(record: Record, good: Candidate, options: Options, out: Emission) -> None:
+    dataset = "sft_external" if options.external == "folded" else "sft_external_masked"
+    feedback = record.extra.get("feedback")
+    if feedback is None:
+        out.refused[dataset]["attempt_is_good"] += 1
+    elif not feedback:
+        out.refused[dataset]["feedback_unread"] += 1
+    else:
         weak = record.candidates[record.extra["attempt"]]
-        revised = _revision(alone, weak, record.extra["feedback"], options)
-        dataset = "sft_external" if options.external == "folded" else "sft_external_masked"
-        out.add(emit_sft(revised, good[0]), dataset)
+        if weak.text == good.text:
+            out.refused[dataset]["revision_equals_attempt"] += 1
+        else:
+            out.add(emit_sft(_revision(record, weak, feedback, options), good), dataset)
 
 
 def _revision(record: Record, weak: Candidate, feedback: str, options: Options) -> Record:

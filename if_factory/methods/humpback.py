@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from if_factory.constraints.text import sentences
 from if_factory.errors import UserError
@@ -62,6 +62,12 @@ class Options(BaseModel):
     prompts: str | None = Field(None, json_schema_extra=PATH,
                                 description="folder with your own versions of the prompt templates")
 
+    @model_validator(mode="after")
+    def _some_length_fits(self) -> Options:
+        if self.min_chars > self.max_chars:
+            raise ValueError(f"min_chars {self.min_chars} is above max_chars {self.max_chars}: no text fits")
+        return self
+
 
 PRESETS: dict[str, dict[str, object]] = {
     "default": {},
@@ -80,7 +86,7 @@ def inputs(path: Path | None, options: Options, limit: int | None) -> list[Recor
     ``extra["form"]`` is ``seed`` or ``text``. A text's record has it as its only candidate and no prompt yet.
     """
     records = read_pairs(None if options.pairs == "builtin" else Path(options.pairs))
-    window = {"min_words": options.min_chars // 6, "max_words": options.max_chars // 6}
+    window = {"min_words": options.min_chars // 6, "max_words": max(1, options.max_chars // 6)}
     found = 0
     for text in read_texts(path, column=options.text_column):
         for piece in segment(clean(text.text)[0], **window):
@@ -108,8 +114,10 @@ def read_pairs(path: Path | None) -> list[Record]:
             if not isinstance(row.get(field), str) or not row[field].strip():
                 raise UserError("expected a non-empty string", where=f"{path}:{n}: field '{field}'",
                                 fix='a seed pair is {"prompt": "...", "response": "..."}')
-        record = Record.from_seed(row["prompt"].strip(), method=NAME, extra={"form": "seed"})
-        records.append(record.with_candidates(Candidate(text=row["response"].strip(), source="human")))
+        prompt, response = row["prompt"].strip(), row["response"].strip()
+        record = Record.from_seed(prompt, method=NAME, extra={"form": "seed"}).model_copy(
+            update={"id": content_id("pair", prompt, response)})  # a prompt may have several good responses
+        records.append(record.with_candidates(Candidate(text=response, source="human")))
     if not records:
         raise UserError("no seed pairs: the file has no rows", where=str(path))
     return records

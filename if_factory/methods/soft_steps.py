@@ -178,7 +178,7 @@ class _Written(BaseModel):
 
 _WRITTEN_SCHEMA: dict[str, Any] = {
     "type": "object", "additionalProperties": False, "required": ["fits", "constraint"],
-    "properties": {"fits": {"type": "boolean"}, "constraint": {"type": "string", "maxLength": 400}}}
+    "properties": {"fits": {"type": "boolean"}, "constraint": {"type": "string"}}}
 _MOST_WORDS = 60
 _CONSISTENT = [f"The response is a proposal for one more requirement. {it}" for it in (
     "It can be met in full together with everything that the request already asks for.",
@@ -217,7 +217,7 @@ def _read_written(text: str, fixed: Sequence[Constraint]) -> str | Failure:
     line = " ".join(found.constraint.split())
     if not found.fits:
         return ""
-    if not line:
+    if not any(map(str.isalpha, line)):  # "..." is the prompt's own
         return Failure("empty")
     if len(line.split()) > _MOST_WORDS:
         return Failure("too_long")

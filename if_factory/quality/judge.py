@@ -34,8 +34,6 @@ Side = Literal["a", "b"]
 T = TypeVar("T")
 
 PROMPTS = Path(__file__).parent / "prompts"
-# A small model that is held to a schema may else go on with its reason until the token limit cuts the verdict off.
-_REASON = {"type": "string", "maxLength": 240}
 
 
 # ---------------------------------------------------------------- pairs
@@ -119,7 +117,7 @@ class _Comparison(BaseModel):
 
 _COMPARISON_SCHEMA: dict[str, Any] = {
     "type": "object", "additionalProperties": False, "required": ["reason", "winner"],
-    "properties": {"reason": _REASON, "winner": {"type": "string", "enum": ["A", "B", "tie"]}}}
+    "properties": {"reason": {"type": "string"}, "winner": {"type": "string", "enum": ["A", "B", "tie"]}}}
 
 
 async def _compare(ask: Ask, prompt: str, first: str, second: str, focus: str, tries: int,
@@ -218,7 +216,7 @@ class _Verdicts(RootModel[Annotated[dict[int, _Satisfied], BeforeValidator(_numb
 def _criteria_schema(n: int) -> dict[str, Any]:
     """An object with the criteria's numbers as keys: a server that follows it cannot skip or repeat one."""
     verdict = {"type": "object", "additionalProperties": False, "required": ["reason", "satisfied"],
-               "properties": {"reason": _REASON, "satisfied": {"type": "boolean"}}}
+               "properties": {"reason": {"type": "string"}, "satisfied": {"type": "boolean"}}}
     numbers = [str(i) for i in range(1, n + 1)]
     return {"type": "object", "additionalProperties": False, "required": numbers,
             "properties": dict.fromkeys(numbers, verdict)}
@@ -253,7 +251,7 @@ async def judge_score(ask: Ask, prompt: str, response: str, *, low: float, high:
         mark=mark_for(prompt, response, rubric))
     sampling: dict[str, Any] = {} if samples > 1 else {"temperature": 0.0}
     schema = {"type": "object", "additionalProperties": False, "required": ["reason", "score"],
-              "properties": {"reason": _REASON,
+              "properties": {"reason": {"type": "string"},
                              "score": {"type": "number", "minimum": low, "maximum": high}}}
 
     def read(completion: Completion) -> float | Failure:

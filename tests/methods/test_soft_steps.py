@@ -132,6 +132,7 @@ def test_a_contradicting_soft_constraint_is_replaced_by_one_of_another_aspect():
 @pytest.mark.parametrize(("write", "reason"), [
     (lambda q: '{"fits": false, "constraint": ""}', "soft_constraint_does_not_fit"),
     (lambda q: "{broken", "soft_constraint_wrong_json"), (lambda q: '{"fits": true}', "soft_constraint_empty"),
+    (lambda q: '{"fits": true, "constraint": "..."}', "soft_constraint_empty"),
     (lambda q: "word " * 100, "soft_constraint_too_long")])
 def test_a_constraint_that_cannot_be_written_costs_bounded_calls_and_is_counted(write, reason):
     result, emission, usage, _ = play(SEEDS[:2], {"steps": 2, "soft_share": 0.5, "soft_tries": 2},
