@@ -50,18 +50,29 @@ def decontaminate(dataset: Path, out: Path, cosine: float, **how: Any) -> None:
     """Write DATASET to the folder --out without its contaminated rows; those go to a file with their reasons."""
     from collections import Counter
 
+    from if_factory.errors import UserError
     from if_factory.export.formats import provenance_path
-    from if_factory.files import read_rows, write_jsonl
+    from if_factory.files import dump_json, read_rows, write_atomic, write_jsonl
 
-    reasons: dict[int, str] = {}
-    for n in _look(dataset, out, cosine, **how):
-        if (why := n.contaminated(cosine)) and n.row not in reasons:
-            reasons[n.row] = f"{why}:{n.benchmark}"
+    if (out / dataset.name).resolve() == dataset.resolve():
+        raise UserError("the dataset would be overwritten", where=f"--out {out}", fix="choose another folder")
     rows = [row for _, row in read_rows(dataset)]
+    sidecar = provenance_path(dataset)
+    notes = [row for _, row in read_rows(sidecar)] if sidecar.is_file() else None
+    if notes is not None and len(notes) != len(rows):
+        raise UserError(f"{len(notes)} rows, the dataset has {len(rows)}", where=str(sidecar),
+                        fix="export again, or remove this file")
+    reasons: dict[int, str] = {}
+    found, row_of = _look(dataset, out, cosine, **how)
+    for n in found:
+        if why := n.contaminated(cosine):
+            reasons.setdefault(row_of[n.row], f"{why}:{n.benchmark}")
     kept = [i for i in range(len(rows)) if i not in reasons]
-    write_jsonl(out / dataset.name, [rows[i] for i in kept])
-    if (sidecar := provenance_path(dataset)).is_file():
-        notes = [row for _, row in read_rows(sidecar)]
+    if dataset.suffix.lower() == ".json":
+        write_atomic(out / dataset.name, dump_json([rows[i] for i in kept], indent=1) + "\n")
+    else:
+        write_jsonl(out / dataset.name, [rows[i] for i in kept])
+    if notes is not None:
         write_jsonl(provenance_path(out / dataset.name),
                     [{**notes[i], "row": n} for n, i in enumerate(kept, 1)])
     write_jsonl(out / f"{dataset.stem}.dropped.jsonl",
@@ -71,31 +82,40 @@ def decontaminate(dataset: Path, out: Path, cosine: float, **how: Any) -> None:
 
 
 def _look(dataset: Path, out: Path, cosine: float, *, against: tuple[Path, ...], ngram: int, model: str | None,
-          judge: str | None, judge_model: str | None, api_key_env: str, top: int) -> list[Nearest]:
+          judge: str | None, judge_model: str | None, api_key_env: str,
+          top: int) -> tuple[list[Nearest], list[int]]:
+    """What is nearest to every prompt, and the row each prompt stands in."""
     from rich.console import Console
     from rich.table import Table
 
+    from if_factory.errors import UserError
     from if_factory.files import write_jsonl
     from if_factory.quality.contamination import nearest, summarise
 
-    train = _prompts(dataset)
-    benchmarks = {path.stem: _prompts(path) for path in against}
+    asked = _prompts(dataset)  # of each row all user turns: a conversation trains them all
+    train, row_of = [p for turns in asked for p in turns], [i for i, turns in enumerate(asked) for _ in turns]
+    stems = [path.stem for path in against]
+    if twice := next((s for s in stems if stems.count(s) > 1), None):
+        raise UserError(f"two benchmarks are called '{twice}'", where="--against",
+                        fix="give one file another name")
+    benchmarks = {path.stem: [turns[-1] for turns in _prompts(path)] for path in against}
     found = nearest(train, benchmarks, ngram=ngram, model=model)
     if judge:
         found = asyncio.run(_ask(found, train, benchmarks, out, judge, judge_model, api_key_env, top))
-    table = Table("benchmark", "prompts", f"rows sharing {ngram} words", f"rows of cosine >= {cosine:g}",
-                  "prompts rephrased", title=f"{dataset.name}: {len(train)} prompts", title_justify="left")
+    table = Table("benchmark", "prompts", f"sharing {ngram} words", f"of cosine >= {cosine:g}",
+                  "benchmark prompts rephrased", title_justify="left",
+                  title=f"{dataset.name}: {len(asked)} rows, {len(train)} prompts")
     for s in summarise(found, benchmarks, cosine):
         said = f"{s.rephrased_tests} ({100 * s.rephrased_share:.2f} %)" if judge else "not asked"
         table.add_row(s.benchmark, str(s.tests), str(s.shared_ngram), str(s.similar), said)
     Console().print(table)
     nearest_first = sorted(found, key=lambda n: (-n.shared_ngram, -n.cosine, n.row, n.benchmark))
     write_jsonl(out / "nearest.jsonl", [
-        {"row": n.row + 1, "benchmark": n.benchmark, "test": n.test + 1, "cosine": round(n.cosine, 4),
+        {"row": row_of[n.row] + 1, "benchmark": n.benchmark, "test": n.test + 1, "cosine": round(n.cosine, 4),
          "shared_ngram": n.shared_ngram, "rephrased": n.rephrased, "prompt": train[n.row],
          "test_prompt": benchmarks[n.benchmark][n.test]} for n in nearest_first])
     _draw(found, out)
-    return found
+    return found, row_of
 
 
 def _draw(found: list[Nearest], out: Path) -> None:
@@ -112,18 +132,18 @@ def _draw(found: list[Nearest], out: Path) -> None:
     save(similarities(by_benchmark), out / "similarity.png")
 
 
-def _prompts(path: Path) -> list[str]:
+def _prompts(path: Path) -> list[list[str]]:
     from if_factory.errors import UserError
-    from if_factory.evaluation.rows import prompt_of
+    from if_factory.evaluation.rows import prompts_of
     from if_factory.files import read_rows
 
     prompts = []
     for n, row in read_rows(path):
-        prompt = prompt_of(row)
-        if prompt is None:
+        turns = prompts_of(row)
+        if not turns:
             raise UserError("this row has no prompt", where=f"{path}:{n}",
                             fix="expected one of prompt, instruction, query, question, conversations, messages")
-        prompts.append(prompt)
+        prompts.append(turns)
     if not prompts:
         raise UserError("the file has no rows", where=str(path))
     return prompts

@@ -86,19 +86,20 @@ def humpback_sizes(recipe: Path, model: str, template: str | None, out: Path, si
 
     loaded = load(recipe)
     loaded.limit = limit or loaded.limit
-    numbers = [int(n) for n in sizes.split(",") if n.strip().isdigit()]
-    if len(numbers) < 2 or len(numbers) != len(sizes.split(",")):
-        raise click.BadParameter("expected at least two numbers with commas", param_hint="--sizes")
+    try:
+        numbers = [int(n) for n in sizes.split(",")]
+    except ValueError:
+        raise click.BadParameter("expected numbers with commas between them", param_hint="--sizes") from None
     keys: dict[str, Any] = _overrides(settings, ("sft",), loaded.definition.training)["sft"]
     trainer = Trainer(model, out / "sizes", template, seed=loaded.seed, cpu=not _has_gpu(), settings=keys,
                       say=click.echo)
-    pairs = [r for r in seeds_of(loaded) if r.extra["form"] == "seed"]
+    pairs = list({r.id: r for r in seeds_of(loaded) if r.extra["form"] == "seed"}.values())
     log = ResponseLog(out / "sizes" / "responses.jsonl")
 
     async def go() -> dict[str, Any]:
         async with open_models(loaded, log, Usage(), Budget(**loaded.budget.model_dump())) as given:
             return await compare(trainer, pairs, read_rated(out, iteration),
-                                 cast(Options, loaded.method_options()), sorted(numbers), build(suite, prompts),
+                                 cast(Options, loaded.method_options()), numbers, build(suite, prompts),
                                  lambda adapters: TransformersBackend(model, adapters, batch_size=batch), log,
                                  judge=given.get("judge"), max_tokens=max_tokens)
 

@@ -7,7 +7,7 @@ audit's business.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -83,6 +83,23 @@ def prompt_of(row: Mapping[str, Any]) -> str | None:
         if turn.get("from", turn.get("role")) in ("human", "user"):
             return str(turn.get("value", turn.get("content", "")))
     return None
+
+
+def prompts_of(row: Mapping[str, Any]) -> list[str]:
+    """Every user turn, ``prompt_of`` last: earlier ones stand in the conversation or in a ``history`` of turns or
+    (alpaca) of [user, assistant] pairs. Empty if the row has no prompt."""
+    last = prompt_of(row)
+    if last is None:
+        return []
+    if any(isinstance(row.get(name), str) for name in _PROMPTS):
+        history = row.get("history") or []
+        return [*(str(h[0]) for h in history if isinstance(h, list) and h), *_asked(history), last]
+    return _asked(_turns(row))
+
+
+def _asked(turns: Sequence[Any]) -> list[str]:
+    return [str(t.get("value", t.get("content", ""))) for t in turns
+            if isinstance(t, dict) and t.get("from", t.get("role")) in ("human", "user")]
 
 
 def answers_of(row: Mapping[str, Any]) -> list[Answered]:

@@ -28,6 +28,7 @@ from typing import cast
 from if_factory.errors import UserError
 from if_factory.factory import load_plugins, open_models, seeds_of
 from if_factory.files import dump_json, read_rows, write_atomic, write_jsonl
+from if_factory.llm.base import RequestFailed
 from if_factory.llm.budget import Budget, Usage
 from if_factory.llm.client import Model
 from if_factory.llm.log import ResponseLog
@@ -49,8 +50,9 @@ class Curation:
 
     Attributes:
         judge: the model that rated.
-        rated: pairs with a score; ``unread_share``: of all ratings asked for, those that could not be read.
-        kept: pairs in A_k; ``histogram``: pairs by mean score, in steps of half a point.
+        candidates: pairs that were to be rated; ``rated``: those with a score; ``kept``: those in A_k.
+        unread_share: of all ratings that got a reply, those that could not be read.
+        histogram: pairs by mean score, in steps of half a point.
         agreement: share of the pairs rated in both rounds that are in A_k in both or in neither; ``None`` first.
         precision, recall: of "reaches k" against the labelled rows; ``None`` without them or where undefined.
     """
@@ -91,7 +93,7 @@ async def run(recipe: Recipe, trainer: Trainer, *, iterations: int = 2, labelled
     load_plugins(recipe)
     options = cast(Options, recipe.method_options())
     seeds = seeds_of(recipe)
-    pairs = [r for r in seeds if r.extra["form"] == "seed"]
+    pairs = list({r.id: r for r in seeds if r.extra["form"] == "seed"}.values())  # as the ledger counts them
     known = _labelled(labelled) if labelled else []
     log, usage = ResponseLog(trainer.folder / "responses.jsonl"), Usage()
     adapters: dict[str, Path] = {}
@@ -111,7 +113,10 @@ async def run(recipe: Recipe, trainer: Trainer, *, iterations: int = 2, labelled
             async with playing("backward", "backward") as model:
                 augmented = await run_stages(stages(options)[:-1], seeds, {"backward": model}, seed=recipe.seed,
                                              observer=observer)
+            _require_complete(augmented, trainer.folder)
             candidates = [r for r in augmented.records if r.extra["form"] == "text"]
+            results = [augmented]
+            _account(trainer.folder, results)
             if not candidates:
                 raise UserError(f"no text got an instruction: {_reasons(augmented)}", where=str(trainer.folder),
                                 fix="look at the window of characters and at the texts")
@@ -122,9 +127,12 @@ async def run(recipe: Recipe, trainer: Trainer, *, iterations: int = 2, labelled
                 async with playing("judge", f"m{t - 1}") as judge:
                     result = await run_stages(stages(options)[-1:], candidates, {"judge": judge}, seed=recipe.seed,
                                               observer=observer)
+                    _require_complete(result, trainer.folder)
                     said = await asyncio.gather(*(_reaches(judge, row, options) for row in known))
                     name = judge.backend.model
                 scored = result.records
+                results.append(result)
+                _account(trainer.folder, results)
                 curations.append(_report(t, name, result, before, known, said, options))
                 _write(trainer.folder, t, result, curations)
                 adapters[f"m{t}"] = trainer.sft(f"m{t}", rows([*pairs, *scored], options, "sft"))
@@ -147,7 +155,7 @@ def rows(records: Sequence[Record], options: Options, dataset: str) -> list[SFTE
 def _report(iteration: int, judge: str, result: RunResult, before: Sequence[Record], known: Sequence[Row],
             said: Sequence[bool | None], options: Options) -> Curation:
     rated = result.records
-    lost = len(result.rejects)
+    lost = sum(r.reason == "score_unread" for r in result.rejects)  # the others never got a reply
     unread = sum(r.extra["unread"] for r in rated) + lost * options.judgements
     kept = {r.id for r in rated if r.candidates[0].verified}
     kept_before = {r.id for r in before if r.candidates[0].verified}
@@ -156,8 +164,9 @@ def _report(iteration: int, judge: str, result: RunResult, before: Sequence[Reco
     bars = Counter(math.floor(r.extra["score"] / HALF) * HALF for r in rated)
     precision, recall = precision_recall([label for _, _, label in known], said)
     asked = (len(rated) + lost) * options.judgements
-    return Curation(iteration, judge, len(rated) + lost, len(rated), len(kept), unread / asked if asked else 0.0,
-                    {f"{low:g}": n for low, n in sorted(bars.items())}, agreement, precision, recall)
+    return Curation(iteration, judge, len(rated) + len(result.rejects), len(rated), len(kept),
+                    unread / asked if asked else 0.0, {f"{low:g}": n for low, n in sorted(bars.items())},
+                    agreement, precision, recall)
 
 
 def precision_recall(labels: Sequence[bool], said: Sequence[bool | None]) -> tuple[float | None, float | None]:
@@ -178,14 +187,38 @@ def _labelled(path: Path) -> list[Row]:
                 raise UserError(f"expected a {kind.__name__}", where=f"{path}:{n}: field '{field}'",
                                 fix='a labelled row is {"prompt": "...", "response": "...", "label": true}')
         found.append((row["prompt"], row["response"], row["label"]))
+    if not found:
+        raise UserError("no labelled rows: the file has none", where=str(path), fix="leave out --labelled")
     return found
 
 
 async def _reaches(judge: Model, row: Row, options: Options) -> bool | None:
-    said = await judge_score(partial(judge.chat, stage="labelled"), row[0], row[1], low=1, high=5,
-                             rubric=rubric(options), samples=options.judgements, tries=options.judge_tries,
-                             prompts=options.prompts)
+    try:
+        said = await judge_score(partial(judge.chat, stage="labelled"), row[0], row[1], low=1, high=5,
+                                 rubric=rubric(options), samples=options.judgements, tries=options.judge_tries,
+                                 prompts=options.prompts)
+    except RequestFailed:  # too long for the judge, say: not kept, as a candidate would not be
+        return None
     return None if said.mean is None else said.mean >= options.threshold
+
+
+def _require_complete(result: RunResult, folder: Path) -> None:
+    """Nothing is trained on a part of the pairs: it would pass for the round."""
+    if not result.complete:
+        raise UserError(f"stopped by {result.stopped_by}", where=str(folder),
+                        fix="the same command goes on; what was answered is in the log")
+
+
+def _account(folder: Path, results: Sequence[RunResult]) -> None:
+    """``ledger.json``: the stages up to the first rating, then one ``curate`` per round; ``rejects.jsonl``."""
+    ledger = results[0].ledger.to_dict()
+    rejects = [r._asdict() for r in results[0].rejects]
+    for t, result in enumerate(results[1:], 1):
+        name = f"curate_{t}"
+        ledger.append({**result.ledger["curate"].to_dict(), "stage": name})
+        rejects += [{**r._asdict(), "stage": name} for r in result.rejects]
+    write_jsonl(folder / "rejects.jsonl", rejects)
+    write_atomic(folder / "ledger.json", dump_json({"stages": ledger}, indent=2) + "\n")
 
 
 def _write(folder: Path, iteration: int, result: RunResult, curations: Sequence[Curation]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -70,11 +71,22 @@ async def compare(trainer: Trainer, pairs: Sequence[Record], rated: Sequence[Rec
                   ) -> dict[str, list[Point]]:
     """Points ``(N, score in per cent)`` by arm.
 
+    All answer under both system prompts, S_a and S_w, as in the paper (66.5 against 60.0 without, section 3.5).
     The score is the share of prompts whose every constraint is satisfied or, with a ``judge``, the win rate
     against the base model (asked in both orders; a tie is half a win).
+
+    Raises:
+        UserError: before anything is trained: fewer than two sizes, more rows than there are, no prompts.
     """
+    if len(set(sizes)) < 2 or min(sizes) < 1:
+        raise UserError("a line needs two different sizes from 1 at least", where="--sizes",
+                        fix="for example 100,200,400")
+    if not items:
+        raise UserError("there are no prompts to compare the models on", where="--suite")
+    items = [i if i.system else replace(i, system=f"{options.system_seed} {options.system_web}") for i in items]
     seed_rows = rows(pairs, options, "sft")
-    sets = {(arm, n): [*seed_rows, *arm_rows(arm, n, rated, options, trainer.seed)] for arm in ARMS for n in sizes}
+    sets = {(arm, n): [*seed_rows, *arm_rows(arm, n, rated, options, trainer.seed)]
+            for arm in ARMS for n in sorted(set(sizes))}
     base = await _answers(open_model([]), items, log, max_tokens) if judge else {}
     points: dict[str, list[Point]] = {arm: [] for arm in ARMS}
     for (arm, n), examples in sets.items():
@@ -98,7 +110,9 @@ async def _answers(backend: Backend, items: Sequence[Item], log: ResponseLog,
 async def _win_rate(judge: Model, items: Sequence[Item], answers: Mapping[str, str | None],
                     base: Mapping[str, str | None]) -> float:
     async def one(item: Item) -> float:
-        ours, theirs = answers[item.id] or "", base[item.id] or ""
+        ours, theirs = (answers[item.id] or "").strip(), (base[item.id] or "").strip()
+        if not (ours and theirs):  # nothing said loses to anything said, without asking
+            return (1 + bool(ours) - bool(theirs)) / 2
         said = await judge_pair(partial(judge.chat, stage="win_rate"), item.prompt, ours, theirs)
         return {"a": 1.0, "b": 0.0}.get(said.winner or "", 0.5)
 

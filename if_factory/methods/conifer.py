@@ -139,13 +139,13 @@ async def stands_alone(record: Record, ctx: Context, *, options: Options) -> Rec
     return record
 
 
-class _Category(BaseModel):
+class Category(BaseModel):
     name: str
     items: list[str]
 
 
 class _Categories(BaseModel):
-    categories: list[_Category]
+    categories: list[Category]
 
 
 async def constrain(record: Record, ctx: Context, *, options: Options) -> Record:
@@ -164,7 +164,7 @@ async def constrain(record: Record, ctx: Context, *, options: Options) -> Record
     return record.model_copy(update={"extra": {**record.extra, "categories": categories}})
 
 
-def two_levels(categories: Sequence[_Category]) -> dict[str, list[str]]:
+def two_levels(categories: Sequence[Category]) -> dict[str, list[str]]:
     """Category to items, each item once, on one line and at most ``ITEM`` long: a longer one is no constraint."""
     out: dict[str, list[str]] = {}
     seen: set[str] = set()
@@ -345,7 +345,7 @@ async def attempt(record: Record, ctx: Context, *, options: Options) -> Record:
 
 
 def is_hardest(record: Record, options: Options) -> bool:
-    return record.extra["form"] == "conversation" and record.difficulty == max(options.levels)
+    return bool(record.extra["form"] == "conversation" and record.extra["level"] == max(options.levels))
 
 
 async def converse(records: list[Record], ctx: Context, *, options: Options
@@ -365,7 +365,8 @@ async def converse(records: list[Record], ctx: Context, *, options: Options
         *before, last = in_order(group, options.order, ctx.rng(parent, "order"))
         history = [turn for r in before for turn in
                    (Turn(role="user", content=r.prompt), Turn(role="assistant", content=_good(r)[0].text))]
-        changed[last.id] = last.model_copy(update={"history": (*last.history, *history)})
+        changed[last.id] = last.model_copy(update={"history": tuple(history),
+                                                   "difficulty": max(r.difficulty for r in group)})
         for r in before:
             changed[r.id] = r.model_copy(update={"extra": {**r.extra, "turn_of": last.id}})
     return [changed.get(r.id, r) for r in records], []
@@ -504,6 +505,7 @@ METHOD = Method(
            "judge": (False, "decides what code cannot; without one the teacher does"),
            "student": (False, "the model you will train; its failing attempts are criticised and rejected")},
     options=Options, presets=PRESETS, stages=stages, emit=emit, plan=plan,
-    difficulty="level of the version, 1 to 5",
+    difficulty="level of the version, 1 to 5; of a conversation its highest",
     bins=lambda options: [3],
-    training={"sft_external_masked": {"mask_history": True}})
+    # Curricula mask the history of SFT rows; here every answer of a conversation was verified.
+    training={"sft": {"mask_history": False}, "sft_external_masked": {"mask_history": True}})

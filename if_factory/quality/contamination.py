@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,9 +19,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from if_factory.llm.base import Completion
+from if_factory.llm.base import Completion, RequestFailed
 from if_factory.llm.parse import Failure, ask_parsed
-from if_factory.quality.dedup import embed, shingles
+from if_factory.quality.dedup import WORD, embed, shingles
 from if_factory.quality.judge import Ask
 from if_factory.quality.reply import read_one
 from if_factory.records import content_id
@@ -80,7 +79,7 @@ def nearest(train: Sequence[str], benchmarks: Mapping[str, Sequence[str]], *, ng
 
 def _ngrams(text: str, n: int) -> set[tuple[str, ...]]:
     """The runs of ``n`` words; of a shorter text all its words, which only an equal text has."""
-    words = tuple(re.findall(r"\w+", text.casefold()))
+    words = tuple(WORD.findall(text.casefold()))
     return {words[i:i + n] for i in range(max(1, len(words) - n + 1))} if words else set()
 
 
@@ -135,8 +134,11 @@ async def ask_rephrased(ask: Ask, found: Sequence[Nearest], train: Sequence[str]
 
 async def _same(ask: Ask, first: str, second: str, tries: int) -> bool | None:
     text = load(PROMPTS, "rephrase").render(first=first, second=second, mark=content_id(first, second))
-    said = await ask_parsed(ask, [{"role": "user", "content": text}], _read, tries=tries,
-                            schema=_Same.model_json_schema(), temperature=0.0)
+    try:
+        said = await ask_parsed(ask, [{"role": "user", "content": text}], _read, tries=tries,
+                                schema=_Same.model_json_schema(), temperature=0.0)
+    except RequestFailed:  # one pair too long for the judge must not end the look at all others
+        return None
     return None if isinstance(said, Failure) else said.same
 
 
@@ -146,7 +148,7 @@ def _read(text: str) -> _Same | Failure:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One benchmark's line of the report: how many training rows cross each line, and the share of its prompts
+    """One benchmark's line of the report: how many training prompts cross each line, and the share of its prompts
     that some training prompt rephrases (Conifer's table 5 counts those)."""
 
     benchmark: str

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from if_factory.errors import UserError
 
-_WORD = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff]|[^\W_]+")
+WORD = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff]|[^\W_]+")
 _INSIDE_WORDS = dict.fromkeys(map(ord, "-'’\u2010\u2011\u00ad"))  # deleted: e-mail and email, don't and dont
 _ARTICLES = frozenset(("a", "an", "the"))
 _ROUNDING = 1e-9  # 0.7 * 10 is 7.000000000000001
@@ -64,7 +64,7 @@ def shingles(text: str) -> frozenset[str]:
     bare = text.casefold()
     if not bare.isascii():
         bare = "".join(c for c in unicodedata.normalize("NFKD", bare) if not unicodedata.combining(c))
-    words = [_singular(word) for word in _WORD.findall(bare.translate(_INSIDE_WORDS))]
+    words = [_singular(word) for word in WORD.findall(bare.translate(_INSIDE_WORDS))]
     words = [word for word in words if word not in _ARTICLES] or words or [text.strip()]
     return frozenset((*words, *map(" ".join, pairwise(words))))
 

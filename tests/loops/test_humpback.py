@@ -120,3 +120,74 @@ def test_precision_and_recall_are_the_textbooks(rows: list[tuple[bool, bool | No
     chosen, wanted = [s for s in said if s is True], [label for label in labels if label]
     assert precision == (len(hits) / len(chosen) if chosen else None)
     assert recall == (len(hits) / len(wanted) if wanted else None)
+
+
+def test_the_ledger_of_the_loop_counts_every_text_to_the_last_round(tmp_path: Path) -> None:
+    done, _ = play(tmp_path / "h")
+    stages = json.loads((tmp_path / "h" / "ledger.json").read_text())["stages"]
+    assert [s["stage"] for s in stages] == ["seeds", "filter", "augment", "distinct", "curate_1", "curate_2"]
+    for stage in stages:
+        assert stage["taken"] == stage["advanced"] + sum(stage["rejected"].values())
+    assert stages[-1]["taken"] == stages[-2]["taken"] == stages[3]["produced"] - 32  # pairs are not rated
+    rejects = [row for _, row in read_rows(tmp_path / "h" / "rejects.jsonl")]
+    assert len(rejects) == sum(sum(s["rejected"].values()) for s in stages)
+    assert len(done.records) + stages[-1]["rejected"].get("score_unread", 0) == stages[-1]["taken"]
+
+
+def test_pairs_given_twice_are_trained_once(tmp_path: Path) -> None:
+    pair = json.dumps({"prompt": "Why?", "response": "Because of the tides."}) + "\n"
+    (tmp_path / "pairs.jsonl").write_text(2 * pair)
+    play(tmp_path / "h", iterations=1, pairs=str(tmp_path / "pairs.jsonl"))
+    assert [r["instruction"] for r in trained(tmp_path / "h", "m1")].count("Why?") == 1
+
+
+def test_an_empty_labelled_file_is_an_error_before_anything_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "l.jsonl").write_text("")
+    with pytest.raises(UserError, match="no labelled rows"):
+        play(tmp_path / "h", labelled=tmp_path / "l.jsonl")
+    assert not (tmp_path / "h").exists()
+
+
+def test_a_loop_stopped_half_way_trains_nothing_on_the_half(tmp_path: Path) -> None:
+    async def go() -> None:
+        server = FakeEndpoint(delay=0, script=script)
+        url = await server.start()
+        try:
+            recipe = parse({"method": "humpback", "limit": 12, "models": {"backward": url, "judge": url},
+                            "options": OPTIONS, "budget": {"max_requests": 16}})
+            await run(recipe, Trainer("m", tmp_path / "h", cli=TRAINER, say=lambda line: None))
+        finally:
+            await server.stop()
+
+    with pytest.raises(UserError, match="stopped by budget"):
+        asyncio.run(go())
+    assert not (tmp_path / "calls.txt").exists()
+
+
+def test_a_labelled_row_too_long_for_the_judge_counts_as_not_kept(tmp_path: Path) -> None:
+    path = tmp_path / "labelled.jsonl"
+    path.write_text("".join(json.dumps({"prompt": "p", "response": r, "label": True}) + "\n"
+                            for r in ("xxx", "too long for it")))
+
+    async def go() -> Rounds:
+        server = Refusing(delay=0, script=script)
+        url = await server.start()
+        try:
+            recipe = parse({"method": "humpback", "limit": 12, "models": {"backward": url, "judge": url},
+                            "options": OPTIONS})
+            trainer = Trainer("m", tmp_path / "h", cli=TRAINER, say=lambda line: None)
+            return await run(recipe, trainer, iterations=1, labelled=path)
+        finally:
+            await server.stop()
+
+    first = asyncio.run(go()).curations[0]
+    assert (first.precision, first.recall) == (1.0, 0.5)
+
+
+class Refusing(FakeEndpoint):
+    """Answers 400, as a server does to what does not fit its context, where a text says so."""
+
+    def complete(self, body: bytes) -> tuple[float, int, bytes, str]:
+        if b"too long for it" in body:
+            return 0, 400, b'{"error":{"message":"context length exceeded"}}', ""
+        return super().complete(body)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -22,6 +23,7 @@ from if_factory.llm.client import Model
 from if_factory.llm.scripted import ScriptedBackend
 from if_factory.methods.conifer import (
     PRESETS,
+    Category,
     Options,
     converse,
     draw_levels,
@@ -29,10 +31,11 @@ from if_factory.methods.conifer import (
     listed,
     plan,
     stages,
+    two_levels,
 )
 from if_factory.pipeline.runner import RunResult, run
 from if_factory.recipe import parse
-from if_factory.records import Candidate, Outcome, Record, Turn, Verdict
+from if_factory.records import Candidate, Record, Turn
 
 CATEGORIES = {"Audience": ["children", "nurses", "pilots"], "Place": ["a harbour", "a farm", "a city"],
               "Method": ["by example", "by analogy", "step by step"], "Tone": ["calm", "proud", "dry"]}
@@ -139,7 +142,7 @@ def test_a_conversation_climbs_the_levels_and_every_turn_of_it_was_verified() ->
 def test_the_ablations_change_the_order_and_the_levels(preset: str, levels: list[int], turns: int) -> None:
     options = {**PRESETS[preset], "format_share": 0.0}
     result = play(Teacher(), **options)
-    by_prompt = {r.prompt: int(r.difficulty) for r in result.records}
+    by_prompt = {r.prompt: int(r.extra["level"]) for r in result.records}
     for row in emitted(result, **options)["sft"]:
         asked = [t.content for t in row.history if t.role == "user"] + [row.prompt]
         assert [by_prompt[a] for a in asked] == levels
@@ -149,7 +152,7 @@ def test_the_ablations_change_the_order_and_the_levels(preset: str, levels: list
 def test_random_order_is_a_seeded_shuffle_and_single_turn_has_no_history() -> None:
     orders = set()
     for result in (play(Teacher(), 8, order="random", format_share=0.0) for _ in range(2)):
-        by_prompt = {r.prompt: int(r.difficulty) for r in result.records}
+        by_prompt = {r.prompt: int(r.extra["level"]) for r in result.records}
         orders.add(str([[by_prompt[t.content] for t in row.history if t.role == "user"]
                         for row in emitted(result)["sft"]]))
     assert len(orders) == 1
@@ -274,9 +277,10 @@ def _levels(shared: Path) -> list[Record]:
     records = []
     for row in _json(shared, "06_answer.json").values():
         record = Record.from_seed(row["query"]).child(row["question"], (), difficulty=int(row["diff"].split()[1]))
-        verified = Candidate(text=row["answer"], source="answer", verdicts=(Verdict(outcome=Outcome.PASS),))
+        verified = Candidate(text=row["answer"], source="answer", verdicts=())
         records.append(record.model_copy(update={
-            "candidates": (verified,), "extra": {"form": "conversation", "question": row["query"]}}))
+            "candidates": (verified,), "extra": {"form": "conversation", "question": row["query"],
+                                                "level": record.difficulty}}))
     return records
 
 
@@ -305,3 +309,101 @@ def test_the_hardest_versions_are_upstreams_references(shared: Path) -> None:
 class _NoContext:
     def rng(self, *parts: object) -> Random:
         return Random(0)
+
+
+# ---------------------------------------------------------------- what a hostile teacher or seed does
+
+
+@pytest.mark.parametrize("wording", ["The same every time.", "Explain how tides work, part 0?"])
+def test_one_wording_for_different_constraints_is_rejected(wording: str) -> None:
+    class Lazy(Teacher):
+        def recombine(self, ask: str) -> str:
+            own = super().recombine(ask)
+            return json.dumps({"versions": [wording if wording.startswith("The") or i == 2 else v
+                                            for i, v in enumerate(json.loads(own)["versions"])]})
+
+    result = play(Lazy(), reframed=1)
+    assert rejected(result) == {"version_repeats": 1}
+
+
+def test_categories_of_one_name_are_one_and_no_item_comes_twice() -> None:
+    found = two_levels([Category(name="Tone", items=["calm", "dry"]),
+                        Category(name=" Tone\n", items=["proud", "Calm", " ", "x" * 201, "two\nlines"]),
+                        Category(name="Place", items=["dry", "größer"]), Category(name="", items=["a"])])
+    assert found == {"Tone": ["calm", "dry", "proud", "two lines"], "Place": ["größer"]}
+
+
+def test_a_teacher_that_says_more_than_asked_for_costs_no_more() -> None:
+    class Generous(Teacher):
+        def reframe(self, ask: str) -> str:
+            return json.dumps({"instructions": [f"Explain tide {i}" for i in range(40)]})
+
+    teacher = Generous()
+    play(teacher, reframed=3)
+    assert teacher.asked["constrain"] == 3
+
+
+def alone(teacher: ScriptedBackend, seed: Record, **options: object) -> RunResult:
+    """One seed, one instruction, a teacher and no student."""
+    models = {"teacher": Model("teacher", teacher, log=None, budget=Budget(), usage=Usage(), retries=0)}
+    return asyncio.run(run(stages(Options.model_validate({"reframed": 1, **options})), [seed], models, seed=0))
+
+
+class CutAtFirst(ScriptedBackend):
+    """Answers to the first version (fewest items) are cut off by the token limit."""
+
+    async def chat(self, request: ChatRequest):
+        done = await super().chat(request)
+        items = request.messages[-1]["content"].count(";")
+        cut = done.text.startswith("A good answer") and items <= 2
+        return replace(done, finish_reason="length") if cut else done
+
+
+def test_an_answer_cut_off_stands_in_no_conversation() -> None:
+    result = alone(CutAtFirst("teacher", Teacher()), Record.from_seed("how tides work?"), format_share=0)
+    cut = rejected(result).get("no_verified_answer", 0)
+    assert 0 < cut < 5
+    assert {r.detail for r in result.rejects} == {"truncated"}
+    row, = emitted(result)["sft"]
+    assert len(row.history) == 2 * (5 - cut - 1)
+
+
+def test_the_seeds_own_conversation_is_not_part_of_what_stands_alone() -> None:
+    seed = Record.from_seed("and at night?", method="conifer", system="Be kind.", history=(
+        Turn(role="user", content="how tides work"), Turn(role="assistant", content="An unverified answer.")))
+    rows = emitted(alone(ScriptedBackend("teacher", Teacher()), seed, format_share=1.0))
+    assert rows["sft_internal"]
+    for row in [*rows["sft"], *rows["sft_internal"]]:
+        assert row.system == "Be kind."
+        assert "An unverified answer." not in str(row.history)
+
+
+def test_where_no_requirement_of_form_can_be_drawn_nothing_is_to_be_explained(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("if_factory.methods.conifer.compose", lambda *a, **k: [])
+    result = play(Teacher(), reframed=1, format_share=1.0)
+    assert {r.extra["form"] for r in result.records} == {"conversation"}
+
+
+def test_feedback_that_cannot_be_read_is_counted() -> None:
+    out = emitted(play(Teacher(feedback="no tags"), format_share=0.0))
+    assert not out["sft_external"]
+    assert out.refused["sft_external"] == {"feedback_unread": 3}
+    assert len(out["dpo"]) == 3
+
+
+def test_the_teachers_own_failures_at_the_hardest_version_are_rejected_sides_too() -> None:
+    class Second(Teacher):
+        def answer(self, ask: str) -> str:
+            self.tried = [*getattr(self, "tried", []), ask]
+            return WEAK if self.tried.count(ask) == 1 else super().answer(ask)
+
+    result = alone(ScriptedBackend("teacher", Second()), Record.from_seed("how tides work"), format_share=0)
+    pairs = emitted(result)["dpo"]
+    assert [(p.rejected, p.difficulty) for p in pairs] == [(WEAK, 5)]
+
+
+@pytest.mark.parametrize("levels", [[], [0], [6]])
+def test_levels_that_do_not_exist_are_refused(levels: list[int]) -> None:
+    with pytest.raises(ValueError, match="levels"):
+        Options(levels=levels)

@@ -39,7 +39,7 @@ async def test_conifer_survives_kill_9_at_any_size(tmp_path: Path, seeds: int) -
 
     server = FakeEndpoint(delay=0.02, script=script)
     rows = [{"prompt": f"how the tides work in harbour number {i}?"} for i in range(seeds)]
-    path = write_recipe(tmp_path, "conifer", await server.start(), rows, ("teacher",), reframed=1, top_level=2,
+    path = write_recipe(tmp_path, "conifer", await server.start(), rows, ("teacher",), reframed=1,
                         levels=[1, 2], format_share=0.1, format_types=["change_case:english_lowercase"])
     ledger = await survives_kill_9(path, tmp_path, server, CONCURRENCY, megabytes=200 + 0.15 * seeds)
     await server.stop()

@@ -212,3 +212,25 @@ def test_a_trained_backward_model_gets_the_text_as_it_was_trained_on(tmp_path: P
     play(texts(tmp_path, GOOD), backward, rates(5), backward="chat")
     assert list(seen[0]) == [{"role": "system", "content": REVERSE}, {"role": "user", "content": GOOD}]
     assert re.search(r"(?s)TEXT\nBread needs.*END", seen[1][0]["content"])
+
+
+def test_a_prompt_may_have_two_responses_and_the_same_pair_counts_once(tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("".join(json.dumps({"prompt": "Why?", "response": r}) + "\n"
+                             for r in ("Tides.", "Wind.", "Tides.")))
+    result = play(texts(tmp_path, GOOD), asks, rates(1), pairs=str(pairs))
+    seeds = [r.candidates[0].text for r in result.records if r.extra["form"] == "seed"]
+    assert seeds == ["Tides.", "Wind."]
+    assert rejected(result) == {"duplicate_seed": 1}
+
+
+@pytest.mark.parametrize("given", [{"min_chars": 900, "max_chars": 300}, {"max_chars": 0}])
+def test_a_window_that_no_text_fits_is_refused(given: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="max_chars"):
+        Options.model_validate(given)
+
+
+@pytest.mark.parametrize("text", ["x" * 200, "word " * 40, "。" * 100, "🙂 " * 60, "12 34 56 " * 20])
+def test_texts_without_sentences_are_rejected_and_break_nothing(tmp_path: Path, text: str) -> None:
+    for window in ({}, {"min_chars": 1, "max_chars": 3}):
+        assert sum(rejected(play(texts(tmp_path, text), asks, rates(5), **window)).values()) == 1

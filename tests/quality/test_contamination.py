@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from if_factory.cli import main
+from if_factory.llm.base import RequestFailed
 from if_factory.llm.budget import Budget, Usage
 from if_factory.llm.client import Model
 from if_factory.llm.scripted import ScriptedBackend
@@ -153,3 +154,88 @@ def test_a_row_without_a_prompt_is_named(files, tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["contamination", str(data), "--against", str(bench), "-o", str(tmp_path)])
     assert result.exit_code != 0
     assert "bench.jsonl:2" in str(result.output) + str(result.exception)
+
+
+def run_cli(command: str, data: Path, *against: Path, out: Path):
+    return CliRunner().invoke(main, [command, str(data), "-o", str(out),
+                                     *(a for path in against for a in ("--against", str(path)))])
+
+
+def said(result) -> str:
+    return f"{result.output} {result.exception}"
+
+
+@pytest.mark.parametrize("row", [
+    {"conversations": [{"from": "human", "value": COPY}, {"from": "gpt", "value": "a"},
+                       {"from": "human", "value": CLEAN}, {"from": "gpt", "value": "b"}]},
+    {"instruction": CLEAN, "input": "", "output": "b", "history": [[COPY, "a"]]},
+    {"prompt": CLEAN, "history": [{"role": "user", "content": COPY}, {"role": "assistant", "content": "a"}]}])
+def test_an_earlier_turn_of_a_conversation_counts_as_its_last_one_does(files, tmp_path: Path, row) -> None:
+    _, bench = files
+    data = write(tmp_path / "talk.jsonl", [row, {"prompt": CLEAN}])
+    result = run_cli("decontaminate", data, bench, out=tmp_path / "o")
+    assert "2 rows in, 1 kept, 1 dropped" in result.output, said(result)
+    assert {json.loads(line)["row"] for line in (tmp_path / "o" / "nearest.jsonl").open()} == {1, 2}
+
+
+def test_the_dataset_is_never_overwritten(files) -> None:
+    data, bench = files
+    before = data.read_bytes()
+    result = run_cli("decontaminate", data, bench, out=data.parent)
+    assert result.exit_code != 0
+    assert "would be overwritten" in said(result)
+    assert data.read_bytes() == before
+
+
+def test_a_list_stays_a_list(files, tmp_path: Path) -> None:
+    _, bench = files
+    data = tmp_path / "list.json"
+    data.write_text(json.dumps([{"prompt": t} for t in TRAIN]))
+    run_cli("decontaminate", data, bench, out=tmp_path / "o")
+    assert [r["prompt"] for r in json.loads((tmp_path / "o" / "list.json").read_text())] == [CLEAN, REPHRASED]
+
+
+def test_two_benchmarks_of_one_name_are_an_error_and_not_one_benchmark(files, tmp_path: Path) -> None:
+    data, bench = files
+    (tmp_path / "other").mkdir()
+    result = run_cli("contamination", data, bench, write(tmp_path / "other" / "bench.jsonl", [{"prompt": "x"}]),
+                     out=tmp_path / "o")
+    assert "two benchmarks are called 'bench'" in said(result)
+
+
+def test_a_benchmark_without_rows_is_named(files, tmp_path: Path) -> None:
+    data, _ = files
+    result = run_cli("decontaminate", data, write(tmp_path / "empty.jsonl", []), out=tmp_path / "o")
+    assert "empty.jsonl" in said(result)
+    assert "no rows" in said(result)
+
+
+def test_a_dataset_against_itself_loses_every_row(files, tmp_path: Path) -> None:
+    data, _ = files
+    result = run_cli("decontaminate", data, data, out=tmp_path / "o")
+    assert "4 rows in, 0 kept, 4 dropped" in result.output, said(result)
+    assert (tmp_path / "o" / "x.jsonl").read_text() == ""
+
+
+def test_a_sidecar_out_of_step_is_an_error(files, tmp_path: Path) -> None:
+    data, bench = files
+    write(tmp_path / "x.provenance.jsonl", [{"row": 1}])
+    result = run_cli("decontaminate", data, bench, out=tmp_path / "o")
+    assert "1 rows, the dataset has 4" in said(result)
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_shared_run_is_seen_in_a_script_without_spaces() -> None:
+    test = "写一个关于灯塔看守人在暴风雨之夜发现漂流瓶的短篇故事"
+    found = nearest(["请注意，" + test + "，并且不要使用逗号。", "怎样在朝北的阳台上种罗勒？"], {"b": [test]})
+    assert [n.shared_ngram for n in found] == [True, False]
+
+
+def test_a_pair_that_the_judge_cannot_take_does_not_end_the_look() -> None:
+    def answer(request):
+        if "lighthouse" in request.messages[0]["content"]:
+            raise RequestFailed("too long")
+        return '{"reason": "", "same": true}'
+
+    found = asyncio.run(ask_rephrased(judge(answer), nearest(TRAIN, {"b": TESTS}), TRAIN, {"b": TESTS}))
+    assert [n.rephrased for n in found] == [None, None, None, True]
