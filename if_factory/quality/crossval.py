@@ -70,6 +70,7 @@ class _Cases(BaseModel):
     cases: Annotated[list[Any], Field(validation_alias=AliasChoices("cases", "test_cases", "tests"))]
 
 
+_PLACEHOLDERS = ("...", "\u2026")  # what small models copy from the form they are shown
 _JSON_FENCE = re.compile(r"```json(.*?)```", re.DOTALL)
 _CODE_FENCE = re.compile(r"```(?:python|py)?[^\S\n]*\n(.*?)```", re.DOTALL)
 
@@ -81,7 +82,8 @@ def parse_written(text: str, *, lenient: bool = True) -> Written | Failure:
     in a code block of its own. Strict, it must be whole and in the first ``json`` block, as upstream reads it
     (``code/3_cross_validation.py``).
 
-    Reasons: ``no_json``, ``wrong_json``, ``no_evaluate`` (no ``def evaluate``).
+    Reasons: ``no_json``, ``wrong_json``, ``no_evaluate`` (no such function, or one that returns nothing). A case
+    whose input is the "..." of the prompt's own form is none.
     """
     if lenient:
         answer = parse_json(text, _Answer)
@@ -91,7 +93,7 @@ def parse_written(text: str, *, lenient: bool = True) -> Written | Failure:
         answer = _strictly(text)
     if isinstance(answer, Failure):
         return answer
-    if not re.search(r"\bevaluate\b", answer.func):
+    if not re.search(r"\bevaluate\b", answer.func) or not re.search(r"\breturn\b|\blambda\b", answer.func):
         return Failure("no_evaluate")
     cases = [_case(entry) for entry in answer.cases]
     return Written(answer.func.strip(), tuple(c for c in cases if c), cases.count(None))
@@ -121,7 +123,9 @@ def _case(entry: Any) -> Case | None:
         return None
     given = next((k for k in ("input", "response") if k in entry), None)
     label = next((k for k in ("output", "expected", "expected_output") if k in entry), None)
-    return Case(entry[given], entry[label]) if given and label else None
+    if given is None or label is None or str(entry[given]).strip() in _PLACEHOLDERS:
+        return None
+    return Case(entry[given], entry[label])
 
 
 def wash(source: str) -> str:

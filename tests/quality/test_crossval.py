@@ -57,16 +57,17 @@ def test_strict_reading_takes_the_first_json_block_alone():
 
 @pytest.mark.parametrize(("text", "reason"), [
     ("no", "no_json"), ('{"cases": []}', "wrong_json"), ('{"func": 3}', "wrong_json"),
-    ('{"func": ""}', "wrong_json"), ('{"func": "def check(r): return 1"}', "no_evaluate")])
+    ('{"func": ""}', "wrong_json"), ('{"func": "def evaluate(r):\\n    ..."}', "no_evaluate"),
+    ('{"func": "def check(r): return 1"}', "no_evaluate")])
 def test_what_cannot_be_read_says_why(text, reason):
     assert parse_written(text).reason == reason
 
 
 def test_cases_that_are_none_are_counted_and_the_others_kept():
-    cases = ["x", {"input": "a"}, {"input": "b", "output": False}]
+    cases = ["x", {"input": "a"}, {"input": "b", "output": False}, {"input": "...", "output": True}]
     read = parse_written(json.dumps({"func": YES, "cases": cases}))
     assert read.cases == (Case("b", False),)
-    assert read.unread_cases == 2
+    assert read.unread_cases == 3
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.text()
