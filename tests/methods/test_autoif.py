@@ -184,7 +184,8 @@ def test_pairs_from_the_recorded_accuracies(shared, per_side, expected):
 CRAFTED = {
     "loops": "def evaluate(response):\n    while True:\n        pass\n    return True",
     "swallows its timeout": "import time\ndef evaluate(response):\n    while True:\n        try:\n"
-                            "            time.sleep(1)\n        except Exception:\n            pass\n    return True",
+                            "            time.sleep(1)\n        except Exception:\n            pass\n    "
+                            "return True",
     "loops at the top": "while True:\n    pass\ndef evaluate(response):\n    return True",
     "exits": "def evaluate(response):\n    exit()\n    return True",
     "exits hard": "import os\ndef evaluate(response):\n    os._exit(0)\n    return True",
