@@ -41,6 +41,8 @@ from if_factory.quality.judge import judge_score
 from if_factory.recipe import Recipe
 from if_factory.records import Record, SFTExample
 
+# Tokens of an answer. A rating holds a reason of up to 240 characters: two tokens each in many languages.
+MOST = {"backward": 256, "judge": 512}
 HALF = 0.5  # width of a bar of the score histogram
 
 
@@ -105,7 +107,7 @@ async def run(recipe: Recipe, trainer: Trainer, *, iterations: int = 2, labelled
                 if role in given:
                     return contextlib.nullcontext(given[role])
                 return local_model(role, trainer.model, [adapters[adapter]], log, usage, batch=batch,
-                                   max_tokens=256, seed=recipe.seed)
+                                   max_tokens=MOST[role], seed=recipe.seed)
 
             if "backward" not in given:
                 options = options.model_copy(update={"backward": "trained"})

@@ -50,7 +50,8 @@ def test_from_init_to_check_every_dataset_gets_a_stage_of_its_kind(
     monkeypatch.chdir(tmp_path)
     asyncio.run(play(tmp_path, external))
     cli("export", "runs/conifer", "--into", "data")
-    cli("curriculum", "runs/conifer", "--model", "m", "--template", "llama3", "--dataset-dir", "data", "-o", "yaml")
+    cli("curriculum", "runs/conifer", "--model", "m", "--template", "llama3", "--dataset-dir", "data",
+        "-o", "yaml")
     stages: dict[str, dict[str, Any]] = {}
     for path in sorted(Path("yaml").glob("*.yaml")):
         config = yaml.safe_load(path.read_text())
