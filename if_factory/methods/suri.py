@@ -33,7 +33,7 @@ from if_factory.constraints.measured import draw_corruptible, label_of, topic
 from if_factory.constraints.verify import verify
 from if_factory.constraints.violations import why_no_violation
 from if_factory.errors import UserError
-from if_factory.llm.lists import Instructions, parse_instructions, parse_pairs
+from if_factory.llm.lists import parse_instructions, parse_pairs
 from if_factory.llm.parse import Failure, ask_parsed, parse_json
 from if_factory.methods.base import PATH, Emission, Method, PlannedCalls, template
 from if_factory.pipeline.stage import Context, Reject, Stage
@@ -175,12 +175,19 @@ async def backtranslate(record: Record, ctx: Context, *, options: Options) -> Re
                                                                   count=options.constraints)
     found = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": ask}],
                              partial(parse_instructions, main=record.prompt), tries=options.tries,
-                             schema=Instructions.model_json_schema())
+                             schema=_instructions_schema(record.prompt, options.constraints))
     if isinstance(found, Failure):
         raise Reject(found.reason, found.detail)
     own = [c for c in found.constraints if not _quotes(c, text)]
     dropped = Counter({"quotes_the_text": len(found.constraints) - len(own)})
     return _with(record, dropped, main_instruction=found.main_instruction, asked=own[:options.constraints])
+
+
+def _instructions_schema(main: str, most: int) -> dict[str, Any]:
+    """Both parts required, and an end to the list: a small model held to a schema leaves out what it may."""
+    parts: dict[str, Any] = {} if main else {"main_instruction": {"type": "string"}}
+    parts["constraints"] = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": most}
+    return {"type": "object", "additionalProperties": False, "required": list(parts), "properties": parts}
 
 
 def _quotes(constraint: str, text: str) -> bool:

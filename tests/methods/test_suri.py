@@ -231,6 +231,18 @@ def test_a_lost_request_rejects_its_text_and_no_other():
     assert (len(result.records), len(result.rejects)) == (2, 1)
 
 
+def test_the_schema_asks_for_a_main_instruction_unless_it_is_known():
+    schemas = []
+
+    def watch(request: ChatRequest) -> Any:
+        if kind_of(request) == "backtranslate":
+            schemas.append(request.schema)
+        return scripted_teacher()(request)
+
+    play([text(), text_record(Text(TEXT, "p", prompt="Tell me of the sea."), "suri")], ALL, teacher=watch)
+    assert sorted(s["required"] for s in schemas) == [["constraints"], ["main_instruction", "constraints"]]
+
+
 def test_a_known_instruction_stays_the_main_instruction():
     pair = text_record(Text(TEXT, "p.jsonl:1", prompt="Tell me of the sea."), "suri")
     answer = "Here you are:\n" + "\n".join(f"* {c}" for c in CONSTRAINTS)
