@@ -16,23 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from if_factory.constraints.verify import verify
+from if_factory.errors import UserError
 from if_factory.factory import emit
 from if_factory.llm.base import ChatRequest
 from if_factory.llm.budget import Budget, Usage
 from if_factory.llm.client import Model
 from if_factory.llm.scripted import ScriptedBackend
-from if_factory.methods.conifer import (
-    PRESETS,
-    Category,
-    Options,
-    converse,
-    draw_levels,
-    is_hardest,
-    listed,
-    plan,
-    stages,
-    two_levels,
-)
+from if_factory.methods.conifer import PRESETS, Options, plan, stages
+from if_factory.methods.conifer.answers import converse, is_hardest
+from if_factory.methods.conifer.versions import Category, draw_levels, feasible, listed, two_levels
 from if_factory.pipeline.runner import RunResult, run
 from if_factory.recipe import parse
 from if_factory.records import Candidate, Record, Turn
@@ -240,7 +232,6 @@ def test_what_goes_wrong_is_rejected_with_its_reason(part: str, reply: str, reas
 
 
 def test_a_conflict_among_drawn_requirements_is_seen_without_asking() -> None:
-    from if_factory.methods.conifer import feasible
     from if_factory.pipeline.stage import Reject
     from if_factory.records import Constraint
 
@@ -380,7 +371,7 @@ def test_the_seeds_own_conversation_is_not_part_of_what_stands_alone() -> None:
 
 def test_where_no_requirement_of_form_can_be_drawn_nothing_is_to_be_explained(
         monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("if_factory.methods.conifer.compose", lambda *a, **k: [])
+    monkeypatch.setattr("if_factory.methods.conifer.versions.compose", lambda *a, **k: [])
     result = play(Teacher(), reframed=1, format_share=1.0)
     assert {r.extra["form"] for r in result.records} == {"conversation"}
 
@@ -407,3 +398,13 @@ def test_the_teachers_own_failures_at_the_hardest_version_are_rejected_sides_too
 def test_levels_that_do_not_exist_are_refused(levels: list[int]) -> None:
     with pytest.raises(ValueError, match="levels"):
         Options(levels=levels)
+
+
+def test_a_misspelt_type_is_said_before_anything_is_asked() -> None:
+    for options in (Options(format_types=["sports"]), Options(format_types=["lenght"])):
+        with pytest.raises(UserError, match="neither a constraint type nor a family"):
+            stages(options)
+        with pytest.raises(UserError, match="neither a constraint type nor a family"):
+            plan([], options, {"teacher"})
+    with pytest.raises(ValueError, match="format_types"):
+        Options(format_types=[])  # an empty list would mean every type there is
