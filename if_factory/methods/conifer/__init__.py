@@ -87,7 +87,7 @@ def _emit_external(record: Record, good: Candidate, options: Options, out: Emiss
     dataset = "sft_external" if options.external == "folded" else "sft_external_masked"
     feedback = record.extra.get("feedback")
     if feedback is None:
-        out.refused[dataset]["attempt_is_good"] += 1
+        out.refused[dataset]["no_failing_attempt"] += 1
     elif not feedback:
         out.refused[dataset]["feedback_unread"] += 1
     else:
