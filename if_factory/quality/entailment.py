@@ -89,6 +89,7 @@ async def _by_judge(ask: Ask, premise: str, hypothesis: str, tries: int,
         found = read_one(completion, _Related, "relation")
         return found if isinstance(found, Failure) else found.relation
 
+    relation: Relation | Failure
     relation, _ = await ask_until_read(ask, text, read, tries=tries, prompts=prompts, schema=_SCHEMA,
                                        temperature=0.0)
     return relation
