@@ -6,6 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/venv.sh "dev,embedded,train,local,eval"
 
+export HYPOTHESIS_PROFILE="${HYPOTHESIS_PROFILE:-decide}"
 ruff check .
 mypy
 pytest -q

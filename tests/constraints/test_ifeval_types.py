@@ -18,7 +18,7 @@ from if_factory.errors import UserError
 from if_factory.records import Constraint, Outcome
 
 SEED = "Is it true that volcanoes warm the glaciers around them?"
-ENGLISH = "zebras graze quietly near the tall trees that stand by the river and they do not run away from people"
+ENGLISH = "zebras graze quietly near the tall trees that stand by the river and never run away from zookeepers"
 FOREIGN = {
     "de": "Die Katze schläft auf dem Sofa und träumt von einer langen Reise durch das ganze Land.",
     "es": "El gato duerme en el sofá y sueña con un largo viaje por todo el país durante el verano.",
@@ -54,7 +54,7 @@ TEXTS: dict[str, Callable[[Args], tuple[str, str]]] = {
     "keywords:existence": lambda k: (f"{ENGLISH} {k['keywords'][0].upper()}!", f"{ENGLISH} {k['keywords'][0]}xx"),
     "keywords:frequency": lambda k: counted(k["relation"], k["frequency"],
                                             lambda n: f"Zebras: {repeat(k['keyword'], n, ', ')}."),
-    "keywords:forbidden_words": lambda k: (f"{ENGLISH} {k['forbidden_words'][0]}xx",
+    "keywords:forbidden_words": lambda k: (f"qua {k['forbidden_words'][0]}xx vel",
                                            f"Zebras, {k['forbidden_words'][0].title()}."),
     "keywords:letter_frequency": lambda k: counted(k["let_relation"], k["let_frequency"],
                                                    lambda n: f"1 {repeat(k['letter'].upper(), n)}."),
