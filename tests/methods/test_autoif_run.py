@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from if_factory.evaluation.audit import audit
-from tests.support.command_run import finish, start, survives_kill_9
+from tests.support.command_run import LARGE, finish, start, survives_kill_9
 from tests.support.scripted_teacher import ScriptedServer, instruction
 
 CONCURRENCY = 64
@@ -26,7 +26,7 @@ def recipe(folder: Path, url: str, instructions: int) -> Path:
     return path
 
 
-@pytest.mark.parametrize("instructions", [20, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("instructions", [20, pytest.param(LARGE, marks=pytest.mark.slow)])
 async def test_a_run_survives_kill_9_with_a_balanced_account(tmp_path, instructions):
     server = ScriptedServer(delay=0.005)
     path = recipe(tmp_path, await server.start(), instructions)

@@ -11,11 +11,11 @@ import pytest
 
 from if_factory.llm.base import ChatRequest
 from tests.methods.test_conifer import Teacher
-from tests.support.command_run import survives_kill_9
+from tests.support.command_run import LARGE, survives_kill_9
 from tests.support.fake_endpoint import FakeEndpoint
 
 CONCURRENCY = 64
-SIZES = [40, pytest.param(5_000, marks=pytest.mark.slow)]
+SIZES = [40, pytest.param(LARGE, marks=pytest.mark.slow)]
 WORDS = ["harbour", "lamp", "winter", "bread", "wheel", "stone", "garden", "letter", "copper", "morning",
          "river", "bridge", "signal", "orchard", "ferry", "clay", "lantern", "market", "valley", "thread",
          "candle", "mirror", "saddle", "anchor", "pepper", "cotton", "marble", "willow", "kettle", "tunnel"]

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import signal
-import time
 from pathlib import Path
-from random import Random
 
 import pytest
 from click.testing import CliRunner
@@ -15,7 +11,7 @@ from click.testing import CliRunner
 from if_factory.cli import main
 from if_factory.constraints.verify import verify
 from if_factory.records import Constraint
-from tests.support.command_run import finish, start
+from tests.support.command_run import LARGE, finish, start, survives_kill_9
 from tests.support.decif_teacher import TeacherServer
 
 CONCURRENCY = 64
@@ -35,34 +31,12 @@ def recipe(folder: Path, url: str, instructions: int, **options) -> Path:
     return path
 
 
-@pytest.mark.parametrize("instructions", [60, pytest.param(5000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("instructions", [60, pytest.param(LARGE, marks=pytest.mark.slow)])
 async def test_a_run_survives_kill_9_and_ends_as_if_nothing_had_happened(tmp_path, instructions):
     server = TeacherServer(delay=0.05)
     path = recipe(tmp_path, await server.start(), instructions)
-    began = time.monotonic()
-    peak = await finish(await start(path, tmp_path / "whole"))
-    seconds, asked = time.monotonic() - began, server.requests
-    assert set(server.asked.values()) == {1}, "an answer was paid for twice"
-    ledger = json.loads((tmp_path / "whole" / "ledger.json").read_text())
-    assert ledger["complete"] is True
+    ledger = await survives_kill_9(path, tmp_path, server, CONCURRENCY, megabytes=200 + 0.06 * instructions)
     assert ledger["emission"]["sft"]["rows"] > instructions / 2
-    print(f"\n{instructions} instructions: {asked} requests in {seconds:.1f} s ({asked / seconds:.0f}/s), ideal "
-          f"{asked * server.delay / CONCURRENCY:.1f} s; peak {peak / 2**20:.0f} MiB; {ledger['emission']}")
-    assert peak < (200 + instructions * 0.06) * 2**20
-
-    rng, kills = Random(1), 3
-    for _ in range(kills):
-        process, at = await start(path, tmp_path / "killed"), server.requests
-        limit = at + rng.randrange(1, asked // (kills + 1))
-        while server.requests < limit and process.returncode is None:  # noqa: ASYNC110 the condition is the server's
-            await asyncio.sleep(0.002)
-        assert process.returncode is None, "finished before it could be killed: no test"
-        process.send_signal(signal.SIGKILL)
-        await process.communicate()
-    await finish(await start(path, tmp_path / "killed"))
-    for name in ("records.jsonl", "rejects.jsonl", "ledger.json", "usage.json"):
-        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    assert server.requests <= 2 * asked + kills * CONCURRENCY, "more was asked again than was in flight"
     await server.stop()
 
 

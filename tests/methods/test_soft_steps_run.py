@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import signal
-import sys
-import time
 from pathlib import Path
-from random import Random
 
-import psutil
 import pytest
 
 from if_factory.constraints.verify import verify
 from if_factory.records import Constraint
+from tests.support.command_run import LARGE, finish, start, survives_kill_9
 from tests.support.soft_world import SoftEndpoint
+
+CONCURRENCY = 64
 
 # constraints that a text of random words can meet
 EASY = ["punctuation", "digits:none", "style:no_contractions", "keywords:forbidden_words"]
@@ -29,63 +25,20 @@ def recipe(folder: Path, url: str, seeds: int) -> Path:
     path = folder / "recipe.yaml"
     path.write_text(json.dumps({"method": "soft_steps", "seeds": "seeds.jsonl",
                                 "options": {"steps": 3, "include": EASY},
-                                "models": {"teacher": {"endpoint": url, "concurrency": 64}}}))
+                                "models": {"teacher": {"endpoint": url, "concurrency": CONCURRENCY}}}))
     return path
-
-
-async def start(recipe: Path, out: Path) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "if_factory", "run", str(recipe), "-o", str(out),
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env={**os.environ, "OPENAI_API_KEY": ""})
-
-
-async def finish(process: asyncio.subprocess.Process) -> int:
-    """The largest resident set seen, in bytes."""
-    peak, done = 0, asyncio.create_task(process.communicate())
-    while not done.done():
-        try:
-            peak = max(peak, psutil.Process(process.pid).memory_info().rss)
-        except psutil.Error:
-            break
-        await asyncio.wait([done], timeout=0.1)
-    _, err = await done
-    assert process.returncode == 0, err.decode()
-    return peak
 
 
 def read(path: str) -> str:
     return Path(path).read_text()
 
 
-@pytest.mark.parametrize("seeds", [60, pytest.param(5000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seeds", [60, pytest.param(LARGE, marks=pytest.mark.slow)])
 async def test_a_run_survives_kill_9_and_ends_as_if_nothing_had_happened(tmp_path, seeds):
     endpoint = SoftEndpoint(delay=0.005)
     path = recipe(tmp_path, await endpoint.start(), seeds)
-    began = time.monotonic()
-    peak = await finish(await start(path, tmp_path / "whole"))
-    seconds = time.monotonic() - began
-    asked = endpoint.requests
-    assert set(endpoint.asked.values()) == {1}, "an answer was paid for twice"
-    ledger = json.loads((tmp_path / "whole" / "ledger.json").read_text())
-    assert ledger["complete"] is True
-    counts = ledger["emission"]["dpo"]
-    assert counts["rows"] > seeds / 2
-    print(f"\n{seeds} seeds: {asked} requests in {seconds:.1f} s ({asked / seconds:.0f}/s), ideal at this delay "
-          f"{asked * endpoint.delay / 64:.1f} s; peak {peak / 2**20:.0f} MiB; {counts}")
-
-    rng, kills = Random(1), 3
-    for _ in range(kills):
-        process, at = await start(path, tmp_path / "killed"), endpoint.requests
-        limit = at + rng.randrange(1, asked // (kills + 1))
-        while endpoint.requests < limit and process.returncode is None:  # noqa: ASYNC110 the condition is the server's
-            await asyncio.sleep(0.002)
-        assert process.returncode is None, "finished before it could be killed: no test"
-        process.send_signal(signal.SIGKILL)
-        await process.communicate()
-    await finish(await start(path, tmp_path / "killed"))
-    for name in ("records.jsonl", "rejects.jsonl", "ledger.json", "usage.json"):
-        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    assert endpoint.requests <= 2 * asked + kills * 64, "more was asked again than was in flight"
+    ledger = await survives_kill_9(path, tmp_path, endpoint, CONCURRENCY, megabytes=200 + 0.08 * seeds)
+    assert ledger["emission"]["dpo"]["rows"] > seeds / 2
     await endpoint.stop()
 
 
