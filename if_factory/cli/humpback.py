@@ -27,7 +27,7 @@ def humpback(recipe: Path, model: str, template: str | None, out: Path, iteratio
 
     Safe to kill: the same command goes on where it was.
     """
-    from if_factory.cli.training import _has_gpu, _overrides
+    from if_factory.cli.common import has_gpu, stage_overrides
     from if_factory.errors import UserError
     from if_factory.loops.humpback import markdown, run
     from if_factory.loops.rounds import Trainer
@@ -39,8 +39,8 @@ def humpback(recipe: Path, model: str, template: str | None, out: Path, iteratio
         raise UserError(f"this recipe is of the method '{loaded.method}'", where=str(recipe),
                         fix="start from `if-factory init humpback`")
     loaded.limit = limit or loaded.limit
-    keys: dict[str, Any] = _overrides(settings, ("sft",), loaded.definition.training)["sft"]
-    trainer = Trainer(model, out, template, seed=loaded.seed, cpu=not _has_gpu(), settings=keys, say=click.echo)
+    keys: dict[str, Any] = stage_overrides(settings, ("sft",), loaded.definition.training)["sft"]
+    trainer = Trainer(model, out, template, seed=loaded.seed, cpu=not has_gpu(), settings=keys, say=click.echo)
     done = asyncio.run(run(loaded, trainer, iterations=iterations, labelled=labelled, batch=batch,
                            observer=Progress()))
     click.echo(markdown(done.curations))
@@ -73,7 +73,7 @@ def humpback_sizes(recipe: Path, model: str, template: str | None, out: Path, si
     """
     from typing import cast
 
-    from if_factory.cli.training import _has_gpu, _overrides
+    from if_factory.cli.common import has_gpu, stage_overrides
     from if_factory.evaluation.suites import suite as build
     from if_factory.factory import open_models, seeds_of
     from if_factory.llm.budget import Budget, Usage
@@ -90,8 +90,8 @@ def humpback_sizes(recipe: Path, model: str, template: str | None, out: Path, si
         numbers = [int(n) for n in sizes.split(",")]
     except ValueError:
         raise click.BadParameter("expected numbers with commas between them", param_hint="--sizes") from None
-    keys: dict[str, Any] = _overrides(settings, ("sft",), loaded.definition.training)["sft"]
-    trainer = Trainer(model, out / "sizes", template, seed=loaded.seed, cpu=not _has_gpu(), settings=keys,
+    keys: dict[str, Any] = stage_overrides(settings, ("sft",), loaded.definition.training)["sft"]
+    trainer = Trainer(model, out / "sizes", template, seed=loaded.seed, cpu=not has_gpu(), settings=keys,
                       say=click.echo)
     pairs = list({r.id: r for r in seeds_of(loaded) if r.extra["form"] == "seed"}.values())
     log = ResponseLog(out / "sizes" / "responses.jsonl")

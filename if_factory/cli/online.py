@@ -46,12 +46,12 @@ def online(run_folder: Path, model_path: str, adapters: tuple[Path, ...], curric
     Safe to kill: the same command continues. Prompts come from any run whose constraints code can decide.
     """
     from if_factory import factory
-    from if_factory.cli.training import _has_gpu, _overrides
+    from if_factory.cli.common import has_gpu, stage_overrides
     from if_factory.export.curriculum import CurriculumOptions
     from if_factory.export.training import adapters_of
     from if_factory.llm.http import OpenAIBackend
     from if_factory.llm.transformers_local import TransformersBackend
-    from if_factory.online import OnlineOptions, run_online
+    from if_factory.loops.online import OnlineOptions, run_online
     from if_factory.pipeline.rundir import RunDir
     from if_factory.recipe import parse
 
@@ -71,8 +71,8 @@ def online(run_folder: Path, model_path: str, adapters: tuple[Path, ...], curric
         return OpenAIBackend(urls[number], None, concurrency=4 * batch)
 
     training = CurriculumOptions(model=model_path, template=template, name=recipe.name, stages=("dpo",),
-                                 seed=recipe.seed, cpu=not _has_gpu(),
-                                 stage_overrides=_overrides(settings, ("dpo",), recipe.definition.training))
+                                 seed=recipe.seed, cpu=not has_gpu(),
+                                 stage_overrides=stage_overrides(settings, ("dpo",), recipe.definition.training))
     start = adapters_of(curriculum) if curriculum else adapters
     options = OnlineOptions(
         iterations=iterations, prompts=prompts, samples=samples, temperature=temperature, max_tokens=max_tokens,

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from if_factory.cli.common import has_gpu, stage_overrides
+
 
 @click.command()
 @click.option("--to", "out", required=True, type=click.Path(path_type=Path, file_okay=False),
@@ -96,8 +98,8 @@ def curriculum(run_folder: Path, model_path: str, template: str | None, dataset_
     options = CurriculumOptions(
         model=model_path, template=template, name=recipe.name, bins=number, stages=wanted,
         replay=(replay,) if replay in entries else (), output_root=saves, dataset_dir=str(dataset_dir),
-        seed=recipe.seed, cpu=not _has_gpu(), disable_shuffling=keep_order,
-        stage_overrides=_overrides(settings, wanted, recipe.definition.training))
+        seed=recipe.seed, cpu=not has_gpu(), disable_shuffling=keep_order,
+        stage_overrides=stage_overrides(settings, wanted, recipe.definition.training))
     for path in write_curriculum(options, datasets, out):
         click.echo(path)
     click.echo(f"next: if-factory train {out}")
@@ -112,36 +114,6 @@ def _exported(name: str, entries: Mapping[str, object], apart: Collection[str]) 
     found = tuple(d for kind in ("sft", "iorpo", "dpo") for d in sorted(whole) if d.partition("_")[0] == kind)
     if not found:
         raise UserError(f"no dataset of '{name}' to train", where="--stages", fix="run `if-factory export` first")
-    return found
-
-
-def _has_gpu() -> bool:
-    """Without importing torch: the base install has none."""
-    return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists()
-
-
-def _overrides(settings: tuple[str, ...], stages: tuple[str, ...],
-               training: Mapping[str, Mapping[str, object]]) -> dict[str, dict[str, object]]:
-    """The method's own keys by stage, then the user's."""
-    import yaml
-
-    from if_factory.errors import UserError
-
-    kinds = {stage.partition("_")[0] for stage in stages}
-    found = {name: dict(training.get(name, {})) for name in (*sorted(kinds), *stages)}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        stage, dot, name = key.rpartition(".")
-        if not (equals and name) or (dot and stage not in found):
-            raise UserError("expected KEY=VALUE or STAGE.KEY=VALUE", where=f"--set {setting}",
-                            fix="for example --set num_train_epochs=3 --set dpo.learning_rate=5e-6")
-        # YAML 1.1 reads 5e-6 as a string; LLaMA-Factory wants a number
-        try:
-            parsed: object = float(value) if "e" in value.lower() else yaml.safe_load(value)
-        except ValueError:
-            parsed = yaml.safe_load(value)
-        for kind in (stage,) if dot else found:
-            found[kind][name] = parsed
     return found
 
 

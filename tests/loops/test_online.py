@@ -15,14 +15,14 @@ from if_factory.export.curriculum import CurriculumOptions
 from if_factory.llm.base import Completion, RequestFailed
 from if_factory.llm.budget import Usage
 from if_factory.llm.scripted import ScriptedBackend
-from if_factory.online import OnlineOptions, checkable, run_online
+from if_factory.loops.online import OnlineOptions, checkable, run_online
 from if_factory.pipeline.ledger import Ledger
 from if_factory.pipeline.rundir import RunDir
 from if_factory.pipeline.runner import RunResult
 from if_factory.recipe import parse
 from if_factory.records import Constraint, Record
 
-TRAINER = [sys.executable, str(Path(__file__).parent / "export" / "scripted_trainer.py")]
+TRAINER = [sys.executable, str(Path(__file__).parents[1] / "export" / "scripted_trainer.py")]
 NO_COMMA = Constraint(type="punctuation:no_comma", text="Use no commas.")
 RIVER = Constraint(type="generated:function", kind="generated_code", text="Mention a river.", kwargs={
     "functions": ["def evaluate(text):\n    return 'river' in text", "def evaluate(text):\n    return 1 / 0"]})
@@ -157,7 +157,7 @@ def test_only_prompts_that_code_can_decide_are_used_each_once():
 
 
 def test_the_command_takes_any_finished_run_and_a_server_per_iteration(folder, monkeypatch):
-    from if_factory import online
+    from if_factory.loops import online
 
     with RunDir(folder / "run") as run:
         run.claim(parse({"name": "x", "models": {"student": {}}}).resolved())
