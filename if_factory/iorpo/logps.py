@@ -4,7 +4,9 @@ Stock LLaMA-Factory asks for the logits of all 2B sequences at all positions, ma
 log_softmax: 3.6 to 3.8 times 2B * T * V * 4 bytes at the peak (llamafactory 0.9.5, train/dpo/trainer.py
 concatenated_forward, train/trainer_utils.py get_batch_logps). Here the model runs as always, through its own
 wrappers (PEFT, DDP, DeepSpeed), but its output head answers with log-probabilities: it picks the positions that
-are needed, takes them in chunks, and throws each chunk's logits away; backward computes them once more.
+are needed, takes them in chunks, and throws each chunk's logits away. A head that is not trained (LoRA on the
+body) gives each token's slope with respect to its hidden state at once, so that backward needs no logits; for one
+that is, backward computes them once more.
 
 Some models change the logits after the head (Gemma 2 and 3: soft cap, Granite: logits_scaling, Cohere:
 logit_scale, Falcon-H1: lm_head_multiplier). The head cannot know, so the first batch is asked both ways, and such
@@ -194,10 +196,36 @@ class _ChunkedHead:
     def logps(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """[N, H] and [N] -> [N] float32."""
         chunks = zip(hidden.split(self.chunk_size), targets.split(self.chunk_size), strict=True)
-        return torch.cat([checkpoint(self.chunk, h, y, use_reentrant=False) for h, y in chunks])
+        if not (hidden.requires_grad and torch.is_grad_enabled()):
+            return torch.cat([self.chunk(h, y) for h, y in chunks])
+        if any(p.requires_grad for p in self.module.parameters()):
+            return torch.cat([checkpoint(self.chunk, h, y, use_reentrant=False) for h, y in chunks])
+        return torch.cat([_Sloped.apply(h, y, self.chunk) for h, y in chunks])
 
     def chunk(self, hidden: Tensor, targets: Tensor) -> Tensor:
         return -F.cross_entropy(self.original(hidden).float(), targets, reduction="none")
+
+
+class _Sloped(torch.autograd.Function):  # type: ignore[misc]
+    """A chunk's log-probabilities under a head without trainable weights.
+
+    A head works on each position by itself, so the gradient of their sum holds, row by row, each one's own slope
+    [n, H]. It is taken while the logits are there; backward multiplies it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, targets: Tensor, chunk: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        with torch.enable_grad():
+            own = hidden.detach().requires_grad_()
+            logps = chunk(own, targets)
+            (slope,) = torch.autograd.grad(logps.sum(), own)
+        ctx.save_for_backward(slope)
+        return logps.detach()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (slope,) = ctx.saved_tensors
+        return (gradients[0].unsqueeze(1) * slope).to(slope.dtype), None, None
 
 
 def output_head(model: nn.Module) -> nn.Module | None:

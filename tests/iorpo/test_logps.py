@@ -12,7 +12,7 @@ transformers = pytest.importorskip("transformers", reason="models come from tran
 from torch.multiprocessing.reductions import StorageWeakRef  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
-from if_factory.iorpo.logps import IGNORE, ResponseLogps, output_head  # noqa: E402
+from if_factory.iorpo.logps import IGNORE, ResponseLogps, _ChunkedHead, output_head  # noqa: E402
 from if_factory.iorpo.loss import iorpo_loss  # noqa: E402
 
 VOCABULARY = 97
@@ -392,6 +392,26 @@ class VocabularyTensors(TorchDispatchMode):
         self.alive = {key: (ref, rows) for key, (ref, rows) in self.alive.items() if not ref.expired()}
         self.most_alive = max(self.most_alive, sum(rows for _, rows in self.alive.values()))
         return out
+
+
+@NLL_ON
+@pytest.mark.parametrize("name", NORMAL)
+def test_a_head_that_is_not_trained_gives_the_same_loss_and_gradients(name, nll_on):
+    model = build(name)
+    output_head(model).requires_grad_(False)
+    assert_same_step(model, make_batch(), nll_on, ResponseLogps(chunk_size=5))
+
+
+@pytest.mark.parametrize(("trained", "times"), [(False, 1), (True, 2)])
+def test_logits_are_made_once_for_a_head_that_is_not_trained_and_twice_for_one_that_is(trained, times, monkeypatch):
+    model, batch, asked = build("llama"), make_batch(), []
+    output_head(model).requires_grad_(trained)
+    ours = ResponseLogps(chunk_size=5)
+    ours(model, batch)  # the check
+    chunk = _ChunkedHead.chunk
+    monkeypatch.setattr(_ChunkedHead, "chunk", lambda self, h, y: asked.append(len(y)) or chunk(self, h, y))
+    backward(model, ours(model, batch).logps, batch, "response")
+    assert sum(asked) == times * int((batch["labels"] != IGNORE).sum())
 
 
 WIDE = 1009  # a vocabulary far larger than any other dimension
