@@ -403,7 +403,7 @@ def test_a_head_that_is_not_trained_gives_the_same_loss_and_gradients(name, nll_
 
 
 @pytest.mark.parametrize(("trained", "times"), [(False, 1), (True, 2)])
-def test_logits_are_made_once_for_a_head_that_is_not_trained_and_twice_for_one_that_is(trained, times, monkeypatch):
+def test_a_frozen_heads_logits_are_made_once_and_a_trained_ones_twice(trained, times, monkeypatch):
     model, batch, asked = build("llama"), make_batch(), []
     output_head(model).requires_grad_(trained)
     ours = ResponseLogps(chunk_size=5)
