@@ -6,7 +6,7 @@ These are the calls behind ``if-factory plan``, ``preview``, ``run`` and ``expor
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -141,18 +141,21 @@ async def run(recipe: Recipe, log: ResponseLog | None, *, observer: Observer | N
     budget = Budget(**recipe.budget.model_dump())
     async with open_models(recipe, log, usage, budget) as models:
         result = await run_stages(recipe.definition.stages(recipe.method_options()), seeds, models,
-                                  seed=recipe.seed, observer=observer)
+                                  seed=recipe.seed, observer=observer, folder=log.path.parent if log else None)
     return result, usage
 
 
 # ---------------------------------------------------------------- emission
 
 
-def emit(recipe: Recipe, records: list[Record]) -> Emission:
-    """The examples of finished records. Every verdict is made anew: no stored "pass" is taken on trust."""
+def emit(recipe: Recipe, records: Iterable[Record], *, keep: bool = True) -> Emission:
+    """The examples of finished records. Every verdict is made anew: no stored "pass" is taken on trust.
+
+    With ``keep=False`` they are only counted, and memory does not grow with them.
+    """
     prepare(recipe)
     forget_time_outs()  # emission is a function of the records in their order, not of the run before it
-    options, out = recipe.method_options(), Emission()
+    options, out = recipe.method_options(), Emission(keep)
     for record in records:
         recipe.definition.emit(_rechecked(record), options, out, recipe.seed)
     return out

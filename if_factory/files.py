@@ -133,7 +133,10 @@ def write_atomic(path: Path, data: str | bytes) -> None:
     Raises:
         UserError: the folder is read-only, the disk is full, ... (the old file is then untouched).
     """
-    raw = data.encode() if isinstance(data, str) else data
+    _replace(path, [data.encode() if isinstance(data, str) else data])
+
+
+def _replace(path: Path, parts: Iterable[bytes]) -> None:
     try:
         target = Path(os.path.realpath(path))
         if target.is_symlink():  # only a loop resolves to a link
@@ -142,7 +145,7 @@ def write_atomic(path: Path, data: str | bytes) -> None:
         fd, tmp = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:80]}.")
         try:
             with os.fdopen(fd, "wb") as f:
-                f.write(raw)
+                f.writelines(parts)
                 f.flush()
                 os.fsync(f.fileno())
             os.chmod(tmp, target.stat().st_mode & 0o777 if target.exists() else 0o644)
@@ -166,7 +169,14 @@ def dump_json(value: Any, *, indent: int | None = None) -> str:
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
-    """Write rows atomically, one object per line; returns how many."""
-    lines = [dump_json(row) for row in rows]
-    write_atomic(path, "".join(line + "\n" for line in lines))
-    return len(lines)
+    """Write rows atomically, one object per line, as they come; returns how many."""
+    written = 0
+
+    def lines() -> Iterator[bytes]:
+        nonlocal written
+        for row in rows:
+            written += 1
+            yield dump_json(row).encode() + b"\n"
+
+    _replace(path, lines())
+    return written

@@ -119,7 +119,7 @@ def run(recipe: Path, out: Path | None, **given: Any) -> None:
     with RunDir(_folder(recipe, out)) as folder:
         folder.claim(loaded.resolved())
         result, usage = asyncio.run(factory.run(loaded, folder.log, observer=Progress()))
-        emission = factory.emit(loaded, result.records)
+        emission = factory.emit(loaded, result.records, keep=False)
         sandbox = isolation_used()
         folder.write(result, usage, emission.counts(), sandbox=sandbox)
     show_run(folder.path, result, usage, emission)

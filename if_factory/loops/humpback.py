@@ -78,7 +78,7 @@ class Rounds:
 
     adapters: dict[str, Path]
     curations: list[Curation]
-    records: list[Record]
+    records: Sequence[Record]
 
 
 async def run(recipe: Recipe, trainer: Trainer, *, iterations: int = 2, labelled: Path | None = None,
@@ -100,7 +100,7 @@ async def run(recipe: Recipe, trainer: Trainer, *, iterations: int = 2, labelled
     log, usage = ResponseLog(trainer.folder / "responses.jsonl"), Usage()
     adapters: dict[str, Path] = {}
     curations: list[Curation] = []
-    scored: list[Record] = []
+    scored: Sequence[Record] = []
     try:
         async with open_models(recipe, log, usage, Budget(**recipe.budget.model_dump())) as given:
             def playing(role: str, adapter: str) -> contextlib.AbstractAsyncContextManager[Model]:

@@ -29,10 +29,12 @@ class Emission:
 
     A dataset's name begins with the stage it is for: ``sft``, ``dpo``, ``kto``, ``iorpo``, or ``sft_external``
     where a method keeps rows of one stage apart. ``out["sft"]`` is a list, ``out.refused["sft"]["truncated"]`` a
-    count.
+    count. With ``keep=False`` examples are counted and let go.
     """
 
+    keep: bool = True
     datasets: dict[str, list[Example]] = field(default_factory=dict)
+    rows: Counter[str] = field(default_factory=Counter)
     refused: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
     def __getitem__(self, dataset: str) -> list[Example]:
@@ -43,13 +45,15 @@ class Emission:
         if isinstance(example, Refusal):
             self.refused[dataset][example.reason] += 1
             return False
-        self.datasets.setdefault(dataset, []).append(example)
+        self.rows[dataset] += 1
+        if self.keep:
+            self.datasets.setdefault(dataset, []).append(example)
         return True
 
     def counts(self) -> dict[str, dict[str, Any]]:
         """``{"sft": {"rows": n, "refused": {reason: n}}, ...}``, everything sorted by name."""
-        return {name: {"rows": len(self[name]), "refused": dict(sorted(self.refused.get(name, {}).items()))}
-                for name in sorted({*self.datasets, *self.refused})}
+        return {name: {"rows": self.rows[name], "refused": dict(sorted(self.refused.get(name, {}).items()))}
+                for name in sorted({*self.rows, *self.refused})}
 
 
 @dataclass(frozen=True)

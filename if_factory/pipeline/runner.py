@@ -16,6 +16,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
+from pathlib import Path as FilePath
 from random import Random
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -24,6 +25,7 @@ from if_factory.llm.base import Completion, RequestFailed
 from if_factory.llm.budget import BudgetExceeded
 from if_factory.llm.client import Model
 from if_factory.pipeline.ledger import Ledger, LedgerError, Row
+from if_factory.pipeline.shelf import Shelf
 from if_factory.pipeline.stage import All, Each, Reject, Stage
 from if_factory.records import Record, content_id
 
@@ -53,7 +55,7 @@ class RunResult:
     """
 
     # asyncio.run makes the repr of its main task's result: with all records in it, that took longer than the run.
-    records: list[Record] = field(repr=False)
+    records: Sequence[Record] = field(repr=False)
     rejects: list[Rejected] = field(repr=False)
     ledger: Ledger
     complete: bool
@@ -71,7 +73,8 @@ class Observer(Protocol):
 
 
 async def run(stages: Sequence[Stage], inputs: Iterable[Record], models: Mapping[str, Model], *, seed: int,
-              window: int | None = None, observer: Observer | None = None) -> RunResult:
+              window: int | None = None, observer: Observer | None = None,
+              folder: FilePath | None = None) -> RunResult:
     """Take ``inputs`` through ``stages``.
 
     A reached budget or Ctrl-C stops cleanly: no new work, requests in flight finish and are logged, and the
@@ -82,6 +85,7 @@ async def run(stages: Sequence[Stage], inputs: Iterable[Record], models: Mapping
         seed: of the run; ``ctx.rng`` depends on it and on nothing else but its arguments.
         window: records in flight at most; default four times what the models take at once: a
             record waiting for a retry takes up no place at the endpoint.
+        folder: on whose disk finished records wait for the end (see ``shelf.py``).
 
     Raises:
         UserError: from a stage or model; requests in flight are cancelled.
@@ -92,7 +96,7 @@ async def run(stages: Sequence[Stage], inputs: Iterable[Record], models: Mapping
     total = len(inputs) if isinstance(inputs, Sized) else None
     if window is None:
         window = max(64, 4 * sum(m.concurrency for m in models.values()))
-    runner = _Runner(stages, models, seed, window, ledger)
+    runner = _Runner(stages, models, seed, window, ledger, Shelf(folder))
     if observer:
         observer.start(ledger, models, total)
     try:
@@ -135,12 +139,13 @@ class _Runner:
     """The state of one run. Every change of it happens on the event loop's thread."""
 
     def __init__(self, stages: Sequence[Stage], models: Mapping[str, Model], seed: int, window: int,
-                 ledger: Ledger) -> None:
+                 ledger: Ledger, finished: Shelf) -> None:
         self.stages = stages
         self.models = models
         self.seed = seed
         self.window = window
         self.ledger = ledger
+        self.finished = finished
         self.contexts = [_Context(self, stage.name) for stage in stages]
         self.rejects: list[Rejected] = []
         self.stopped_by: str | None = None
@@ -161,7 +166,6 @@ class _Runner:
     # ------------------------------------------------------------------ the whole run
 
     async def run(self, inputs: Iterable[Record]) -> RunResult:
-        records: list[Record] = []
         try:
             barriers = [i for i, stage in enumerate(self.stages) if stage.scope == "all"]
             waiting: list[_Item] = []
@@ -170,7 +174,7 @@ class _Runner:
                 kept = await self._all(end, await self._stream(waiting, end, seeds))
                 waiting = [_Item(record, (i,), end + 1) for i, record in enumerate(kept)]
                 seeds = iter(())
-            records = await self._stream(waiting, len(self.stages), seeds)
+            await self._stream(waiting, len(self.stages), seeds)
             if self.requests_in_flight and not self.halted.is_set():
                 # Left over from a stage that gave up on a record with several requests under way: paid, so kept.
                 self.draining = True
@@ -186,8 +190,8 @@ class _Runner:
             row = self.ledger.rows[0]
             row.unfinished = len(inputs) - row.taken
             row.taken = len(inputs)
-        self._audit(records)
-        return RunResult(records, self.rejects, self.ledger, self.stopped_by is None, self.stopped_by)
+        self._audit()
+        return RunResult(self.finished, self.rejects, self.ledger, self.stopped_by is None, self.stopped_by)
 
     def _admit(self, inputs: Iterable[Record]) -> Iterator[_Item]:
         row = self.ledger.rows[0]
@@ -202,21 +206,24 @@ class _Runner:
             row.produced += 1
             yield _Item(record, (position,), 0)
 
-    def _audit(self, records: list[Record]) -> None:
+    def _audit(self) -> None:
         self.ledger.check()
         rows = self.ledger.rows
         unfinished = sum(row.unfinished for row in rows)
         rejected = sum(row.rejected.total() for row in rows)
         if unfinished and not self.stopped_by:
             raise LedgerError(f"{unfinished} records are unfinished but nothing stopped the run")
-        if rows[-1].produced != len(records) or rejected != len(self.rejects):
+        if rows[-1].produced != len(self.finished) or rejected != len(self.rejects):
             raise LedgerError(f"the ledger counts {rows[-1].produced} records and {rejected} rejected ones, "
-                              f"the run holds {len(records)} and {len(self.rejects)}")
+                              f"the run holds {len(self.finished)} and {len(self.rejects)}")
 
     # ------------------------------------------------------------------ each record by itself
 
     async def _stream(self, waiting: list[_Item], end: int, seeds: Iterator[_Item]) -> list[Record]:
-        """Carry records to stage ``end``, as many at a time as the window allows; returns those that arrive."""
+        """Carry records to stage ``end``, as many at a time as the window allows; returns those that arrive.
+
+        Those that arrive at the end of the method are put away as finished instead.
+        """
         self.source, self.end = seeds, end
         self.waiting, self.arrived, self.turned_away = waiting[::-1], [], []
         self.idle.clear()
@@ -236,7 +243,7 @@ class _Runner:
                 if item is None:
                     break
                 if item.stage == self.end:
-                    self.arrived.append(item)
+                    self._arrive([item])
                     continue
                 self.ledger.rows[item.stage + 1].taken += 1
                 task = asyncio.create_task(self._carry(item))
@@ -272,13 +279,20 @@ class _Runner:
                 if item.stage < self.end:
                     self.waiting += reversed(family)
                 else:
-                    self.arrived += family
+                    self._arrive(family)
                 return None
             item.record = children[0]
             if item.stage < self.end:
                 self.ledger.rows[item.stage + 1].taken += 1
-        self.arrived.append(item)
+        self._arrive([item])
         return None
+
+    def _arrive(self, items: list[_Item]) -> None:
+        if self.end < len(self.stages):
+            self.arrived += items
+            return
+        for item in items:
+            self.finished.put(item.path, item.record)
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         item = self.tasks.pop(task)

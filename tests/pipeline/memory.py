@@ -1,4 +1,7 @@
-"""Prints by how many bytes the resident set grew while N records with 10 kB answers went through the runner."""
+"""Prints by how many bytes the resident set grew while N records with 10 kB answers went through the runner.
+
+    python -m tests.pipeline.memory N kept|rejected
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,15 @@ async def reject(record: Record, ctx: Context) -> Record:
     raise Reject("enough")
 
 
-async def main(n: int) -> int:
+async def main(n: int, end: str) -> int:
     models = {"student": model(ScriptedEndpoint(answer=lambda r: r.messages[0]["content"] * 1000))}
-    stages = [Stage("ask", ask), Stage("reject", reject)]
+    stages = [Stage("ask", ask), *([Stage("reject", reject)] if end == "rejected" else [])]
     await run(stages, (Record.from_seed(f"warm-up {i}") for i in range(500)), models, seed=0)
     before = psutil.Process().memory_info().rss
-    await run(stages, (Record.from_seed(f"seed {i:06}") for i in range(n)), models, seed=0)
+    result = await run(stages, (Record.from_seed(f"seed {i:06}") for i in range(n)), models, seed=0)
+    assert len(result.records) == (n if end == "kept" else 0)
     return psutil.Process().memory_info().rss - before
 
 
 if __name__ == "__main__":
-    print(asyncio.run(main(int(sys.argv[1]))))
+    print(asyncio.run(main(int(sys.argv[1]), sys.argv[2])))

@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import pytest
 
 from if_factory.errors import UserError
@@ -59,22 +62,18 @@ def test_edited_options_are_welcome(tmp_path):
 
 @pytest.mark.parametrize("failing", ["records.jsonl", "rejects.jsonl", "usage.json", "ledger.json"])
 def test_dying_between_two_files_leaves_no_ledger_to_trust(tmp_path, monkeypatch, failing):
-    import if_factory.files
-    from if_factory.pipeline import rundir
-
     result, _, usage = run_scripted(["ask"], 3)
     with RunDir(tmp_path) as folder:
         folder.claim(RECIPE)
         folder.write(result, usage)
-        real = if_factory.files.write_atomic
+        real = os.replace
 
-        def dies(path, data):
-            if path.name == failing:
+        def dies(source, target):
+            if Path(target).name == failing:
                 raise KeyboardInterrupt
-            real(path, data)
+            real(source, target)
 
-        monkeypatch.setattr(if_factory.files, "write_atomic", dies)
-        monkeypatch.setattr(rundir, "write_atomic", dies)
+        monkeypatch.setattr(os, "replace", dies)
         with pytest.raises(KeyboardInterrupt):
             folder.write(result, usage)
     with pytest.raises(UserError, match="has not finished"):
