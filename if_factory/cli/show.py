@@ -50,11 +50,22 @@ def show_run(folder: Path, result: RunResult, usage: Usage, emission: Emission) 
     console.print(f"requests {total.requests:,} asked, {total.replayed:,} from the log; tokens "
                   f"{total.prompt_tokens:,} in, {total.completion_tokens:,} out; truncated {total.truncated:,}; "
                   f"retries {total.retries:,}; cost {cost}")
+    if asked := requests_per_row(usage, emission):
+        console.print("requests per emitted row: " + ", ".join(f"{role} {n:.1f}" for role, n in asked.items()))
     if result.complete:
         console.print(f"next: if-factory export {folder} --into <LLaMA-Factory>/data", highlight=False)
     else:
         console.print(f"[yellow]stopped by {result.stopped_by}[/]: the same command continues where it was; "
                       "`export` takes what is finished so far")
+
+
+def requests_per_row(usage: Usage, emission: Emission) -> dict[str, float]:
+    """Role -> answers that this run took, now or from the log, per row of any dataset; empty without rows."""
+    rows = emission.rows.total()
+    asked: dict[str, int] = {}
+    for (_, role), tally in usage.tallies.items():
+        asked[role] = asked.get(role, 0) + tally.requests + tally.replayed
+    return {role: n / rows for role, n in sorted(asked.items()) if n} if rows else {}
 
 
 def show_ledger(ledger: Ledger) -> None:
