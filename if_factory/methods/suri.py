@@ -37,7 +37,7 @@ from if_factory.llm.lists import parse_instructions, parse_pairs
 from if_factory.llm.parse import Failure, ask_parsed, parse_json
 from if_factory.methods.base import PATH, Emission, Method, PlannedCalls, template
 from if_factory.pipeline.stage import Context, Reject, Stage
-from if_factory.quality.judge import judge_criteria
+from if_factory.quality.judge import judge_criteria, judge_of, judge_role
 from if_factory.records import (
     Candidate,
     Constraint,
@@ -272,7 +272,7 @@ async def judge(record: Record, ctx: Context, *, options: Options) -> Record:
     pairs = _pairs(record)
     if not pairs:
         return record
-    ask = partial(ctx.chat, "judge" if ctx.has("judge") else "teacher")
+    ask = judge_of(ctx)
     main, text = record.extra["main_instruction"], record.candidates[0].text
     said = partial(judge_criteria, ask, main, text, tries=options.tries, prompts=options.prompts)
     holds = await said([p.constraint.text for p in pairs])
@@ -421,7 +421,7 @@ def plan(seeds: list[Record], options: Options, roles: set[str]) -> list[Planned
     n, tries = len(sizes), options.tries
     text = int(1.4 * sum(sizes) / max(1, n))
     listed = 30 * options.constraints  # tokens of the constraints, or of their rewrites
-    role = "judge" if "judge" in roles else "teacher"
+    role = judge_role(roles)
     calls = [PlannedCalls("backtranslate", "teacher", n, tries * n, text + 350, listed + 60),
              PlannedCalls("corrupt", "teacher", n, tries * tries * n, listed + 350, listed + 60)]
     if options.label:
