@@ -62,6 +62,11 @@ class Options(BaseModel):
     prompts: str | None = Field(None, json_schema_extra=PATH,
                                 description="folder with your own versions of the prompt templates")
 
+    @property
+    def system_asked(self) -> str:
+        """S_a and S_w together: what the paper asks its finished models under (section 3.5)."""
+        return f"{self.system_seed} {self.system_web}"
+
     @model_validator(mode="after")
     def _some_length_fits(self) -> Options:
         if self.min_chars > self.max_chars:
