@@ -36,6 +36,7 @@ from if_factory.texts import clean, read_texts, segment, text_record, why_not
 NAME = "humpback"
 REVERSE = "Read the text and write the instruction that it answers."
 SCORED = "judge:score"
+ROUNDS = 2  # of rating, in a loop that is not told another number
 
 
 class Options(BaseModel):
@@ -280,12 +281,17 @@ def paper_steps(rows: int) -> int:
 
 
 def plan(seeds: list[Record], options: Options, roles: set[str]) -> list[PlannedCalls]:
+    """A role without a model in the recipe is one that ``if-factory humpback`` trains models for, and asks them.
+
+    Those rate anew in every round, named as in the loop's ledger; a model of the recipe rates once, and answers
+    later rounds from the log.
+    """
     texts = [r.candidates[0].text for r in seeds if r.extra["form"] == "text"]
     tokens = sum(map(len, texts)) // (4 * max(1, len(texts)))  # about four characters a token
-    ratings = len(texts) * options.judgements
-    calls = [PlannedCalls("augment", "backward", 0, len(texts), tokens + 100, 40),
-             PlannedCalls("curate", "judge", 0, ratings * options.judge_tries, tokens + 400, 60)]
-    return [c for c in calls if c.role in roles]
+    ratings = len(texts) * options.judgements * options.judge_tries
+    rounds = ["curate"] if "judge" in roles else [f"curate_{t}" for t in range(1, ROUNDS + 1)]
+    return [PlannedCalls("augment", "backward", 0, len(texts), tokens + 100, 40),
+            *(PlannedCalls(stage, "judge", 0, ratings, tokens + 400, 60) for stage in rounds)]
 
 
 METHOD = Method(
