@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -98,11 +99,9 @@ def inputs(path: Path | None, options: Options, limit: int | None) -> list[Recor
         for piece in segment(clean(text.text)[0], **window):
             if found == limit:
                 return records
-            record = text_record(text, NAME)
-            records.append(record.model_copy(update={
-                "id": content_id(piece), "seed_prompt": "", "prompt": "",
-                "candidates": (Candidate(text=piece, source="human"),),
-                "extra": {**record.extra, "form": "text"}}))
+            record = text_record(replace(text, text=piece, prompt=""), NAME)
+            records.append(record.model_copy(update={"id": content_id(piece),
+                                                     "extra": {**record.extra, "form": "text"}}))
             found += 1
     return records
 

@@ -135,13 +135,21 @@ async def cut(record: Record, ctx: Context, *, options: Options) -> list[Record]
     """A text, cleaned and in pieces within the window; the response of a given pair stays word for word."""
     if record.prompt:
         return [record]
-    cleaned, removed = clean(record.candidates[0].text)
+    pieces, removed = _pieces(record, options)
     extra = {**record.extra, "removed_lines": dict(sorted(removed.items()))}
-    pieces = segment(cleaned, min_words=options.min_words, max_words=options.max_words)
     return [record.model_copy(update={"id": content_id(record.id, i), "parent": record.id,
                                       "candidates": (Candidate(text=piece, source="human"),),
                                       "extra": {**extra, "piece": i}})
-            for i, piece in enumerate(pieces[:options.pieces_per_text])]
+            for i, piece in enumerate(pieces)]
+
+
+def _pieces(record: Record, options: Options) -> tuple[list[str], Counter[str]]:
+    text = record.candidates[0].text
+    if record.prompt:
+        return [text], Counter()
+    cleaned, removed = clean(text)
+    pieces = segment(cleaned, min_words=options.min_words, max_words=options.max_words)
+    return pieces[:options.pieces_per_text], removed
 
 
 async def check(record: Record, ctx: Context, *, options: Options) -> Record:
@@ -417,7 +425,8 @@ def emit(record: Record, options: Options, out: Emission, seed: int) -> None:
 def plan(seeds: list[Record], options: Options, roles: set[str]) -> list[PlannedCalls]:
     if options.source == "composer" or not _has_teacher(options, "teacher" in roles):
         return []
-    sizes = [measure.count_words(text) for s in seeds for text in _usable(s, options)]
+    sizes = [measure.count_words(text) for s in seeds for text in _pieces(s, options)[0]
+             if _unusable(s, text, options) is None]
     n, tries = len(sizes), options.tries
     text = int(1.4 * sum(sizes) / max(1, n))
     listed = 30 * options.constraints  # tokens of the constraints, or of their rewrites
@@ -427,13 +436,6 @@ def plan(seeds: list[Record], options: Options, roles: set[str]) -> list[Planned
     if options.label:
         calls.append(PlannedCalls("label", "teacher", n, tries * n, listed + 200, 20 * options.constraints))
     return [*calls, PlannedCalls("judge", role, n, 2 * tries * n, text + listed + 250, 40 * options.constraints)]
-
-
-def _usable(record: Record, options: Options) -> list[str]:
-    pieces = [record.candidates[0].text]
-    if not record.prompt:
-        pieces = segment(clean(pieces[0])[0], min_words=options.min_words, max_words=options.max_words)
-    return [p for p in pieces[:options.pieces_per_text] if _unusable(record, p, options) is None]
 
 
 # LoRA, rate and length as upstream's orpo.yaml and its SFT; the adapter of SFT goes on in I-ORPO.
