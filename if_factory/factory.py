@@ -71,6 +71,8 @@ def plan(recipe: Recipe, tokens_per_second: float) -> Plan:
     def usd(end: str) -> float | None:
         total = 0.0
         for c in calls:
+            if c.role not in prices:  # a model that the method's loop trains, and asks in this process, is free
+                continue
             price = prices[c.role]
             if price is None:
                 return None

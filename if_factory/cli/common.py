@@ -1,9 +1,14 @@
-"""What commands that train have in common."""
+"""What several commands have in common: how they train, how they ask a judge."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from if_factory.llm.client import Model
 
 
 def has_gpu() -> bool:
@@ -34,3 +39,22 @@ def stage_overrides(settings: tuple[str, ...], stages: tuple[str, ...],
         for kind in (stage,) if dot else found:
             found[kind][name] = parsed
     return found
+
+
+@contextlib.asynccontextmanager
+async def judge_at(endpoint: str, out: Path, *, name: str | None, api_key_env: str,
+                   concurrency: int | None = None) -> AsyncIterator[Model]:
+    """The judge of a command without a recipe; replies logged in ``out/asked.jsonl`` are not asked for again.
+
+    ``endpoint`` is a URL, ``embedded``, or ``embedded:/path/to.gguf``; ``name`` the model there (its first).
+    """
+    from if_factory.factory import open_models
+    from if_factory.llm.budget import Budget, Usage
+    from if_factory.llm.log import ResponseLog
+    from if_factory.recipe import ModelSpec, Recipe
+
+    spec = ModelSpec(endpoint=endpoint, model=name, api_key_env=api_key_env, max_tokens=1024)
+    spec.concurrency = concurrency or (16 if spec.embedded else 64)  # the embedded server takes memory for each
+    with contextlib.closing(ResponseLog(out / "asked.jsonl")) as log:
+        async with open_models(Recipe(models={"judge": spec}), log, Usage(), Budget()) as models:
+            yield models["judge"]

@@ -26,7 +26,8 @@ def looks(f: Any) -> Any:
                          help="Words in a row that a prompt may not share with a benchmark."),
             click.option("--embed", "model", metavar="MODEL",
                          help="A sentence-transformers model; without one wording is compared, not meaning."),
-            click.option("--judge", metavar="URL", help="Ask this endpoint: are the nearest pairs rephrased?"),
+            click.option("--judge", metavar="URL", help="Ask this endpoint (a URL, `embedded`, or "
+                         "`embedded:/path/to.gguf`): are the nearest pairs rephrased?"),
             click.option("--judge-model", metavar="NAME", help="Model name there; default the first it serves."),
             click.option("--api-key-env", default="OPENAI_API_KEY", show_default=True),
             click.option("--top", type=click.IntRange(1), default=1, show_default=True,
@@ -153,20 +154,11 @@ async def _ask(found: list[Nearest], train: list[str], benchmarks: dict[str, lis
                model: str | None, api_key_env: str, top: int) -> list[Nearest]:
     from functools import partial
 
-    from if_factory.llm.budget import Budget, Usage
-    from if_factory.llm.client import Model
-    from if_factory.llm.http import OpenAIBackend
-    from if_factory.llm.log import ResponseLog
+    from if_factory.cli.common import judge_at
     from if_factory.quality.contamination import ask_rephrased
 
-    backend = OpenAIBackend(url, model, api_key_env=api_key_env)
-    log = ResponseLog(out / "asked.jsonl")
-    try:
-        judge = Model("judge", backend, log=log, budget=Budget(), usage=Usage())
+    async with judge_at(url, out, name=model, api_key_env=api_key_env) as judge:
         return await ask_rephrased(partial(judge.chat, stage="rephrase"), found, train, benchmarks, top=top)
-    finally:
-        await backend.close()
-        log.close()
 
 
 COMMANDS = (contamination, decontaminate)

@@ -27,10 +27,14 @@ def humpback(recipe: Path, model: str, template: str | None, out: Path, iteratio
 
     Safe to kill: the same command goes on where it was.
     """
+    import shlex
+    from typing import cast
+
     from if_factory.cli.common import has_gpu, stage_overrides
     from if_factory.errors import UserError
     from if_factory.loops.humpback import markdown, run
     from if_factory.loops.rounds import Trainer
+    from if_factory.methods.humpback import Options
     from if_factory.pipeline.progress import Progress
     from if_factory.recipe import load
 
@@ -45,7 +49,9 @@ def humpback(recipe: Path, model: str, template: str | None, out: Path, iteratio
                            observer=Progress()))
     click.echo(markdown(done.curations))
     last = done.adapters[f"m{iterations}"]
-    click.echo(f"next: if-factory evaluate --model {model} --adapter {last} -o {out}/evaluation")
+    command = ["if-factory", "evaluate", "--model", model, "--adapter", str(last),
+               "--system", cast(Options, loaded.method_options()).system_asked, "-o", f"{out}/evaluation"]
+    click.echo(f"next: {shlex.join(command)}")
 
 
 @click.command("humpback-sizes")

@@ -49,27 +49,12 @@ def calibrate(labelled: Path, url: str, name: str | None, api_key_env: str, conc
 
 async def _ask(rows: Labelled, url: str, name: str | None, api_key_env: str, concurrency: int, out: Path,
                how: dict[str, Any]) -> Calibration:
-    import contextlib
     from functools import partial
 
-    from if_factory.llm.budget import Budget, Usage
-    from if_factory.llm.client import Model
-    from if_factory.llm.embedded import EmbeddedServer
-    from if_factory.llm.http import OpenAIBackend
-    from if_factory.llm.log import ResponseLog
+    from if_factory.cli.common import judge_at
     from if_factory.quality.calibration import calibrate as measure
 
-    async with contextlib.AsyncExitStack() as stack:
-        if url.partition(":")[0] == "embedded":
-            gguf = url.partition(":")[2]
-            server = await stack.enter_async_context(EmbeddedServer(Path(gguf) if gguf else None,
-                                                                    parallel=concurrency))
-            url = server.base_url
-        log = ResponseLog(out / "asked.jsonl")
-        stack.callback(log.close)
-        backend = OpenAIBackend(url, name, api_key_env=api_key_env, concurrency=concurrency)
-        stack.push_async_callback(backend.close)
-        judge = Model("judge", backend, log=log, budget=Budget(), usage=Usage(), concurrency=concurrency)
+    async with judge_at(url, out, name=name, api_key_env=api_key_env, concurrency=concurrency) as judge:
         return await measure(partial(judge.chat, stage="calibrate"), rows, **how)
 
 

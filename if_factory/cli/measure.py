@@ -25,12 +25,14 @@ FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 @click.option("--low", type=click.IntRange(1, 6), help="held_out: fewest constraints on a prompt; default 1.")
 @click.option("--high", type=click.IntRange(1, 6), help="held_out: most constraints on a prompt; default 3.")
 @click.option("--like", type=FOLDER, help="held_out: draw types and numbers as this run did, unless given.")
+@click.option("--system", default="", metavar="TEXT",
+              help="System prompt of every prompt that has none of its own, before and after alike.")
 @click.option("--max-tokens", type=click.IntRange(1), default=512, show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Prompts decoded together.")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path, file_okay=False))
 def evaluate(model_path: str, adapters: tuple[Path, ...], curriculum: Path | None, suite: str,
              prompts: int | None, types: str | None, low: int | None, high: int | None, like: Path | None,
-             max_tokens: int, batch: int, out: Path) -> None:
+             system: str, max_tokens: int, batch: int, out: Path) -> None:
     """Constraint pass rate before and after, on the same held-out prompts, with 95 % confidence intervals."""
     from if_factory.evaluation.generate import evaluate as run_evaluation
     from if_factory.evaluation.passrate import markdown
@@ -52,7 +54,8 @@ def evaluate(model_path: str, adapters: tuple[Path, ...], curriculum: Path | Non
     try:
         with click.progressbar(length=len(items) * len(models), item_show_func=str) as bar:
             results = asyncio.run(run_evaluation(items, models, out, max_tokens=max_tokens, concurrency=4 * batch,
-                                                 log=log, on_answer=lambda label, *_: bar.update(1, label)))
+                                                 system=system, log=log,
+                                                 on_answer=lambda label, *_: bar.update(1, label)))
     finally:
         log.close()
     click.echo(markdown(results))

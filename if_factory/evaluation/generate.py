@@ -68,7 +68,7 @@ async def generate(items: Sequence[Item], backend: Backend, *, max_tokens: int =
 
 
 async def evaluate(items: Sequence[Item], models: Mapping[str, Backend], out: Path, *, max_tokens: int = 1024,
-                   concurrency: int = 32, seed: int = 0, ifeval_compat: bool = False,
+                   concurrency: int = 32, seed: int = 0, ifeval_compat: bool = False, system: str = "",
                    log: ResponseLog | None = None,
                    on_answer: Callable[[str, Item, Answer], None] | None = None) -> Results:
     """Generate with each model in turn, score, and write ``responses.jsonl``, ``results.json``, ``results.md``.
@@ -79,9 +79,11 @@ async def evaluate(items: Sequence[Item], models: Mapping[str, Backend], out: Pa
     Args:
         models: by label; the first (``before``) is what the others are compared with.
         out: folder; files in it are replaced.
+        system: the system prompt of every item that has none of its own, for every model.
         log: answers in it are not asked for again; see ``generate``.
         on_answer: called with the label too, for each answer as it arrives.
     """
+    items = [item.under(system) for item in items]
     answers = {}
     for label, model in models.items():
         watch = None if on_answer is None else partial(on_answer, label)
@@ -91,12 +93,13 @@ async def evaluate(items: Sequence[Item], models: Mapping[str, Backend], out: Pa
         finally:
             await model.close()
     return write_results(items, answers, out, models={k: m.model for k, m in models.items()}, seed=seed,
-                         ifeval_compat=ifeval_compat)
+                         ifeval_compat=ifeval_compat, system=system)
 
 
 def write_results(items: Sequence[Item], answers: Mapping[str, Mapping[str, Answer]], out: Path, *,
-                  models: Mapping[str, str] | None = None, seed: int = 0, ifeval_compat: bool = False) -> Results:
-    """Score answers that exist and write the three files."""
+                  models: Mapping[str, str] | None = None, seed: int = 0, ifeval_compat: bool = False,
+                  system: str = "") -> Results:
+    """Score answers that exist and write the three files; ``system`` is what they were given under, if any."""
     texts = {label: {k: a.text for k, a in by_id.items()} for label, by_id in answers.items()}
     results = measure(items, texts, seed=seed, ifeval_compat=ifeval_compat)
     generation = {label: {"model": (models or {}).get(label, ""),
@@ -105,8 +108,9 @@ def write_results(items: Sequence[Item], answers: Mapping[str, Mapping[str, Answ
                           "completion_tokens": sum(a.completion_tokens for a in by_id.values())}
                   for label, by_id in answers.items()}
     write_jsonl(out / "responses.jsonl", _rows(items, answers, ifeval_compat))
-    write_atomic(out / "results.json", dump_json({**results.as_dict(), "generation": generation,
-                                                  "seed": seed, "ifeval_compat": ifeval_compat}, indent=1) + "\n")
+    written = {**results.as_dict(), "generation": generation, "seed": seed, "ifeval_compat": ifeval_compat,
+               **({"system": system} if system else {})}
+    write_atomic(out / "results.json", dump_json(written, indent=1) + "\n")
     write_atomic(out / "results.md", markdown(results))
     return results
 

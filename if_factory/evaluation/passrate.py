@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from if_factory.constraints.verify import Mode, verify
@@ -37,6 +37,10 @@ class Item:
         turns = [Turn(role="system", content=self.system)] if self.system else []
         turns += [*self.history, Turn(role="user", content=self.prompt)]
         return [{"role": t.role, "content": t.content} for t in turns]
+
+    def under(self, system: str) -> Item:
+        """The item as it is asked under this system prompt; one of its own stays."""
+        return replace(self, system=self.system or system)
 
 
 Responses = Mapping[str, str | None]

@@ -34,7 +34,7 @@ from if_factory.llm.client import Model
 from if_factory.llm.log import ResponseLog
 from if_factory.loops.rounds import Trainer, local_model
 from if_factory.methods.base import Emission
-from if_factory.methods.humpback import Options, emit, rubric, stages
+from if_factory.methods.humpback import ROUNDS, Options, emit, rubric, stages
 from if_factory.pipeline.runner import Observer, RunResult
 from if_factory.pipeline.runner import run as run_stages
 from if_factory.quality.judge import judge_score
@@ -81,7 +81,7 @@ class Rounds:
     records: Sequence[Record]
 
 
-async def run(recipe: Recipe, trainer: Trainer, *, iterations: int = 2, labelled: Path | None = None,
+async def run(recipe: Recipe, trainer: Trainer, *, iterations: int = ROUNDS, labelled: Path | None = None,
               batch: int = 8, observer: Observer | None = None) -> Rounds:
     """Run the loop below ``trainer.folder``.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -83,7 +82,7 @@ async def compare(trainer: Trainer, pairs: Sequence[Record], rated: Sequence[Rec
                         fix="for example 100,200,400")
     if not items:
         raise UserError("there are no prompts to compare the models on", where="--suite")
-    items = [i if i.system else replace(i, system=f"{options.system_seed} {options.system_web}") for i in items]
+    items = [i.under(options.system_asked) for i in items]
     seed_rows = rows(pairs, options, "sft")
     sets = {(arm, n): [*seed_rows, *arm_rows(arm, n, rated, options, trainer.seed)]
             for arm in ARMS for n in sorted(set(sizes))}

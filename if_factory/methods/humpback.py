@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -36,6 +37,7 @@ from if_factory.texts import clean, read_texts, segment, text_record, why_not
 NAME = "humpback"
 REVERSE = "Read the text and write the instruction that it answers."
 SCORED = "judge:score"
+ROUNDS = 2  # of rating, in a loop that is not told another number
 
 
 class Options(BaseModel):
@@ -61,6 +63,11 @@ class Options(BaseModel):
     system_web: str = Field("Answer with what is known from the web.", description="S_w, on mined rows")
     prompts: str | None = Field(None, json_schema_extra=PATH,
                                 description="folder with your own versions of the prompt templates")
+
+    @property
+    def system_asked(self) -> str:
+        """S_a and S_w together: what the paper asks its finished models under (section 3.5)."""
+        return f"{self.system_seed} {self.system_web}"
 
     @model_validator(mode="after")
     def _some_length_fits(self) -> Options:
@@ -92,11 +99,9 @@ def inputs(path: Path | None, options: Options, limit: int | None) -> list[Recor
         for piece in segment(clean(text.text)[0], **window):
             if found == limit:
                 return records
-            record = text_record(text, NAME)
-            records.append(record.model_copy(update={
-                "id": content_id(piece), "seed_prompt": "", "prompt": "",
-                "candidates": (Candidate(text=piece, source="human"),),
-                "extra": {**record.extra, "form": "text"}}))
+            record = text_record(replace(text, text=piece, prompt=""), NAME)
+            records.append(record.model_copy(update={"id": content_id(piece),
+                                                     "extra": {**record.extra, "form": "text"}}))
             found += 1
     return records
 
@@ -275,12 +280,17 @@ def paper_steps(rows: int) -> int:
 
 
 def plan(seeds: list[Record], options: Options, roles: set[str]) -> list[PlannedCalls]:
+    """A role without a model in the recipe is one that ``if-factory humpback`` trains models for, and asks them.
+
+    Those rate anew in every round, named as in the loop's ledger; a model of the recipe rates once, and answers
+    later rounds from the log.
+    """
     texts = [r.candidates[0].text for r in seeds if r.extra["form"] == "text"]
     tokens = sum(map(len, texts)) // (4 * max(1, len(texts)))  # about four characters a token
-    ratings = len(texts) * options.judgements
-    calls = [PlannedCalls("augment", "backward", 0, len(texts), tokens + 100, 40),
-             PlannedCalls("curate", "judge", 0, ratings * options.judge_tries, tokens + 400, 60)]
-    return [c for c in calls if c.role in roles]
+    ratings = len(texts) * options.judgements * options.judge_tries
+    rounds = ["curate"] if "judge" in roles else [f"curate_{t}" for t in range(1, ROUNDS + 1)]
+    return [PlannedCalls("augment", "backward", 0, len(texts), tokens + 100, 40),
+            *(PlannedCalls(stage, "judge", 0, ratings, tokens + 400, 60) for stage in rounds)]
 
 
 METHOD = Method(

@@ -31,7 +31,7 @@ from if_factory.llm.base import Completion
 from if_factory.llm.parse import Failure, ask_parsed, parse_json
 from if_factory.methods.base import PATH, Emission, Method, PlannedCalls, template
 from if_factory.pipeline.stage import Context, Reject, Stage
-from if_factory.quality.judge import Ask, judge_criteria, judge_pair
+from if_factory.quality.judge import Ask, judge_criteria, judge_of, judge_pair, judge_role
 from if_factory.records import (
     Candidate,
     Constraint,
@@ -134,7 +134,7 @@ async def respond(record: Record, ctx: Context, *, options: Options) -> Record:
 
 async def compare(record: Record, ctx: Context, *, options: Options) -> list[Record]:
     """One record per step: the winner so far against the answer to I_k, and what came of it."""
-    ask = partial(ctx.chat, "judge" if ctx.has("judge") else "teacher")
+    ask = judge_of(ctx)
     answers = {source: [c for c in record.candidates if c.source == source]
                for source in dict.fromkeys(c.source for c in record.candidates)}
     winner = answers[_source(0)][-1]
@@ -229,7 +229,7 @@ async def _inconsistent(record: Record, text: str, fixed: Sequence[Constraint], 
     if not options.consistency:
         return None
     request = "\n".join((record.seed_prompt, *(f"- {c.text}" for c in fixed)))
-    ask = partial(ctx.chat, "judge" if ctx.has("judge") else "teacher")
+    ask = judge_of(ctx)
     verdicts = await judge_criteria(ask, request, text, _CONSISTENT, tries=options.judge_tries,
                                     prompts=options.prompts)
     if isinstance(verdicts, Failure):
@@ -375,7 +375,7 @@ def plan(seeds: list[Record], options: Options, roles: set[str]) -> list[Planned
     n, steps, soft = len(seeds), options.steps, options.soft_share * options.steps
     words = sum(len(s.seed_prompt.split()) for s in seeds) / max(1, n)
     prompt = int(1.4 * (words + 20 * steps / 2)) + 20  # about 20 words a constraint, 1.4 tokens a word
-    judge = "judge" if "judge" in roles else "teacher"
+    judge = judge_role(roles)
     tries, judge_tries = ceil(soft) * options.soft_tries, options.judge_tries
     hard = steps - ceil(soft)
     calls = [PlannedCalls("constrain", "teacher", n * int(soft), n * tries * 3, prompt + 200, 50)]

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, Field, RootModel
 
@@ -28,12 +29,25 @@ from if_factory.quality.reply import read_one
 from if_factory.records import Outcome, Verdict, content_id
 from if_factory.templates import load
 
+if TYPE_CHECKING:
+    from if_factory.pipeline.stage import Context
+
 # Called as ask(messages, sample=, schema=, temperature=): functools.partial(context.chat, "judge")
 Ask = Callable[..., Awaitable[Completion]]
 Side = Literal["a", "b"]
 T = TypeVar("T")
 
 PROMPTS = Path(__file__).parent / "prompts"
+
+
+def judge_role(roles: Container[str]) -> str:
+    """Who judges in a run with these roles: without a judge the teacher does."""
+    return "judge" if "judge" in roles else "teacher"
+
+
+def judge_of(ctx: Context) -> Ask:
+    """``judge_role`` of a run, ready to be asked."""
+    return partial(ctx.chat, "judge" if ctx.has("judge") else "teacher")
 
 
 # ---------------------------------------------------------------- pairs

@@ -1,8 +1,11 @@
 import asyncio
 import json
+from collections import Counter
 
 import pytest
+from click.testing import CliRunner
 
+from if_factory.cli import main
 from if_factory.errors import UserError
 from if_factory.evaluation.generate import evaluate, generate
 from if_factory.evaluation.passrate import Item
@@ -109,21 +112,40 @@ async def test_a_killed_evaluation_asks_only_for_what_the_log_does_not_hold(tmp_
     assert results.prompts == 20
 
 
-def test_the_command_evaluates_before_and_after_and_continues(tmp_path, monkeypatch):
-    from click.testing import CliRunner
+async def test_answers_under_a_system_prompt_and_without_one_are_never_mixed_up(tmp_path):
+    log = ResponseLog(tmp_path / "asked.jsonl")
+    own = Item("own", "prompt own", ITEMS[0].constraints, system="Its own.")
+    asked = []
+    for system in ("", "Be brief.", "Be brief.", ""):
+        model = Scripted(lambda p: p)
+        await evaluate([*ITEMS, own], {"before": model}, tmp_path, log=log, system=system)
+        assert json.loads((tmp_path / "results.json").read_text()).get("system", "") == system
+        asked.append(Counter(r.messages[0]["content"] if len(r.messages) > 1 else None for r in model.requests))
+    log.close()
+    assert asked == [{None: 20, "Its own.": 1}, {"Be brief.": 20}, {}, {}]
 
-    from if_factory.cli import main
 
-    opened = []
+@pytest.fixture
+def opened(monkeypatch):
+    """The scripted models that the command opens in place of transformers': with adapters they use no comma."""
+    models = []
 
     def backend(path, adapters, batch_size):
-        opened.append(Scripted(lambda p: "no comma" if adapters else "one, comma"))
-        opened[-1].model = f"{path}+{len(adapters)}"
-        return opened[-1]
+        models.append(Scripted(lambda p: "no comma" if adapters else "one, comma"))
+        models[-1].model = f"{path}+{len(adapters)}"
+        return models[-1]
 
     monkeypatch.setattr("if_factory.llm.transformers_local.TransformersBackend", backend)
-    command = ["evaluate", "--model", "m", "--adapter", str(tmp_path), "-n", "8", "-o", str(tmp_path / "out"),
-               "--constraints", "punctuation:no_comma", "--low", "1", "--high", "1"]
+    return models
+
+
+def arguments(tmp_path):
+    return ["evaluate", "--model", "m", "--adapter", str(tmp_path), "-n", "8", "-o", str(tmp_path / "out"),
+            "--constraints", "punctuation:no_comma", "--low", "1", "--high", "1"]
+
+
+def test_the_command_evaluates_before_and_after_and_continues(tmp_path, opened):
+    command = arguments(tmp_path)
     first = CliRunner().invoke(main, command)
     assert first.exit_code == 0, first.output
     assert "| prompt, strict | 0.0 % (0/8)" in first.output
@@ -132,3 +154,11 @@ def test_the_command_evaluates_before_and_after_and_continues(tmp_path, monkeypa
     assert written["generation"]["after"]["model"] == "m+1"
     assert CliRunner().invoke(main, command).exit_code == 0
     assert [len(b.requests) for b in opened] == [8, 8, 0, 0]
+
+
+def test_the_command_asks_before_and_after_under_the_same_system_prompt(tmp_path, opened):
+    result = CliRunner().invoke(main, [*arguments(tmp_path), "--system", "Be brief."])
+    assert result.exit_code == 0, result.output
+    for model in opened:
+        assert {r.messages[0]["content"] for r in model.requests} == {"Be brief."}
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["system"] == "Be brief."

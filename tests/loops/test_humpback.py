@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from if_factory.cli import main
 from if_factory.errors import UserError
 from if_factory.files import read_rows
 from if_factory.loops.humpback import Rounds, precision_recall, run
@@ -191,3 +194,17 @@ class Refusing(FakeEndpoint):
         if b"too long for it" in body:
             return 0, 400, b'{"error":{"message":"context length exceeded"}}', ""
         return super().complete(body)
+
+
+def test_the_command_ends_with_the_evaluation_under_both_system_prompts(tmp_path: Path,
+                                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    async def finished(recipe, trainer, **how) -> Rounds:
+        return Rounds({"m2": Path("my saves/m2")}, [], [])
+
+    monkeypatch.setattr("if_factory.loops.humpback.run", finished)
+    (tmp_path / "r.yaml").write_text('method: humpback\noptions: {system_seed: "It\'s S_a.", system_web: S_w.}\n')
+    result = CliRunner().invoke(main, ["humpback", "r.yaml", "--model", "m", "-o", "h"])
+    assert result.exit_code == 0, result.output
+    assert shlex.split(result.output.splitlines()[-1].removeprefix("next: ")) == [
+        "if-factory", "evaluate", "--model", "m", "--adapter", "my saves/m2", "--system", "It's S_a. S_w.",
+        "-o", "h/evaluation"]

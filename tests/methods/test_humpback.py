@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from if_factory import factory
+from if_factory.cli.humpback import humpback
 from if_factory.errors import UserError
 from if_factory.factory import emit
 from if_factory.llm.budget import Budget, Usage
@@ -20,6 +22,7 @@ from if_factory.llm.scripted import ScriptedBackend
 from if_factory.methods.humpback import (
     PRESETS,
     REVERSE,
+    ROUNDS,
     Options,
     inputs,
     paper_steps,
@@ -199,6 +202,23 @@ def test_the_plan_bounds_what_is_asked(tmp_path: Path) -> None:
     planned = {c.role: c.high for c in plan(inputs(path, made, None), made, {"backward", "judge"})}
     assert asked == {"backward": 1, "judge": 9}
     assert all(asked[role] <= planned[role] for role in asked)
+
+
+def test_the_plan_shows_the_calls_of_models_that_the_loop_trains_and_they_cost_nothing() -> None:
+    rounds = [f"curate_{t}" for t in range(1, ROUNDS + 1)]
+    assert next(p.default for p in humpback.params if p.name == "iterations") == ROUNDS
+    unnamed = {"method": "humpback", "limit": 5}
+    planned = factory.plan(parse(unnamed), tokens_per_second=100)
+    assert [(c.stage, c.role) for c in planned.calls] == [
+        ("augment", "backward"), *((stage, "judge") for stage in rounds)]
+    assert planned.calls[0].high == 5
+    assert planned.minutes[1] > 0
+    assert planned.usd == (0, 0)
+    paid = {"endpoint": "http://x/v1", "price": {"prompt": 1, "completion": 1}}
+    named = factory.plan(parse({**unnamed, "models": {"judge": paid}}), tokens_per_second=100)
+    assert [c.stage for c in named.calls] == ["augment", "curate"]
+    assert named.usd is not None
+    assert named.usd[1] > 0
 
 
 def test_a_trained_backward_model_gets_the_text_as_it_was_trained_on(tmp_path: Path) -> None:

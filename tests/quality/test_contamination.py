@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -146,6 +148,31 @@ async def test_a_judge_at_an_endpoint_makes_decontaminate_drop_a_rephrased_promp
         await server.stop()
     assert result.exit_code == 0, result.output
     assert "rephrased:bench 1" in result.output
+
+
+async def test_the_judge_may_be_a_model_that_this_process_serves(files, tmp_path: Path, monkeypatch) -> None:
+    data, bench = files
+    server = FakeEndpoint(delay=0, script=lambda body: json.dumps({"reason": "", "same": True}))
+    url = await server.start()
+    served = []
+
+    @contextlib.asynccontextmanager
+    async def embedded(gguf, parallel):
+        served.append((gguf, parallel))
+        yield SimpleNamespace(base_url=url)
+
+    monkeypatch.setattr("if_factory.llm.embedded.EmbeddedServer", embedded)
+    try:
+        for n, judge in enumerate(("embedded", "embedded:/models/own.gguf")):
+            out = tmp_path / str(n)
+            result = await asyncio.to_thread(CliRunner().invoke, main, [
+                "decontaminate", str(data), "--against", str(bench), "-o", str(out), "--judge", judge])
+            assert result.exit_code == 0, result.output
+            assert "rephrased:bench" in result.output
+            assert (out / "asked.jsonl").stat().st_size > 0
+    finally:
+        await server.stop()
+    assert served == [(None, 16), (Path("/models/own.gguf"), 16)]
 
 
 def test_a_row_without_a_prompt_is_named(files, tmp_path: Path) -> None:

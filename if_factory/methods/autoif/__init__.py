@@ -35,6 +35,7 @@ from if_factory.methods.autoif.instructions import (
 from if_factory.methods.autoif.options import NAME, PRESETS, Options
 from if_factory.methods.base import Method, PlannedCalls
 from if_factory.pipeline.stage import Stage
+from if_factory.quality.judge import judge_role
 from if_factory.records import Record
 
 
@@ -67,7 +68,7 @@ def plan(seeds: list[Record], options: Options, roles: set[str]) -> list[Planned
     unmarked = sum(s.extra["verifiable"] is None for s in own)
     new, tries = calls * options.augment_count, 3
     most = len(own) + new
-    judge = "judge" if "judge" in roles else "teacher"
+    judge = judge_role(roles)
     asked = [PlannedCalls("augment", "teacher", calls, calls, 900, 30 * options.augment_count)]
     if options.screen:
         asked.append(PlannedCalls("screen", "teacher", unmarked, tries * (unmarked + new), 120, 40))

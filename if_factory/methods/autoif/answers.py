@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from random import Random
 
 from if_factory.constraints.join import join, sentence
 from if_factory.errors import UserError
-from if_factory.methods.autoif.instructions import judge_role, with_extra
+from if_factory.methods.autoif.instructions import with_extra
 from if_factory.methods.autoif.options import NAME, Options
 from if_factory.methods.base import Emission, template
 from if_factory.pipeline.stage import Context
 from if_factory.quality.crossval import holds, pairs
-from if_factory.quality.judge import judge_score
+from if_factory.quality.judge import judge_of, judge_score
 from if_factory.quality.votes import Voted, put_to_vote
 from if_factory.records import Candidate, Record, content_id, emit_kto, emit_preference, emit_sft
 from if_factory.seeds import builtin, read_seeds
@@ -92,7 +92,7 @@ async def score(record: Record, ctx: Context, *, options: Options) -> Record:
     if record.extra.get("bare"):
         return record
     rubric = template(NAME, "score", options.prompts).render(low=0, high=10, n=len(record.constraints))
-    ask = partial(ctx.chat, judge_role(ctx))
+    ask = judge_of(ctx)
 
     async def one(candidate: Candidate) -> float | None:
         if not candidate.verified or candidate.finish_reason != "stop":

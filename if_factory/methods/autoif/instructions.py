@@ -31,6 +31,7 @@ from if_factory.quality.crossval import (
 )
 from if_factory.quality.dedup import near_duplicates
 from if_factory.quality.entailment import relations
+from if_factory.quality.judge import judge_of
 from if_factory.records import Constraint, Record, content_id
 from if_factory.sandbox import FunctionResult
 from if_factory.seeds import builtin, read_instructions
@@ -255,12 +256,8 @@ async def compatible(record: Record, ctx: Context, *, options: Options) -> Recor
 
 
 async def _relations(premise: str, hypotheses: Sequence[str], ctx: Context, options: Options) -> list[Any]:
-    return await relations(premise, hypotheses, by=options.consistency, ask=partial(ctx.chat, judge_role(ctx)),
+    return await relations(premise, hypotheses, by=options.consistency, ask=judge_of(ctx),
                            model=options.consistency_model, prompts=options.prompts)
-
-
-def judge_role(ctx: Context) -> str:
-    return "judge" if ctx.has("judge") else "teacher"
 
 
 def with_extra(record: Record, *, without: Sequence[str] = (), **extra: Any) -> Record:

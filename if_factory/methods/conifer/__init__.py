@@ -32,6 +32,7 @@ from if_factory.methods.conifer.versions import (
     wants_internal,
 )
 from if_factory.pipeline.stage import Stage
+from if_factory.quality.judge import judge_role
 from if_factory.records import Candidate, Record, Turn, emit_kto, emit_preference, emit_sft
 
 
@@ -113,7 +114,7 @@ def _revision(record: Record, weak: Candidate, feedback: str, options: Options) 
 
 def plan(seeds: list[Record], options: Options, roles: set[str]) -> list[PlannedCalls]:
     _require_types(options)
-    judge = "judge" if "judge" in roles else "teacher"
+    judge = judge_role(roles)
     n = len(seeds)
     asked = n * options.reframed
     formatted = options.format_share if wants_internal(options) else 0

@@ -11,8 +11,8 @@ from pydantic import BaseModel
 from if_factory.llm.parse import Failure, ask_parsed, parse_json, parse_tagged
 from if_factory.methods.base import template
 from if_factory.methods.conifer.options import NAME, Options
-from if_factory.methods.conifer.versions import judging
 from if_factory.pipeline.stage import Context, Reject
+from if_factory.quality.judge import judge_of
 from if_factory.quality.verdicts import decide
 from if_factory.records import Candidate, Record, Refusal, Turn, emit_sft
 
@@ -131,5 +131,5 @@ def fails(candidate: Candidate) -> bool:
 
 
 async def _checked(record: Record, candidate: Candidate, ctx: Context) -> Candidate:
-    verdicts = await decide(judging(ctx), record.prompt, candidate.text, record.constraints)
+    verdicts = await decide(judge_of(ctx), record.prompt, candidate.text, record.constraints)
     return candidate.model_copy(update={"verdicts": verdicts})

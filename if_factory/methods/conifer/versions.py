@@ -16,7 +16,7 @@ from if_factory.llm.parse import Failure, ask_parsed, parse_json
 from if_factory.methods.base import template
 from if_factory.methods.conifer.options import NAME, Options
 from if_factory.pipeline.stage import Context, Reject
-from if_factory.quality.judge import Ask
+from if_factory.quality.judge import judge_of
 from if_factory.quality.verdicts import criterion
 from if_factory.records import Constraint, Record
 
@@ -201,14 +201,10 @@ async def _teacher(ctx: Context, ask: str, model: type[M]) -> M | Failure:
                             partial(parse_json, model=model), schema=model.model_json_schema())
 
 
-def judging(ctx: Context) -> Ask:
-    return partial(ctx.chat, "judge" if ctx.has("judge") else "teacher")
-
-
 async def _require_answerable(record: Record, ctx: Context, options: Options, reason: str, *,
                               conflicts: bool) -> None:
     ask = template(NAME, "answerable", options.prompts).render(instruction=record.prompt, conflicts=conflicts)
-    said = await ask_parsed(judging(ctx), [{"role": "user", "content": ask}],
+    said = await ask_parsed(judge_of(ctx), [{"role": "user", "content": ask}],
                             partial(parse_json, model=_Answerable), schema=_Answerable.model_json_schema(),
                             temperature=0.0)
     if isinstance(said, Failure):

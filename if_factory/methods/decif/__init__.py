@@ -23,6 +23,7 @@ from if_factory.methods.decif.ideas import ask_for, deal, inputs
 from if_factory.methods.decif.instructions import add_criteria, make_consistent, write
 from if_factory.methods.decif.options import NAME, PRESETS, Options
 from if_factory.pipeline.stage import Stage
+from if_factory.quality.judge import judge_role
 from if_factory.records import Record
 
 
@@ -52,7 +53,7 @@ def plan(seeds: list[Record], options: Options, roles: set[str]) -> list[Planned
     constraints = sum(i * w for i, w in enumerate(weights, 1)) / sum(weights) * (1 - options.wild_share)
     prompt = 90 + int(20 * constraints)  # a task of about 60 words, 15 for each constraint, 1.4 tokens a word
     criteria = options.max_criteria + int(options.soft_share * constraints)
-    judge_role = "judge" if "judge" in roles else "teacher"
+    judging = judge_role(roles)
     by_student = n * options.student_responses if "student" in roles else 0
     answers = n * options.responses + by_student
     return [c for c in (
@@ -62,12 +63,12 @@ def plan(seeds: list[Record], options: Options, roles: set[str]) -> list[Planned
         PlannedCalls("scenarios", "teacher", requests, requests * tries, 130,
                      45 * options.scenarios_per_request),
         PlannedCalls("instruction", "teacher", n, n * tries, 270 + prompt, 90),
-        PlannedCalls("consistency", judge_role, n, n * (1 + options.refinements) * tries, 150 + prompt, 40),
+        PlannedCalls("consistency", judging, n, n * (1 + options.refinements) * tries, 150 + prompt, 40),
         PlannedCalls("consistency", "teacher", 0, n * options.refinements * tries, 150 + prompt, 90),
         PlannedCalls("criteria", "teacher", n, n * tries, 170 + 2 * prompt, 25 * options.max_criteria),
         PlannedCalls("respond", "teacher", n * options.responses, n * options.responses, prompt, 250),
         PlannedCalls("respond", "student", by_student, by_student, prompt, 250),
-        PlannedCalls("judge", judge_role, 0, answers * tries, 450 + prompt + 20 * criteria, 25 * criteria),
+        PlannedCalls("judge", judging, 0, answers * tries, 450 + prompt + 20 * criteria, 25 * criteria),
     ) if c.high]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from functools import partial
 from math import ceil
 from typing import Any
 
@@ -14,6 +13,7 @@ from if_factory.methods.base import Emission
 from if_factory.methods.decif.instructions import questions
 from if_factory.methods.decif.options import NAME, Options
 from if_factory.pipeline.stage import Context
+from if_factory.quality.judge import judge_of
 from if_factory.quality.verdicts import criterion, decide
 from if_factory.records import (
     Candidate,
@@ -41,7 +41,7 @@ async def respond(record: Record, ctx: Context, *, options: Options) -> Record:
 
 async def judge(record: Record, ctx: Context, *, options: Options) -> Record:
     """One verdict per constraint: code first; the judge only where nothing has failed yet."""
-    ask = partial(ctx.chat, "judge" if ctx.has("judge") else "teacher")
+    ask = judge_of(ctx)
 
     async def verdicts(candidate: Candidate) -> Candidate:
         if candidate.text and candidate.finish_reason == "stop":

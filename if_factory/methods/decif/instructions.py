@@ -23,7 +23,7 @@ from if_factory.methods.decif.ideas import list_schema
 from if_factory.methods.decif.options import NAME, Options
 from if_factory.pipeline.stage import Context, Reject
 from if_factory.quality.dedup import near_duplicates
-from if_factory.quality.judge import ask_until_read, mark_for
+from if_factory.quality.judge import ask_until_read, judge_of, mark_for
 from if_factory.quality.reply import read_one
 from if_factory.quality.verdicts import criterion
 from if_factory.records import Constraint, Record
@@ -147,9 +147,8 @@ async def _contradiction(record: Record, ctx: Context, options: Options) -> _Con
     def read(reply: Completion) -> _Contradiction | Failure:
         return read_one(reply, _Contradiction, "contradiction")
 
-    found, _ = await ask_until_read(partial(ctx.chat, "judge" if ctx.has("judge") else "teacher"), text, read,
-                                    tries=options.tries, prompts=options.prompts, temperature=0.0,
-                                    schema=_CONTRADICTION_SCHEMA)
+    found, _ = await ask_until_read(judge_of(ctx), text, read, tries=options.tries, prompts=options.prompts,
+                                    temperature=0.0, schema=_CONTRADICTION_SCHEMA)
     return found
 
 
