@@ -66,7 +66,7 @@ def plan(recipe: Recipe, tokens_per_second: float) -> Plan:
     load_plugins(recipe)
     seeds = seeds_of(recipe)
     calls = recipe.definition.plan(seeds, recipe.method_options(), set(recipe.models))
-    prices = {role: spec.price for role, spec in recipe.models.items()}
+    prices = {role: _price(spec) for role, spec in recipe.models.items()}
 
     def usd(end: str) -> float | None:
         total = 0.0
@@ -103,9 +103,12 @@ async def open_models(recipe: Recipe, log: ResponseLog | None, usage: Usage,
             url = spec.endpoint
             if spec.embedded:
                 if url not in servers:
+                    sharing = [s for s in recipe.models.values() if s.endpoint == url]
                     gguf = url.partition(":")[2]
-                    servers[url] = await stack.enter_async_context(
-                        EmbeddedServer(recipe.path(gguf) if gguf else None, parallel=spec.concurrency))
+                    servers[url] = await stack.enter_async_context(EmbeddedServer(
+                        recipe.path(gguf) if gguf else None, parallel=max(s.concurrency for s in sharing),
+                        context=max(s.context for s in sharing),
+                        threads=min((s.threads for s in sharing if s.threads), default=None)))
                 url = servers[url].base_url
             backend = OpenAIBackend(url, spec.model, api_key_env=spec.api_key_env, concurrency=spec.concurrency,
                                     timeout=spec.timeout)

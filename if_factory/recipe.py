@@ -38,6 +38,11 @@ class ModelSpec(_Strict):
     top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="nucleus sampling")
     max_tokens: Annotated[int, Field(ge=1)] = Field(512, description="completion tokens per answer at most")
     timeout: Annotated[float, Field(gt=0)] = Field(600, description="seconds before a request is tried again")
+    context: Annotated[int, Field(ge=256)] = Field(
+        2048, description="embedded only: tokens per request at most, prompt and answer together")
+    threads: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="embedded only: CPU threads; null takes every core. Beside other work, leave it one: "
+        "with fewer free cores than threads the server nearly stops")
     price: PriceSpec | None = Field(None, description="{prompt, completion} in USD per million tokens")
 
     @property

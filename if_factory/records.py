@@ -194,6 +194,10 @@ def _common(record: Record, **provenance: Any) -> dict[str, Any]:
                            **record.extra, **provenance}}
 
 
+def _said(candidate: Candidate) -> list[dict[str, Any]]:
+    return [v.model_dump(mode="json") for v in candidate.verdicts]
+
+
 def _why_not_good(record: Record, candidate: Candidate) -> str | None:
     if not candidate.text.strip():
         return "empty_response"
@@ -218,7 +222,8 @@ def emit_sft(record: Record, candidate: Candidate) -> SFTExample | Refusal:
     """An SFT row, if the response passes every constraint; else the reason why not."""
     if why := _why_not_good(record, candidate):
         return Refusal(reason=why)
-    return SFTExample(response=candidate.text, **_common(record, source=candidate.source, model=candidate.model))
+    return SFTExample(response=candidate.text, **_common(record, source=candidate.source, model=candidate.model,
+                                                         verdicts=_said(candidate)))
 
 
 def emit_preference(record: Record, chosen: Candidate, rejected: Candidate, *,
@@ -239,6 +244,7 @@ def emit_preference(record: Record, chosen: Candidate, rejected: Candidate, *,
         chosen=chosen.text, rejected=rejected.text, violated=rejected.failed_positions,
         **_common(record, chosen_source=chosen.source, chosen_model=chosen.model,
                   rejected_source=rejected.source, rejected_model=rejected.model,
+                  chosen_verdicts=_said(chosen), rejected_verdicts=_said(rejected),
                   violated=[record.constraints[i].type for i in rejected.failed_positions],
                   **({"lost": lost.reason} if lost is not None and beaten else {})))
 
@@ -249,7 +255,7 @@ def emit_kto(record: Record, candidate: Candidate) -> KTOExample | Refusal:
     if good is not None and (why := _why_not_bad(record, candidate)):
         return Refusal(reason=good if why == "rejected_fails_nothing" else why)
     return KTOExample(response=candidate.text, label=good is None,
-                      **_common(record, source=candidate.source, model=candidate.model,
+                      **_common(record, source=candidate.source, model=candidate.model, verdicts=_said(candidate),
                                 violated=[record.constraints[i].type for i in candidate.failed_positions]))
 
 
@@ -271,5 +277,6 @@ def emit_triple(record: Record, candidate: Candidate, prompt_rejected: str,
         return Refusal(reason="no_verdict")
     return TripleExample(
         response=candidate.text, prompt_rejected=prompt_rejected, corrupted=tuple(sorted(corrupted)),
-        **_common(record, source=candidate.source, model=candidate.model,
+        **_common(record, source=candidate.source, model=candidate.model, verdicts=_said(candidate),
+                  corrupted_verdicts=[corrupted[i].model_dump(mode="json") for i in sorted(corrupted)],
                   corrupted=[record.constraints[i].type for i in sorted(corrupted)]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -81,9 +82,15 @@ def test_a_users_day_from_recipe_to_curriculum(recipe, tmp_path):
 
 
 def test_a_finished_run_costs_nothing_again_and_writes_the_same_bytes(recipe, tmp_path):
-    cli("run", recipe, "-o", tmp_path / "a")
+    per_row = re.compile(r"requests per emitted row: student (\S+)$", re.MULTILINE)
+    cost = per_row.search(cli("run", recipe, "-o", tmp_path / "a"))[1]
+    asked = sum(u["answers"] for u in json.loads((tmp_path / "a" / "usage.json").read_text()))
+    emitted = json.loads((tmp_path / "a" / "ledger.json").read_text())["emission"].values()
+    assert float(cost) == pytest.approx(asked / sum(e["rows"] for e in emitted), abs=0.05)
     first = files_of(tmp_path / "a")
-    assert "requests 0 asked" in cli("run", recipe, "-o", tmp_path / "a")
+    again = cli("run", recipe, "-o", tmp_path / "a")
+    assert "requests 0 asked" in again
+    assert per_row.search(again)[1] == cost, "what the rows cost does not depend on when they were paid for"
     assert files_of(tmp_path / "a") == first
     cli("run", recipe, "-o", tmp_path / "b")
     assert files_of(tmp_path / "b") == first

@@ -105,6 +105,19 @@ def test_whatever_is_emitted_obeys_the_rule(good, bad, text, other, finish):
         assert row.label or Outcome.FAIL in good
 
 
+def test_every_row_carries_the_verdicts_it_was_let_out_for():
+    def said(*outcomes):
+        return [{"outcome": outcome, "reason": ""} for outcome in outcomes]
+
+    good, bad = candidate("pass", "pass"), candidate("pass", "fail", text="other")
+    assert emit_sft(RECORD, good).provenance["verdicts"] == said("pass", "pass")
+    assert emit_kto(RECORD, bad).provenance["verdicts"] == said("pass", "fail")
+    pair = emit_preference(RECORD, good, bad).provenance
+    assert (pair["chosen_verdicts"], pair["rejected_verdicts"]) == (said("pass", "pass"), said("pass", "fail"))
+    triple = emit_triple(RECORD, good, "Say hello. Use commas.", {0: FAIL}).provenance
+    assert (triple["verdicts"], triple["corrupted_verdicts"]) == (said("pass", "pass"), said("fail"))
+
+
 FAIL, PASS, UNSURE = (Verdict(outcome=o) for o in (Outcome.FAIL, Outcome.PASS, Outcome.NO_VERDICT))
 
 
