@@ -1,0 +1,78 @@
+"""Step-by-Step Mastery with the embedded model, from the command line through the training of both curriculum stages."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from if_factory.constraints.verify import verify
+from if_factory.records import Constraint
+
+ROOT = Path(__file__).parents[2]
+# Types that a model of 135 million parameters satisfies now and then; one step in four asks for something soft.
+RECIPE = {
+    "method": "soft_steps", "limit": 20,
+    "models": {"teacher": {"endpoint": "embedded", "concurrency": 16, "temperature": 0.8, "max_tokens": 128}},
+    "options": {"steps": 2, "bins": [1], "soft_share": 0.25, "soft_tries": 1, "consistency": False,
+                "answer_tries": 4, "judge_tries": 2,
+                "include": ["detectable_format:title", "detectable_content:postscript", "punctuation:no_comma",
+                            "start:phrase", "startend:end_checker", "end:question"]}}
+pytestmark = pytest.mark.e2e
+
+
+def if_factory(folder: Path, *arguments: object) -> str:
+    done = subprocess.run([sys.executable, "-m", "if_factory", *map(str, arguments)], cwd=folder, text=True,
+                          capture_output=True, timeout=1200,
+                          env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""})
+    assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
+
+
+def read(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_both_stages_are_trained_on_pairs_that_hold(tmp_path: Path) -> None:
+    for package in ("llamafactory", "xllamacpp"):
+        pytest.importorskip(package, reason=f"needs the extras train and embedded ({package})")
+    (tmp_path / "soft.yaml").write_text(yaml.safe_dump(RECIPE))
+    print(if_factory(tmp_path, "run", "soft.yaml", "-o", "run"))
+    ledger = json.loads((tmp_path / "run" / "ledger.json").read_text())
+    records = read(tmp_path / "run" / "records.jsonl")
+    assert ledger["complete"] is True
+    dpo = ledger["emission"]["dpo"]
+    missing = sum(len(r["extra"]["missing"]) for r in records)
+    assert dpo["rows"] + sum(dpo["refused"].values()) == len(records) + missing, "a step is a pair or a reason"
+
+    if_factory(tmp_path, "export", "run", "--into", "data")
+    if_factory(tmp_path, "check", "data")
+    for name, k in (("easy", 1), ("hard", 2)):
+        rows = read(tmp_path / "data" / f"soft_steps_dpo_{name}.jsonl")
+        notes = read(tmp_path / "data" / f"soft_steps_dpo_{name}.provenance.jsonl")
+        assert {note["k"] for note in notes} == {k}
+        for row, note in zip(rows, notes, strict=True):
+            constraints = [Constraint.model_validate(c) for c in note["constraints"]]
+            checkable = [c for c in constraints if c.kind == "code"]
+            assert all(v.passed for v in verify(row["chosen"], checkable))
+            assert all(v["outcome"] == "pass" for v in note["chosen_verdicts"])
+            assert note["violated_positions"] or note["lost"]
+
+    if_factory(tmp_path, "model", "--to", "model")
+    if_factory(tmp_path, "curriculum", "run", "--model", "model", "--dataset-dir", "data", "-o", "yaml",
+               "--stages", "dpo", "--set", "max_steps=2", "--set", "cutoff_len=384",
+               "--set", "per_device_train_batch_size=2", "--set", "gradient_accumulation_steps=1")
+    if_factory(tmp_path, "train", "yaml")
+    easy, hard = (tmp_path / "saves" / f"soft_steps_{i}_dpo_{name}" for i, name in ((1, "easy"), (2, "hard")))
+    for stage in (easy, hard):
+        state = json.loads((stage / "trainer_state.json").read_text())
+        assert state["global_step"] == 2
+        assert (stage / "adapter_model.safetensors").stat().st_size > 0
+    config = yaml.safe_load((tmp_path / "yaml" / "soft_steps_2_dpo_hard.yaml").read_text())
+    assert config["adapter_name_or_path"].endswith("soft_steps_1_dpo_easy")
+    assert config["pref_ftx"] == 1.0
