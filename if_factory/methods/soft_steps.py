@@ -197,7 +197,7 @@ async def _write_soft(record: Record, aspect: Aspect, fixed: list[Constraint], d
         ask = template(NAME, "write", options.prompts).render(
             prompt=record.seed_prompt, family=each.family, demand=each.write, chosen=[c.text for c in fixed])
         written = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": ask}],
-                                   partial(_read_written, fixed=fixed), schema=_WRITTEN_SCHEMA)
+                                   partial(_read_written, fixed=fixed, asked=ask), schema=_WRITTEN_SCHEMA)
         if isinstance(written, Failure):
             failure = Failure(f"soft_constraint_{written.reason}")
         elif not written:
@@ -209,8 +209,12 @@ async def _write_soft(record: Record, aspect: Aspect, fixed: list[Constraint], d
     return failure
 
 
-def _read_written(text: str, fixed: Sequence[Constraint]) -> str | Failure:
-    """The constraint as one line; empty where the teacher says that the aspect does not suit the task."""
+def _read_written(text: str, fixed: Sequence[Constraint], asked: str = "") -> str | Failure:
+    """The constraint as one line; empty where the teacher says that the aspect does not suit the task.
+
+    Reasons: those of ``parse_json``; ``empty``, ``too_long``, ``repeated``, and ``echo`` for a line that stands in
+    what was ``asked``: a sentence of the task demands nothing new.
+    """
     found = parse_json(text, _Written)
     if isinstance(found, Failure):
         return found
@@ -221,7 +225,9 @@ def _read_written(text: str, fixed: Sequence[Constraint]) -> str | Failure:
         return Failure("empty")
     if len(line.split()) > _MOST_WORDS:
         return Failure("too_long")
-    return Failure("repeated") if line.lower() in {c.text.lower() for c in fixed} else line
+    if line.lower() in {c.text.lower() for c in fixed}:
+        return Failure("repeated")
+    return Failure("echo") if line.lower().rstrip(" .") in " ".join(asked.lower().split()) else line
 
 
 async def _inconsistent(record: Record, text: str, fixed: Sequence[Constraint], ctx: Context,
