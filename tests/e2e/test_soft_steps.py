@@ -1,4 +1,4 @@
-"""Step-by-Step Mastery with the embedded model, from the command line to the training of both curriculum stages."""
+"""Step-by-Step Mastery with the embedded model, from the command line to the training of both stages."""
 
 from __future__ import annotations
 
