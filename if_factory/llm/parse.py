@@ -43,6 +43,12 @@ def strip_thinking(text: str) -> str:
     return text.partition("<think>")[0].strip()
 
 
+def echoes(text: str, asked: str) -> bool:
+    """Whether ``text`` stands in what was ``asked``: small models give the prompt's example or the task back."""
+    own, given = (" ".join(t.lower().split()) for t in (text, asked))
+    return own.strip(" .\"'") in given
+
+
 _FENCE = re.compile(r"```[\w-]*[^\S\n]*\n(.*?)```", re.DOTALL)
 _REPAIRABLE = 30_000, 500  # characters, brackets: json-repair takes quadratic time on hostile texts
 

@@ -28,7 +28,7 @@ from if_factory.constraints.soft import Aspect, draw, draw_aspects, pool
 from if_factory.constraints.verify import verify
 from if_factory.errors import UserError
 from if_factory.llm.base import Completion
-from if_factory.llm.parse import Failure, ask_parsed, parse_json
+from if_factory.llm.parse import Failure, ask_parsed, echoes, parse_json
 from if_factory.methods.base import PATH, Emission, Method, PlannedCalls, template
 from if_factory.pipeline.stage import Context, Reject, Stage
 from if_factory.quality.judge import Ask, judge_criteria, judge_of, judge_pair, judge_role
@@ -227,7 +227,7 @@ def _read_written(text: str, fixed: Sequence[Constraint], asked: str = "") -> st
         return Failure("too_long")
     if line.lower() in {c.text.lower() for c in fixed}:
         return Failure("repeated")
-    return Failure("echo") if line.lower().rstrip(" .") in " ".join(asked.lower().split()) else line
+    return Failure("echo") if echoes(line, asked) else line
 
 
 async def _inconsistent(record: Record, text: str, fixed: Sequence[Constraint], ctx: Context,

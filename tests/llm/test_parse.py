@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, RootModel
 
 from if_factory.llm.base import Completion
-from if_factory.llm.parse import Failure, ask_parsed, parse_json, parse_score, parse_tagged, strip_thinking
+from if_factory.llm.parse import Failure, ask_parsed, echoes, parse_json, parse_score, parse_tagged, strip_thinking
 
 
 class Reply(BaseModel):
@@ -140,6 +140,13 @@ class Chat:
 
 def read_a(text: str) -> str | Failure:
     return parse_tagged(text, "a")
+
+
+@pytest.mark.parametrize(("text", "echo"), [
+    ('"Tell the story\n in the first person."', True), ("a KITE", True), ("in the third person", False),
+    ("Tell the story in the first person, slowly", False)])
+def test_what_stands_in_the_question_is_an_echo_whatever_its_case_spaces_and_quotes(text: str, echo: bool) -> None:
+    assert echoes(text, "Task: tell the story in the first\n person. It is about a kite.") is echo
 
 
 async def test_an_unreadable_answer_is_asked_for_again_as_another_sample() -> None:

@@ -320,7 +320,8 @@ def test_one_wording_for_different_constraints_is_rejected(wording: str) -> None
 def test_categories_of_one_name_are_one_and_no_item_comes_twice() -> None:
     found = two_levels([Category(name="Tone", items=["calm", "dry"]),
                         Category(name=" Tone\n", items=["proud", "Calm", " ", "x" * 201, "two\nlines"]),
-                        Category(name="Place", items=["dry", "größer"]), Category(name="", items=["a"])])
+                        Category(name="Place", items=["dry", "größer"]), Category(name="", items=["a"]),
+                        Category(name="Method", items=["...", "-"]), Category(name="...", items=["a"])])
     assert found == {"Tone": ["calm", "dry", "proud", "two lines"], "Place": ["größer"]}
 
 

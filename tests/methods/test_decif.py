@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections import Counter
 
 import pytest
@@ -31,6 +32,7 @@ from if_factory.quality.dedup import near_duplicates
 from if_factory.recipe import parse
 from if_factory.records import Outcome, emit_sft
 from tests.pipeline.scripted import ScriptedEndpoint
+from tests.quality.judge_script import part
 from tests.support.decif_teacher import kind, reply
 
 # Types that the scripted answers obey or break by their sample alone.
@@ -307,34 +309,60 @@ def test_the_judge_is_asked_at_temperature_0():
 # ---------------------------------------------------------------- consistency
 
 
-def says(contradiction):
-    return json.dumps({"reason": "short and long at once", "contradiction": contradiction})
+def contradicts(request):
+    """The judge names the request's first and last words as two parts that exclude each other."""
+    words = part(request.messages[-1]["content"], "REQUEST").split()
+    return json.dumps({"first": " ".join(words[:2]), "second": " ".join(words[-2:]), "contradiction": True})
 
 
 def test_a_contradictory_instruction_is_refined_once_judged_again_and_keeps_what_it_was():
     refined = json.dumps({"task": "Write a short letter.", "drop": [1]})
-    say = teacher(consistency=lambda r: says("Write a short letter." not in r.messages[-1]["content"]),
-                  refine=lambda r: refined)
+    say = teacher(consistency=lambda r: None if "Write a short letter." in r.messages[-1]["content"] else
+                  contradicts(r), refine=lambda r: refined)
     result, _, usage = play(say, {"constraint_weights": [0, 1], "soft_share": 0.0})
     assert usage.tally("consistency", "teacher").requests <= 3 * 8
     for r in result.records:
         assert r.prompt.startswith("Write a short letter.")
         assert r.difficulty == 1 == sum(c.kind == "code" for c in r.constraints)
-        assert r.extra["refined_because"] == ["short and long at once"]
+        (because,) = r.extra["refined_because"]
+        assert re.fullmatch(r'"Help me:?.*" and ".+" exclude each other\.', because)
         assert r.extra["task_before_refinement"].startswith("Help me")
 
 
 @pytest.mark.parametrize("rounds", [0, 1, 3])
 def test_an_instruction_that_stays_contradictory_is_rejected_after_a_bounded_number_of_refinements(rounds):
-    result, _, usage = play(teacher(consistency=lambda r: says(True)), {"refinements": rounds})
+    result, _, usage = play(teacher(consistency=contradicts), {"refinements": rounds})
     assert reasons(result) == {("consistency", "contradictory"): 8}
     assert usage.tally("consistency", "teacher").requests == 8 * (2 * rounds + 1)
 
 
 def test_a_refinement_may_not_drop_every_constraint():
-    result, _, _ = play(teacher(consistency=lambda r: says(True),
+    result, _, _ = play(teacher(consistency=contradicts,
                                 refine=lambda r: json.dumps({"task": "Anything.", "drop": list(range(1, 9))})))
     assert reasons(result) == {("consistency", "refined_to_nothing"): 8}
+
+
+@pytest.mark.parametrize(("first", "second"), [
+    ("exactly 50 words", "at least 100"), ("", ""), ("...", "..."), ("Help me", "Help me"),
+    ("Help me", "help ME.")])
+def test_a_contradiction_between_parts_that_the_request_does_not_have_is_none_that_anybody_saw(first, second):
+    """Seen of a 1.5B judge: it gave the reason that stood in the prompt as an example; 4 of 6 were rejected."""
+    said = json.dumps({"first": first, "second": second, "contradiction": True})
+    result, _, usage = play(teacher(consistency=lambda r: said), {"tries": 2})
+    assert reasons(result) == {("consistency", "consistency_parts_not_quoted"): 8}
+    assert usage.tally("consistency", "teacher").requests == 16
+    honest, _, _ = play(teacher(consistency=lambda r: said if r.sample == 0 else None), {"tries": 2})
+    assert len(honest.records) == 8
+
+
+def test_a_mended_task_that_holds_the_requirements_too_is_asked_for_again():
+    def copies(request):
+        texts = re.findall(r"^\d+\. (.*)$", request.messages[-1]["content"], re.MULTILINE)
+        return json.dumps({"task": f"Write a letter. {texts[0]}", "drop": []}) if request.sample == 0 else None
+
+    result, _, usage = play(teacher(consistency=contradicts, refine=copies), {"soft_share": 0.0})
+    assert reasons(result) == {("consistency", "contradictory"): 8}
+    assert usage.tally("consistency", "teacher").requests == 8 * (2 + 2)
 
 
 # ---------------------------------------------------------------- criteria and filters

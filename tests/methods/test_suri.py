@@ -171,22 +171,23 @@ def test_nothing_is_emitted_on_the_word_of_nobody():
     assert result.rejects[0].reason.startswith("judge_")
 
 
-def test_negations_and_copies_are_asked_for_again_and_only_what_is_still_one_is_dropped():
+def test_negations_copies_and_echoes_are_asked_for_again_and_only_what_is_still_one_is_dropped():
     asked = []
 
     def corrupt(request: ChatRequest) -> str:
         listed = asked_for(request)
         asked.append(listed)
         first = len(asked) == 1
-        # the first time a copy and a negation, then one of them mended
+        # the first time a copy, the prompt's own example and a negation, then all but the last mended
         new = {c: CORRUPTED[CONSTRAINTS.index(c)] for c in listed}
         if first:
             new[CONSTRAINTS[0]] = CONSTRAINTS[0].upper()
+            new[CONSTRAINTS[1]] = "Tell the story in the third person, close to the eldest brother."
         new[CONSTRAINTS[2]] = "Do not describe a daily habit."
         return "\n".join(f"- {c} -> {new[c]}" for c in listed)
 
     result, _ = play([text()], ALL, teacher=scripted_teacher(corrupt=corrupt))
-    assert asked == [CONSTRAINTS, [CONSTRAINTS[0], CONSTRAINTS[2]], [CONSTRAINTS[2]]]
+    assert asked == [CONSTRAINTS, CONSTRAINTS[:3], [CONSTRAINTS[2]]]
     out = emitted(result)
     assert [c.text for c in out["iorpo"][0].constraints] == [CONSTRAINTS[0], CONSTRAINTS[1], CONSTRAINTS[3]]
     assert out.refused["constraints"] == {"negation_only": 1}

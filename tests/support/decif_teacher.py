@@ -49,7 +49,7 @@ def reply(content: str, schema: Mapping[str, Any] | None, sample: int = 0) -> st
     if what == "judge":
         return json.dumps({n: {"reason": "seen", "satisfied": True} for n in schema["properties"]})
     if what == "consistency":
-        return json.dumps({"reason": "none", "contradiction": False})
+        return json.dumps({"first": "", "second": "", "contradiction": False})
     if what == "instruction":
         soft = schema["properties"].get("requirements", {"properties": {}})["properties"]
         task = re.search(r"Situation: (.*)", content)

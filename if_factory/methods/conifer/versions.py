@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import partial
 from random import Random
@@ -81,13 +82,15 @@ async def constrain(record: Record, ctx: Context, *, options: Options) -> Record
 
 
 def two_levels(categories: Sequence[Category]) -> dict[str, list[str]]:
-    """Category to items, each item once, on one line and at most ``ITEM`` long: a longer one is no constraint."""
+    """Category to items, each item once, on one line and at most ``ITEM`` long: a longer one is no constraint,
+    nor is one without a word, such as the prompt's own "..."."""
     out: dict[str, list[str]] = {}
     seen: set[str] = set()
     for category in categories:
         name = " ".join(category.name.split())
         for item in (" ".join(i.split()) for i in category.items):
-            if name and item and max(len(name), len(item)) <= ITEM and item.casefold() not in seen:
+            wordy = re.search(r"\w", name) and re.search(r"\w", item)
+            if wordy and max(len(name), len(item)) <= ITEM and item.casefold() not in seen:
                 seen.add(item.casefold())
                 out.setdefault(name, []).append(item)
     return out

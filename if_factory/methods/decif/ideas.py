@@ -21,7 +21,7 @@ from if_factory.errors import UserError
 from if_factory.files import read_rows
 from if_factory.llm.base import Completion
 from if_factory.llm.lists import parse_items
-from if_factory.llm.parse import Failure, ask_parsed
+from if_factory.llm.parse import Failure, ask_parsed, echoes
 from if_factory.methods.base import template
 from if_factory.methods.decif.options import NAME, Options
 from if_factory.pipeline.stage import Context, Reject
@@ -114,7 +114,7 @@ def read_list(text: str, *, level: str, count: int, asked: str = "") -> list[str
         return Failure("no_list", text[:80])
     low, high = _WORDS[level]
     usable = [item for item in items if low <= len(item.split()) <= high and not item.endswith((":", "?"))
-              and item.lower().rstrip(" .") not in asked.lower()]
+              and not echoes(item, asked)]
     if level == "request":
         usable = [item.lower() for item in usable]
     return usable[:count] or Failure("unusable_items", items[0][:80])

@@ -17,7 +17,7 @@ from if_factory.constraints.join import join
 from if_factory.constraints.soft import Aspect, draw, pool
 from if_factory.llm.base import Completion
 from if_factory.llm.lists import parse_items
-from if_factory.llm.parse import Failure, ask_parsed, parse_json
+from if_factory.llm.parse import Failure, ask_parsed, echoes, parse_json
 from if_factory.methods.base import template
 from if_factory.methods.decif.ideas import list_schema
 from if_factory.methods.decif.options import NAME, Options
@@ -81,7 +81,7 @@ def read_written(text: str, soft: int, asked: str = "") -> _Written | Failure:
         return Failure("no_task", task[:80])
     if len(task.split()) > _MOST_WORDS:
         return Failure("task_too_long", f"{len(task.split())} words")
-    if task.lower().rstrip(" .") in asked.lower():
+    if echoes(task, asked):
         return Failure("echo", task[:80])
     if missing := [i for i, requirement in numbered.items() if not re.search(r"\w", requirement)]:
         return Failure("missing_requirement", f"number {missing[0]}")
@@ -108,8 +108,15 @@ def phrased(record: Record, ctx: Context) -> Record:
 
 
 class _Contradiction(BaseModel):
-    reason: str = ""
+    """Two parts of a request, in its own words, and whether they exclude each other."""
+
+    first: str = ""
+    second: str = ""
     contradiction: bool
+
+    @property
+    def reason(self) -> str:
+        return f'"{self.first}" and "{self.second}" exclude each other.'
 
 
 class _Refined(BaseModel):
@@ -118,8 +125,9 @@ class _Refined(BaseModel):
 
 
 _CONTRADICTION_SCHEMA: dict[str, Any] = {
-    "type": "object", "additionalProperties": False, "required": ["reason", "contradiction"],
-    "properties": {"reason": {"type": "string", "maxLength": 240}, "contradiction": {"type": "boolean"}}}
+    "type": "object", "additionalProperties": False, "required": ["first", "second", "contradiction"],
+    "properties": {"first": {"type": "string"}, "second": {"type": "string"},
+                   "contradiction": {"type": "boolean"}}}
 _REFINED_SCHEMA: dict[str, Any] = {
     "type": "object", "additionalProperties": False, "required": ["task", "drop"],
     "properties": {"task": _TASK, "drop": {"type": "array", "items": {"type": "integer"}, "maxItems": 8}}}
@@ -141,11 +149,18 @@ async def make_consistent(record: Record, ctx: Context, *, options: Options) -> 
 
 
 async def _contradiction(record: Record, ctx: Context, options: Options) -> _Contradiction | Failure:
+    """What the judge says; a contradiction is one only if both parts it names stand in the request."""
     text = template(NAME, "consistency", options.prompts).render(prompt=record.prompt,
                                                                  mark=mark_for(record.prompt))
 
     def read(reply: Completion) -> _Contradiction | Failure:
-        return read_one(reply, _Contradiction, "contradiction")
+        found = read_one(reply, _Contradiction, "contradiction")
+        if isinstance(found, Failure) or not found.contradiction:
+            return found
+        if echoes(found.first, found.second) or not all(
+                re.search(r"\w", part) and echoes(part, record.prompt) for part in (found.first, found.second)):
+            return Failure("parts_not_quoted", "first and second must be two parts of the request, word for word")
+        return found
 
     found, _ = await ask_until_read(judge_of(ctx), text, read, tries=options.tries, prompts=options.prompts,
                                     temperature=0.0, schema=_CONTRADICTION_SCHEMA)
@@ -153,10 +168,19 @@ async def _contradiction(record: Record, ctx: Context, options: Options) -> _Con
 
 
 async def _refined(record: Record, reason: str, ctx: Context, options: Options) -> Record:
-    text = template(NAME, "refine", options.prompts).render(
-        task=record.extra["task"], requirements=[c.text for c in record.constraints], reason=reason)
-    mended = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": text}],
-                              partial(parse_json, model=_Refined), schema=_REFINED_SCHEMA, tries=options.tries)
+    requirements = [c.text for c in record.constraints]
+    text = template(NAME, "refine", options.prompts).render(task=record.extra["task"], requirements=requirements,
+                                                            reason=reason)
+
+    def read(reply: str) -> _Refined | Failure:
+        found = parse_json(reply, _Refined)
+        if isinstance(found, Failure):
+            return found
+        # The requirements are put after the task by us; a small model copies them into it.
+        return Failure("repeats_a_requirement") if any(echoes(r, found.task) for r in requirements) else found
+
+    mended = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": text}], read,
+                              schema=_REFINED_SCHEMA, tries=options.tries)
     if isinstance(mended, Failure):
         raise Reject(f"refinement_{mended.reason}", mended.detail)
     left = tuple(c for i, c in enumerate(record.constraints, 1) if i not in mended.drop)
@@ -176,7 +200,7 @@ async def add_criteria(record: Record, ctx: Context, *, options: Options) -> Rec
         prompt=record.prompt, others=[c.text for c in record.constraints], count=options.max_criteria)
 
     def read(reply: str) -> list[str] | Failure:
-        new = [item for item in parse_items(reply) if item.lower() not in text.lower()]
+        new = [item for item in parse_items(reply) if not echoes(item, text)]
         found = questions(new, options.duplicates)[:options.max_criteria]
         return found or Failure("no_question", reply[:80])
 

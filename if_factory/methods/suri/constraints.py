@@ -15,7 +15,7 @@ from if_factory.constraints.verify import verify
 from if_factory.constraints.violations import why_no_violation
 from if_factory.errors import UserError
 from if_factory.llm.lists import parse_instructions, parse_pairs
-from if_factory.llm.parse import Failure, ask_parsed, parse_json
+from if_factory.llm.parse import Failure, ask_parsed, echoes, parse_json
 from if_factory.methods.base import template
 from if_factory.methods.suri.options import NAME, Options
 from if_factory.pipeline.stage import Context, Reject
@@ -118,7 +118,8 @@ async def corrupt(record: Record, ctx: Context, *, options: Options) -> Record:
             if not rewritten:
                 raise Reject(found.reason, found.detail)
             break
-        why = {c: reason for c, new in zip(pending, found, strict=True) if (reason := why_no_violation(c, new))}
+        why = {c: reason for c, new in zip(pending, found, strict=True)
+               if (reason := why_no_violation(c, new) or ("echo" if echoes(new, ask) else None))}
         rewritten |= {c: new for c, new in zip(pending, found, strict=True) if c not in why}
         pending = list(why)
         if not pending:
