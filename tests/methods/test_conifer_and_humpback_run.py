@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
-from random import Random
 
 import pytest
 
@@ -13,12 +11,10 @@ from if_factory.llm.base import ChatRequest
 from tests.methods.test_conifer import Teacher
 from tests.support.command_run import LARGE, survives_kill_9
 from tests.support.fake_endpoint import FakeEndpoint
+from tests.support.humpback_models import rate_or_write, text
 
 CONCURRENCY = 64
 SIZES = [40, pytest.param(LARGE, marks=pytest.mark.slow)]
-WORDS = ["harbour", "lamp", "winter", "bread", "wheel", "stone", "garden", "letter", "copper", "morning",
-         "river", "bridge", "signal", "orchard", "ferry", "clay", "lantern", "market", "valley", "thread",
-         "candle", "mirror", "saddle", "anchor", "pepper", "cotton", "marble", "willow", "kettle", "tunnel"]
 
 
 def write_recipe(folder: Path, method: str, url: str, rows: list[dict], roles: tuple[str, ...], **options) -> Path:
@@ -47,23 +43,9 @@ async def test_conifer_survives_kill_9_at_any_size(tmp_path: Path, seeds: int) -
     assert ledger["emission"]["sft_internal"]["rows"] > 0
 
 
-def text(i: int) -> str:
-    rng = Random(i)
-    return " ".join(f"{' '.join(rng.choices(WORDS, k=9)).capitalize()}." for _ in range(6))
-
-
 @pytest.mark.parametrize("texts", SIZES)
 async def test_humpback_survives_kill_9_at_any_size(tmp_path: Path, texts: int) -> None:
-    def script(body: dict) -> str:
-        ask = body["messages"][-1]["content"]
-        if "You rate one response" in ask:
-            rng = Random(ask + str(body.get("seed")))
-            return json.dumps({"reason": "scripted", "score": rng.choice((3, 5, 5, 5))})
-        found = re.search(r"TEXT\n(.*?)\.", ask)
-        assert found
-        return f"Tell a story about {', '.join(Random(found[1]).sample(WORDS, 8))} for {found[1].split()[0]}."
-
-    server = FakeEndpoint(delay=0.02, script=script)
+    server = FakeEndpoint(delay=0.02, script=rate_or_write)
     path = write_recipe(tmp_path, "humpback", await server.start(), [{"text": text(i)} for i in range(texts)],
                         ("backward", "judge"), min_chars=100, max_chars=900, similarity=0.9)
     ledger = await survives_kill_9(path, tmp_path, server, CONCURRENCY, megabytes=200 + 0.06 * texts)

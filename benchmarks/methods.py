@@ -1,0 +1,109 @@
+"""Every method from the command line at scale, against scripted models (named as such) behind one endpoint.
+
+    python benchmarks/methods.py --seeds 5000
+    python benchmarks/methods.py --seeds 300 --methods soft_steps,decif
+
+One process runs `if-factory run`, this one serves it. Wall time stands beside the ideal, what the endpoint's delay
+alone would take at this concurrency; peak is the run's largest resident set; requests per emitted row are what a
+teacher that does as it is told costs, with the methods' default options but for what scripted words can satisfy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from if_factory.llm.base import ChatRequest
+from tests.methods.test_conifer import Teacher
+from tests.support.command_run import finish, start
+from tests.support.decif_teacher import TeacherServer
+from tests.support.fake_endpoint import FakeEndpoint
+from tests.support.humpback_models import rate_or_write, text
+from tests.support.scripted_teacher import ScriptedServer, instruction
+from tests.support.soft_world import SoftEndpoint
+
+CONCURRENCY, DELAY = 64, 0.02
+# Checkable types that scripted words meet now and then.
+EASY = ["punctuation", "digits:none", "style:no_contractions", "keywords:forbidden_words"]
+
+
+def conifer_says(body: dict[str, Any]) -> str:
+    return Teacher()(ChatRequest("fake", tuple(body["messages"])))
+
+
+@dataclass
+class Case:
+    """``row(i)`` is the i-th line of the seeds file; without one the method starts from nothing."""
+
+    server: Callable[[], FakeEndpoint]
+    roles: tuple[str, ...] = ("teacher",)
+    row: Callable[[int], dict[str, Any]] | None = lambda i: {"prompt": f"Describe place number {i} to a friend."}
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+CASES = {
+    "complex_to_simple": Case(lambda: FakeEndpoint(DELAY), ("student",), options={"include": EASY}),
+    "autoif": Case(lambda: ScriptedServer(DELAY), row=lambda i: {"instruction": instruction(i)},
+                   options={"queries_per_instruction": 1, "augment_calls": 2, "augment_count": 5}),
+    "decif": Case(lambda: TeacherServer(DELAY), row=None, options={"include": EASY}),
+    "soft_steps": Case(lambda: SoftEndpoint(DELAY), options={"include": EASY}),
+    "conifer": Case(lambda: FakeEndpoint(DELAY, script=conifer_says),
+                    row=lambda i: {"prompt": f"how the tides work in harbour number {i}?"},
+                    options={"format_types": ["change_case:english_lowercase"]}),
+    "humpback": Case(lambda: FakeEndpoint(DELAY, script=rate_or_write), ("backward", "judge"),
+                     row=lambda i: {"text": text(i)},
+                     options={"min_chars": 100, "max_chars": 900, "similarity": 0.9}),
+}
+
+
+async def measure(name: str, case: Case, seeds: int, folder: Path) -> list[str]:
+    server = case.server()
+    url = await server.start()
+    recipe: dict[str, Any] = {"method": name, "options": dict(case.options), "models": {
+        role: {"endpoint": url, "concurrency": CONCURRENCY} for role in case.roles}}
+    if case.row:
+        (folder / "seeds.jsonl").write_text("".join(json.dumps(case.row(i)) + "\n" for i in range(seeds)))
+        recipe["seeds"] = "seeds.jsonl"
+    else:
+        recipe["limit"] = seeds
+    (folder / "recipe.yaml").write_text(json.dumps(recipe))
+    began = time.monotonic()
+    peak = await finish(await start(folder / "recipe.yaml", folder / "run"))
+    seconds = time.monotonic() - began
+    await server.stop()
+    emission = json.loads((folder / "run" / "ledger.json").read_text())["emission"]
+    rows = {kind: counts["rows"] for kind, counts in emission.items() if counts["rows"]}
+    asked: dict[str, int] = {}
+    for used in json.loads((folder / "run" / "usage.json").read_text()):
+        asked[used["role"]] = asked.get(used["role"], 0) + used["answers"]
+    per_row = ", ".join(f"{role} {n / max(1, sum(rows.values())):.1f}" for role, n in sorted(asked.items()))
+    return [name, f"{seeds:,}", f"{server.requests:,}", f"{seconds:.1f}",
+            f"{server.requests * DELAY / CONCURRENCY:.1f}", f"{peak / 2**20:.0f}",
+            ", ".join(f"{kind} {n:,}" for kind, n in rows.items()), per_row]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=300)
+    parser.add_argument("--methods", default=",".join(CASES), help="with commas between them")
+    given = parser.parse_args()
+    print("| method | seeds | requests | wall s | ideal s | peak MiB | rows | requests per row |")
+    print("|---|---|---|---|---|---|---|---|")
+    for name in given.methods.split(","):
+        with tempfile.TemporaryDirectory() as folder:
+            cells = asyncio.run(measure(name, CASES[name], given.seeds, Path(folder)))
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
