@@ -114,8 +114,8 @@ class OpenAIBackend:
         if request.stop:
             body["stop"] = request.stop
         if request.schema is not None and "response_format" not in refused:
-            body["response_format"] = {"type": "json_schema",
-                                       "json_schema": {"name": "answer", "schema": request.schema}}
+            schema = _without_lengths(request.schema)
+            body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
         return await self._send("POST", self._url, _encode(body).encode())
 
     async def _send(self, method: str, url: URL, body: bytes | None) -> tuple[int, Any, bytes]:
@@ -199,6 +199,13 @@ class OpenAIBackend:
         if kind not in self._warned and len(self._warned) < 20:
             self._warned.add(kind)
             _logger.warning(message)
+
+
+def _without_lengths(schema: Any) -> Any:
+    """As it is sent: llama.cpp's grammar gets very slow with ``maxLength``, and strict servers refuse it."""
+    if isinstance(schema, dict):
+        return {k: _without_lengths(v) for k, v in schema.items() if not (k == "maxLength" and isinstance(v, int))}
+    return [_without_lengths(v) for v in schema] if isinstance(schema, list) else schema
 
 
 def _optional_field(request: ChatRequest, body: bytes, refused: frozenset[str]) -> str | None:

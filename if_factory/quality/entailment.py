@@ -23,7 +23,7 @@ from pydantic import BaseModel, BeforeValidator
 from if_factory.errors import UserError
 from if_factory.llm.base import Completion
 from if_factory.llm.parse import Failure
-from if_factory.quality.judge import PROMPTS, Ask, ask_until_read, mark_for
+from if_factory.quality.judge import PROMPTS, REASON, Ask, ask_until_read, mark_for
 from if_factory.quality.reply import read_one
 from if_factory.templates import load
 
@@ -74,7 +74,7 @@ class _Related(BaseModel):
 
 _SCHEMA: dict[str, Any] = {
     "type": "object", "additionalProperties": False, "required": ["reason", "relation"],
-    "properties": {"reason": {"type": "string"},
+    "properties": {"reason": REASON,
                    "relation": {"type": "string", "enum": ["entailment", "neutral", "contradiction"]}}}
 
 

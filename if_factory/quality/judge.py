@@ -38,6 +38,8 @@ Side = Literal["a", "b"]
 T = TypeVar("T")
 
 PROMPTS = Path(__file__).parent / "prompts"
+# A small model in this process ends no sentence by itself; an unending reason would leave no verdict.
+REASON: dict[str, Any] = {"type": "string", "maxLength": 240}
 
 
 def judge_role(roles: Container[str]) -> str:
@@ -131,7 +133,7 @@ class _Comparison(BaseModel):
 
 _COMPARISON_SCHEMA: dict[str, Any] = {
     "type": "object", "additionalProperties": False, "required": ["reason", "winner"],
-    "properties": {"reason": {"type": "string"}, "winner": {"type": "string", "enum": ["A", "B", "tie"]}}}
+    "properties": {"reason": REASON, "winner": {"type": "string", "enum": ["A", "B", "tie"]}}}
 
 
 async def _compare(ask: Ask, prompt: str, first: str, second: str, focus: str, tries: int,
@@ -230,7 +232,7 @@ class _Verdicts(RootModel[Annotated[dict[int, _Satisfied], BeforeValidator(_numb
 def _criteria_schema(n: int) -> dict[str, Any]:
     """An object with the criteria's numbers as keys: a server that follows it cannot skip or repeat one."""
     verdict = {"type": "object", "additionalProperties": False, "required": ["reason", "satisfied"],
-               "properties": {"reason": {"type": "string"}, "satisfied": {"type": "boolean"}}}
+               "properties": {"reason": REASON, "satisfied": {"type": "boolean"}}}
     numbers = [str(i) for i in range(1, n + 1)]
     return {"type": "object", "additionalProperties": False, "required": numbers,
             "properties": dict.fromkeys(numbers, verdict)}
@@ -265,7 +267,7 @@ async def judge_score(ask: Ask, prompt: str, response: str, *, low: float, high:
         mark=mark_for(prompt, response, rubric))
     sampling: dict[str, Any] = {} if samples > 1 else {"temperature": 0.0}
     schema = {"type": "object", "additionalProperties": False, "required": ["reason", "score"],
-              "properties": {"reason": {"type": "string"},
+              "properties": {"reason": REASON,
                              "score": {"type": "number", "minimum": low, "maximum": high}}}
 
     def read(completion: Completion) -> float | Failure:
