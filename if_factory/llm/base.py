@@ -20,8 +20,8 @@ class ChatRequest:
         max_tokens: completion tokens at most.
         seed: sent to servers that take one.
         sample: index among equal requests; part of the key, so ten samples are ten answers.
-        schema: a JSON schema the answer should follow, for servers that can constrain it; ``maxLength`` of its
-            strings is for models in this process, servers are not sent it.
+        schema: a JSON schema the answer should follow, for servers that can constrain it; ``maxLength`` and
+            ``multipleOf`` are for models in this process, servers are not sent them.
         stop: strings at which the server stops.
     """
 

@@ -114,7 +114,7 @@ class OpenAIBackend:
         if request.stop:
             body["stop"] = request.stop
         if request.schema is not None and "response_format" not in refused:
-            schema = _without_lengths(request.schema)
+            schema = _sendable(request.schema)
             body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
         return await self._send("POST", self._url, _encode(body).encode())
 
@@ -201,11 +201,14 @@ class OpenAIBackend:
             _logger.warning(message)
 
 
-def _without_lengths(schema: Any) -> Any:
-    """As it is sent: llama.cpp's grammar gets very slow with ``maxLength``, and strict servers refuse it."""
+_NOT_SENT = ("maxLength", "multipleOf")
+
+
+def _sendable(schema: Any) -> Any:
+    """Without what slows llama.cpp's grammar down a lot, or makes a strict server refuse the whole schema."""
     if isinstance(schema, dict):
-        return {k: _without_lengths(v) for k, v in schema.items() if not (k == "maxLength" and isinstance(v, int))}
-    return [_without_lengths(v) for v in schema] if isinstance(schema, list) else schema
+        return {k: _sendable(v) for k, v in schema.items() if k not in _NOT_SENT or isinstance(v, dict)}
+    return [_sendable(v) for v in schema] if isinstance(schema, list) else schema
 
 
 def _optional_field(request: ChatRequest, body: bytes, refused: frozenset[str]) -> str | None:

@@ -266,9 +266,10 @@ async def judge_score(ask: Ask, prompt: str, response: str, *, low: float, high:
         prompt=_shown(prompt), response=_shown(response), low=f"{low:g}", high=f"{high:g}", rubric=rubric,
         mark=mark_for(prompt, response, rubric))
     sampling: dict[str, Any] = {} if samples > 1 else {"temperature": 0.0}
+    step = 0.5 if high - low >= 4 else 0.01  # else a small model in this process writes digits for ever
     schema = {"type": "object", "additionalProperties": False, "required": ["reason", "score"],
-              "properties": {"reason": REASON,
-                             "score": {"type": "number", "minimum": low, "maximum": high}}}
+              "properties": {"reason": REASON, "score": {"type": "number", "minimum": low, "maximum": high,
+                                                         "multipleOf": step}}}
 
     def read(completion: Completion) -> float | Failure:
         found = read_one(completion, _Score, "score")

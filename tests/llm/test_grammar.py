@@ -49,14 +49,17 @@ def test_rows_with_a_schema_follow_it_and_the_others_are_free(tiny: tuple[Any, A
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.5])
-def test_a_string_ends_where_the_schema_says_so_that_what_follows_is_written(tiny: tuple[Any, Any],
-                                                                             temperature: float) -> None:
+def test_strings_and_numbers_end_where_the_schema_says_so_that_the_rest_is_written(tiny: tuple[Any, Any],
+                                                                                   temperature: float) -> None:
     model, tokenizer = tiny
-    schema = {"type": "object", "additionalProperties": False, "required": ["reason", "good"],
-              "properties": {"reason": {"type": "string", "maxLength": 8}, "good": {"type": "boolean"}}}
+    schema = {"type": "object", "additionalProperties": False, "required": ["reason", "score"],
+              "properties": {"reason": {"type": "string", "maxLength": 8},
+                             "score": {"type": "number", "minimum": 1, "maximum": 5, "multipleOf": 0.5}}}
     answer, = generate(model, tokenizer, [tokenizer("rate this")["input_ids"]], [asks(schema, temperature)])
     assert answer.finish_reason == "stop"
-    assert len(json.loads(answer.text)["reason"]) <= 8
+    said = json.loads(answer.text)
+    assert len(said["reason"]) <= 8
+    assert said["score"] * 2 in range(2, 11)
 
 
 def test_a_free_row_is_what_it_is_without_any_schema(tiny: tuple[Any, Any]) -> None:

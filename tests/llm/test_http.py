@@ -34,12 +34,14 @@ async def test_what_is_asked_reaches_the_server_and_its_answer_comes_back(serve:
 
     url = await serve(handler)
     got = await ask(url, temperature=0.5, top_p=0.9, max_tokens=9, seed=4, stop=("END",),
-                    schema={"type": "object", "properties": {"maxLength": {"type": "string", "maxLength": 9}}})
+                    schema={"type": "object", "properties": {"maxLength": {"type": "string", "maxLength": 9},
+                                                             "n": {"type": "number", "multipleOf": 0.5}}})
     assert got == Completion("grüß \ud800 dich", "length", 7, 5)
     assert seen == [{"model": "fake", "messages": [{"role": "user", "content": "hello"}], "temperature": 0.5,
                      "top_p": 0.9, "max_tokens": 9, "seed": 4, "stop": ["END"],
                      "response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": {
-                         "type": "object", "properties": {"maxLength": {"type": "string"}}}}}}]
+                         "type": "object",
+                         "properties": {"maxLength": {"type": "string"}, "n": {"type": "number"}}}}}}]
 
 
 @pytest.mark.parametrize("tail", ["", "/", "/chat/completions"])
