@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 import sys
 import tempfile
 import time
@@ -24,6 +25,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from if_factory.llm.base import ChatRequest
+from tests.methods import test_suri as suri
 from tests.methods.test_conifer import Teacher
 from tests.support.command_run import finish, start
 from tests.support.decif_teacher import TeacherServer
@@ -39,6 +41,27 @@ EASY = ["punctuation", "digits:none", "style:no_contractions", "keywords:forbidd
 
 def conifer_says(body: dict[str, Any]) -> str:
     return Teacher()(ChatRequest("fake", tuple(body["messages"])))
+
+
+def suri_says(body: dict[str, Any]) -> str:
+    """The test's teacher, with the keeper's number in every constraint: no two texts ask for the same."""
+    request = ChatRequest("fake", tuple(body["messages"]))
+    ask = request.messages[-1]["content"]
+    found = re.search(r"keeper\d+", ask)
+    assert found
+    keeper = f", {found[0]}."
+    good, bad = ([c.rstrip(".") + keeper for c in texts] for texts in (suri.CONSTRAINTS, suri.CORRUPTED))
+    kind = suri.kind_of(request)
+    if kind == "backtranslate":
+        return json.dumps({"main_instruction": f"Write a story{keeper}", "constraints": good})
+    listed = suri.asked_for(request)
+    if kind == "corrupt":
+        return json.dumps({"rewrites": [{"number": i, "modified": bad[good.index(c)]}
+                                        for i, c in enumerate(listed, 1)]})
+    if kind == "label":
+        return json.dumps({"labels": [{"number": i, "type": "stylistic", "scope": "broad"}
+                                      for i in range(1, len(listed) + 1)]})
+    return json.dumps({str(i): {"reason": "scripted", "satisfied": c in good} for i, c in enumerate(listed, 1)})
 
 
 @dataclass
@@ -57,6 +80,8 @@ CASES = {
                    options={"queries_per_instruction": 1, "augment_calls": 2, "augment_count": 5}),
     "decif": Case(lambda: TeacherServer(DELAY), row=None, options={"include": EASY}),
     "soft_steps": Case(lambda: SoftEndpoint(DELAY), options={"include": EASY}),
+    "suri": Case(lambda: FakeEndpoint(DELAY, script=suri_says), options={"constraints": len(suri.CONSTRAINTS)},
+                 row=lambda i: {"text": suri.TEXT.replace("keeper", f"keeper{i}")}),
     "conifer": Case(lambda: FakeEndpoint(DELAY, script=conifer_says),
                     row=lambda i: {"prompt": f"how the tides work in harbour number {i}?"},
                     options={"format_types": ["change_case:english_lowercase"]}),
