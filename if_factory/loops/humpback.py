@@ -41,8 +41,8 @@ from if_factory.quality.judge import judge_score
 from if_factory.recipe import Recipe
 from if_factory.records import Record, SFTExample
 
-# Tokens of an answer. A rating holds a reason of up to 240 characters: two tokens each in many languages.
-MOST = {"backward": 256, "judge": 512}
+# Tokens of an answer; a batch takes as long as its longest. A rating holds a reason of at most 160 characters.
+MOST = {"backward": 256, "judge": 256}
 HALF = 0.5  # width of a bar of the score histogram
 
 

@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 PROMPTS = Path(__file__).parent / "prompts"
 # A small model in this process ends no sentence by itself; an unending reason would leave no verdict.
-REASON: dict[str, Any] = {"type": "string", "maxLength": 240}
+REASON: dict[str, Any] = {"type": "string", "maxLength": 160}
 
 
 def judge_role(roles: Container[str]) -> str:
