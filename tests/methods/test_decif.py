@@ -312,7 +312,7 @@ def test_the_judge_is_asked_at_temperature_0():
 def contradicts(request):
     """The judge names the request's first and last words as two parts that exclude each other."""
     words = part(request.messages[-1]["content"], "REQUEST").split()
-    return json.dumps({"first": " ".join(words[:2]), "second": " ".join(words[-2:]), "contradiction": True})
+    return json.dumps({"first": " ".join(words[:2]), "second": " ".join(words[-2:]), "possible": False})
 
 
 def test_a_contradictory_instruction_is_refined_once_judged_again_and_keeps_what_it_was():
@@ -347,7 +347,7 @@ def test_a_refinement_may_not_drop_every_constraint():
     ("Help me", "help ME.")])
 def test_a_contradiction_between_parts_that_the_request_does_not_have_is_none_that_anybody_saw(first, second):
     """Seen of a 1.5B judge: it gave the reason that stood in the prompt as an example; 4 of 6 were rejected."""
-    said = json.dumps({"first": first, "second": second, "contradiction": True})
+    said = json.dumps({"first": first, "second": second, "possible": False})
     result, _, usage = play(teacher(consistency=lambda r: said), {"tries": 2})
     assert reasons(result) == {("consistency", "consistency_parts_not_quoted"): 8}
     assert usage.tally("consistency", "teacher").requests == 16

@@ -35,8 +35,8 @@ def kind(content: str, schema: Mapping[str, Any] | None) -> str:
     if keys == {"items"}:
         return ("criteria" if "<request>" in content else "scenarios" if "Invent" in content
                 else "requests" if content.startswith("Area:") else "domains")
-    named = {"task": "instruction", "contradiction": "consistency", "drop": "refine"}
-    return next((named[key] for key in ("drop", "contradiction", "task") if key in keys), "judge")
+    named = {"task": "instruction", "possible": "consistency", "drop": "refine"}
+    return next((named[key] for key in ("drop", "possible", "task") if key in keys), "judge")
 
 
 def reply(content: str, schema: Mapping[str, Any] | None, sample: int = 0) -> str:
@@ -49,7 +49,7 @@ def reply(content: str, schema: Mapping[str, Any] | None, sample: int = 0) -> st
     if what == "judge":
         return json.dumps({n: {"reason": "seen", "satisfied": True} for n in schema["properties"]})
     if what == "consistency":
-        return json.dumps({"first": "", "second": "", "contradiction": False})
+        return json.dumps({"first": "", "second": "", "possible": True})
     if what == "instruction":
         soft = schema["properties"].get("requirements", {"properties": {}})["properties"]
         task = re.search(r"Situation: (.*)", content)

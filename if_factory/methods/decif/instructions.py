@@ -107,12 +107,15 @@ def phrased(record: Record, ctx: Context) -> Record:
 # ---------------------------------------------------------------- consistency
 
 
-class _Contradiction(BaseModel):
-    """Two parts of a request, in its own words, and whether they exclude each other."""
+class _Hardest(BaseModel):
+    """The two parts of a request that are hardest to do together, in its own words, and whether both can be done.
+
+    Asked whether it *can* be done, a weak judge that says yes to everything lets a sound request pass.
+    """
 
     first: str = ""
     second: str = ""
-    contradiction: bool
+    possible: bool
 
     @property
     def reason(self) -> str:
@@ -124,10 +127,9 @@ class _Refined(BaseModel):
     drop: list[int] = Field(default_factory=list)
 
 
-_CONTRADICTION_SCHEMA: dict[str, Any] = {
-    "type": "object", "additionalProperties": False, "required": ["first", "second", "contradiction"],
-    "properties": {"first": {"type": "string"}, "second": {"type": "string"},
-                   "contradiction": {"type": "boolean"}}}
+_HARDEST_SCHEMA: dict[str, Any] = {
+    "type": "object", "additionalProperties": False, "required": ["first", "second", "possible"],
+    "properties": {"first": {"type": "string"}, "second": {"type": "string"}, "possible": {"type": "boolean"}}}
 _REFINED_SCHEMA: dict[str, Any] = {
     "type": "object", "additionalProperties": False, "required": ["task", "drop"],
     "properties": {"task": _TASK, "drop": {"type": "array", "items": {"type": "integer"}, "maxItems": 8}}}
@@ -137,10 +139,10 @@ async def make_consistent(record: Record, ctx: Context, *, options: Options) -> 
     """The record as it is, or mended at most ``refinements`` times; whatever is mended is judged again."""
     reasons: list[str] = []
     while True:
-        found = await _contradiction(record, ctx, options)
+        found = await _hardest(record, ctx, options)
         if isinstance(found, Failure):
             raise Reject(f"consistency_{found.reason}", found.detail)
-        if not found.contradiction:
+        if found.possible:
             return record.model_copy(update={"extra": {**record.extra, "refined_because": reasons}})
         if len(reasons) == options.refinements:
             raise Reject("contradictory", found.reason)
@@ -148,14 +150,14 @@ async def make_consistent(record: Record, ctx: Context, *, options: Options) -> 
         record = await _refined(record, found.reason, ctx, options)
 
 
-async def _contradiction(record: Record, ctx: Context, options: Options) -> _Contradiction | Failure:
-    """What the judge says; a contradiction is one only if both parts it names stand in the request."""
+async def _hardest(record: Record, ctx: Context, options: Options) -> _Hardest | Failure:
+    """What the judge says; it is impossible only if both parts that exclude each other stand in the request."""
     text = template(NAME, "consistency", options.prompts).render(prompt=record.prompt,
                                                                  mark=mark_for(record.prompt))
 
-    def read(reply: Completion) -> _Contradiction | Failure:
-        found = read_one(reply, _Contradiction, "contradiction")
-        if isinstance(found, Failure) or not found.contradiction:
+    def read(reply: Completion) -> _Hardest | Failure:
+        found = read_one(reply, _Hardest, "possible")
+        if isinstance(found, Failure) or found.possible:
             return found
         if echoes(found.first, found.second) or not all(
                 re.search(r"\w", part) and echoes(part, record.prompt) for part in (found.first, found.second)):
@@ -163,7 +165,7 @@ async def _contradiction(record: Record, ctx: Context, options: Options) -> _Con
         return found
 
     found, _ = await ask_until_read(judge_of(ctx), text, read, tries=options.tries, prompts=options.prompts,
-                                    temperature=0.0, schema=_CONTRADICTION_SCHEMA)
+                                    temperature=0.0, schema=_HARDEST_SCHEMA)
     return found
 
 
