@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +10,8 @@ import yaml
 
 from if_factory.constraints.verify import verify
 from if_factory.records import Constraint
+from tests.e2e.command import if_factory, read, trained_steps
 
-ROOT = Path(__file__).parents[2]
 # Types that a model of 135 million parameters satisfies now and then; one step in four asks for something soft.
 RECIPE = {
     "method": "soft_steps", "limit": 20,
@@ -24,18 +21,6 @@ RECIPE = {
                 "include": ["detectable_format:title", "detectable_content:postscript", "punctuation:no_comma",
                             "start:phrase", "startend:end_checker", "end:question"]}}
 pytestmark = pytest.mark.e2e
-
-
-def if_factory(folder: Path, *arguments: object) -> str:
-    done = subprocess.run([sys.executable, "-m", "if_factory", *map(str, arguments)], cwd=folder, text=True,
-                          capture_output=True, timeout=1200,
-                          env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""})
-    assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-    return done.stdout
-
-
-def read(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_both_stages_are_trained_on_pairs_that_hold(tmp_path: Path) -> None:
@@ -68,11 +53,8 @@ def test_both_stages_are_trained_on_pairs_that_hold(tmp_path: Path) -> None:
                "--stages", "dpo", "--set", "max_steps=2", "--set", "cutoff_len=384",
                "--set", "per_device_train_batch_size=2", "--set", "gradient_accumulation_steps=1")
     if_factory(tmp_path, "train", "yaml")
-    easy, hard = (tmp_path / "saves" / f"soft_steps_{i}_dpo_{name}" for i, name in ((1, "easy"), (2, "hard")))
-    for stage in (easy, hard):
-        state = json.loads((stage / "trainer_state.json").read_text())
-        assert state["global_step"] == 2
-        assert (stage / "adapter_model.safetensors").stat().st_size > 0
+    assert trained_steps(tmp_path / "saves" / "soft_steps_1_dpo_easy") == 2
+    assert trained_steps(tmp_path / "saves" / "soft_steps_2_dpo_hard") == 2
     config = yaml.safe_load((tmp_path / "yaml" / "soft_steps_2_dpo_hard.yaml").read_text())
     assert config["adapter_name_or_path"].endswith("soft_steps_1_dpo_easy")
     assert config["pref_ftx"] == 1.0

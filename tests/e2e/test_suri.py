@@ -4,26 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.e2e.command import if_factory
 from tests.export.reference import _byte_tokenizer
 
 pytestmark = pytest.mark.e2e
-
-
-def cli(*arguments: object, cwd: Path) -> str:
-    root = str(Path(__file__).parents[2])
-    done = subprocess.run([sys.executable, "-m", "if_factory", *map(str, arguments)], capture_output=True,
-                          text=True, cwd=cwd, timeout=600,
-                          env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root})
-    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-    return done.stdout
 
 
 def test_texts_become_triples_that_the_stage_trains_on_the_sft_adapter(tmp_path: Path) -> None:
@@ -40,11 +29,11 @@ def test_texts_become_triples_that_the_stage_trains_on_the_sft_adapter(tmp_path:
         eos_token_id=1)).save_pretrained(tmp_path / "tiny")
 
     (tmp_path / "suri.yaml").write_text("method: suri\nlimit: 4\n")
-    cli("run", "suri.yaml", cwd=tmp_path)
-    cli("export", "runs/suri", "--into", "data", "--bins", "1", cwd=tmp_path)
-    cli("curriculum", "runs/suri", "--model", "tiny", "--template", "empty", "--dataset-dir", "data", "-o", "yaml",
-        "--bins", "1", "--set", "cutoff_len=4096", "--set", "gradient_accumulation_steps=2", cwd=tmp_path)
-    cli("train", "yaml", cwd=tmp_path)
+    if_factory(tmp_path, "run", "suri.yaml")
+    if_factory(tmp_path, "export", "runs/suri", "--into", "data", "--bins", "1")
+    if_factory(tmp_path, "curriculum", "runs/suri", "--model", "tiny", "--template", "empty", "--dataset-dir", "data",
+               "-o", "yaml", "--bins", "1", "--set", "cutoff_len=4096", "--set", "gradient_accumulation_steps=2")
+    if_factory(tmp_path, "train", "yaml")
 
     rows = len((tmp_path / "data" / "suri_iorpo.jsonl").read_text().splitlines())
     for name, loads in (("suri_1_sft_all", None), ("suri_2_iorpo_all", "saves/suri_1_sft_all")):
