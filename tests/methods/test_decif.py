@@ -355,6 +355,12 @@ def test_a_contradiction_between_parts_that_the_request_does_not_have_is_none_th
     assert len(honest.records) == 8
 
 
+@pytest.mark.parametrize("said", ["Does the answer ...?", "Is the answer...?", "Does the answer [Yes] …?"])
+def test_a_question_that_is_the_prompts_own_form_is_no_criterion(said):
+    result, _, _ = play(teacher(criteria=lambda r: json.dumps({"items": [said]})), {"tries": 1})
+    assert reasons(result) == {("criteria", "criteria_no_question"): 8}
+
+
 def test_a_mended_task_that_holds_the_requirements_too_is_asked_for_again():
     def copies(request):
         texts = re.findall(r"^\d+\. (.*)$", request.messages[-1]["content"], re.MULTILINE)

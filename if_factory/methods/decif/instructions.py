@@ -202,7 +202,8 @@ async def add_criteria(record: Record, ctx: Context, *, options: Options) -> Rec
         prompt=record.prompt, others=[c.text for c in record.constraints], count=options.max_criteria)
 
     def read(reply: str) -> list[str] | Failure:
-        new = [item for item in parse_items(reply) if not echoes(item, text)]
+        # "Does the answer ...?" is the prompt's own form, however a small model fills in the rest of it.
+        new = [item for item in parse_items(reply) if not re.search(r"\.\.\.|…", item) and not echoes(item, text)]
         found = questions(new, options.duplicates)[:options.max_criteria]
         return found or Failure("no_question", reply[:80])
 
