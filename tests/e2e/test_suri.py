@@ -32,7 +32,8 @@ def test_texts_become_triples_that_the_stage_trains_on_the_sft_adapter(tmp_path:
     if_factory(tmp_path, "run", "suri.yaml")
     if_factory(tmp_path, "export", "runs/suri", "--into", "data", "--bins", "1")
     if_factory(tmp_path, "curriculum", "runs/suri", "--model", "tiny", "--template", "empty",
-               "--dataset-dir", "data", "-o", "yaml", "--bins", "1", "--set", "cutoff_len=4096", "--set", "gradient_accumulation_steps=2")
+               "--dataset-dir", "data", "-o", "yaml", "--bins", "1", "--set", "cutoff_len=4096",
+               "--set", "gradient_accumulation_steps=2")
     if_factory(tmp_path, "train", "yaml")
 
     rows = len((tmp_path / "data" / "suri_iorpo.jsonl").read_text().splitlines())
