@@ -16,6 +16,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path as FilePath
 from random import Random
 from typing import Any, NamedTuple, Protocol, cast
@@ -96,7 +97,7 @@ async def run(stages: Sequence[Stage], inputs: Iterable[Record], models: Mapping
     total = len(inputs) if isinstance(inputs, Sized) else None
     if window is None:
         window = max(64, 4 * sum(m.concurrency for m in models.values()))
-    runner = _Runner(stages, models, seed, window, ledger, Shelf(folder))
+    runner = _Runner(stages, models, seed, window, ledger, folder)
     if observer:
         observer.start(ledger, models, total)
     try:
@@ -135,17 +136,22 @@ class _Item:
     stage: int
 
 
+def _items(records: Iterable[Record], stage: int) -> Iterator[_Item]:
+    return (_Item(record, (i,), stage) for i, record in enumerate(records))
+
+
 class _Runner:
     """The state of one run. Every change of it happens on the event loop's thread."""
 
     def __init__(self, stages: Sequence[Stage], models: Mapping[str, Model], seed: int, window: int,
-                 ledger: Ledger, finished: Shelf) -> None:
+                 ledger: Ledger, folder: FilePath | None) -> None:
         self.stages = stages
         self.models = models
         self.seed = seed
         self.window = window
         self.ledger = ledger
-        self.finished = finished
+        self.folder = folder
+        self.finished = Shelf(folder)
         self.contexts = [_Context(self, stage.name) for stage in stages]
         self.rejects: list[Rejected] = []
         self.stopped_by: str | None = None
@@ -156,25 +162,26 @@ class _Runner:
         self.halted = asyncio.Event()
         # The segment being streamed: the stages up to `end`, which is an *all* stage or the end of the method.
         self.tasks: dict[asyncio.Task[Any], _Item | None] = {}
+        self.seeds: Iterator[_Item] = iter(())
         self.source: Iterator[_Item] = iter(())
         self.waiting: list[_Item] = []
         self.arrived: list[_Item] = []
         self.turned_away: list[tuple[Path, Rejected]] = []
         self.end = 0
+        self.shelf: Shelf | None = None
         self.idle = asyncio.Event()
 
     # ------------------------------------------------------------------ the whole run
 
     async def run(self, inputs: Iterable[Record]) -> RunResult:
         try:
-            barriers = [i for i, stage in enumerate(self.stages) if stage.scope == "all"]
-            waiting: list[_Item] = []
-            seeds = self._admit(inputs)
-            for end in barriers:
-                kept = await self._all(end, await self._stream(waiting, end, seeds))
-                waiting = [_Item(record, (i,), end + 1) for i, record in enumerate(kept)]
-                seeds = iter(())
-            await self._stream(waiting, len(self.stages), seeds)
+            source = self.seeds = self._admit(inputs)
+            for end, stage in enumerate(self.stages):
+                if stage.scope == "all":
+                    source = _items(await self._all(end, await self._stream(source, end)), end + 1)
+                elif stage.scope == "family":
+                    source = _items(await self._families(end, source), end + 1)
+            await self._stream(source, len(self.stages), self.finished)
             if self.requests_in_flight and not self.halted.is_set():
                 # Left over from a stage that gave up on a record with several requests under way: paid, so kept.
                 self.draining = True
@@ -219,17 +226,21 @@ class _Runner:
 
     # ------------------------------------------------------------------ each record by itself
 
-    async def _stream(self, waiting: list[_Item], end: int, seeds: Iterator[_Item]) -> list[Record]:
-        """Carry records to stage ``end``, as many at a time as the window allows; returns those that arrive.
+    async def _stream(self, source: Iterator[_Item], end: int, shelf: Shelf | None = None) -> list[Record]:
+        """Carry records to stage ``end``, as many at a time as the window allows.
 
-        Those that arrive at the end of the method are put away as finished instead.
+        Returns those that arrive, unless they are put on ``shelf``.
         """
-        self.source, self.end = seeds, end
-        self.waiting, self.arrived, self.turned_away = waiting[::-1], [], []
+        self.source, self.end, self.shelf = source, end, shelf
+        self.waiting, self.arrived, self.turned_away = [], [], []
         self.idle.clear()
         self._fill()
         await self.idle.wait()
-        for item in self.waiting:
+        # A stop leaves some behind. Seeds not taken yet are counted where the run ends: they may have no end.
+        for item in self.waiting if source is self.seeds else chain(self.waiting, source):
+            if item.stage == end:
+                self._arrive([item])
+                continue
             row = self.ledger.rows[item.stage + 1]
             row.taken += 1
             row.unfinished += 1
@@ -288,11 +299,11 @@ class _Runner:
         return None
 
     def _arrive(self, items: list[_Item]) -> None:
-        if self.end < len(self.stages):
+        if self.shelf is None:
             self.arrived += items
             return
         for item in items:
-            self.finished.put(item.path, item.record)
+            self.shelf.put(item.path, item.record)
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         item = self.tasks.pop(task)
@@ -310,10 +321,22 @@ class _Runner:
         row.rejected[reason] += 1
         self.turned_away.append((path, Rejected(row.stage, record.id, reason, detail)))
 
-    # ------------------------------------------------------------------ all records together
+    # ------------------------------------------------------------------ records together
+
+    async def _families(self, index: int, source: Iterator[_Item]) -> Shelf:
+        """Run a *family* stage on what arrives at it, one family after the other."""
+        arrived, kept = Shelf(self.folder), Shelf(self.folder)
+        await self._stream(source, index, arrived)
+        for family in arrived.families():
+            for record in await self._all(index, family):
+                kept.put((len(kept),), record)
+        return kept
 
     async def _all(self, index: int, records: list[Record]) -> list[Record]:
-        """Run an *all* stage. Every record must come back, itself or as a parent, or be rejected."""
+        """Run an *all* stage, or a *family* stage on one family.
+
+        Every record must come back, itself or as a parent, or be rejected.
+        """
         stage, row = self.stages[index], self.ledger.rows[index + 1]
         row.taken += len(records)
         if self.draining or not records:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import overload
 
@@ -49,6 +50,17 @@ class Shelf(Sequence[Record]):
         self._places.append((key, self._end))
         self._end += len(line)
 
+    def families(self) -> Iterator[list[Record]]:
+        """The records by the first number of their keys, one group at a time, in order."""
+        self._sort()
+        for _, places in groupby(enumerate(self._places), key=lambda at: at[1][0][0]):
+            yield [self[i] for i, _ in places]
+
+    def _sort(self) -> None:
+        if not self._sorted:
+            self._places.sort()
+            self._sorted = True
+
     def __len__(self) -> int:
         return len(self._places)
 
@@ -57,9 +69,7 @@ class Shelf(Sequence[Record]):
     @overload
     def __getitem__(self, index: slice) -> list[Record]: ...
     def __getitem__(self, index: int | slice) -> Record | list[Record]:
-        if not self._sorted:
-            self._places.sort()
-            self._sorted = True
+        self._sort()
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         self._file.seek(self._places[index][1])

@@ -99,6 +99,7 @@ KINDS: dict[str, Callable[[], Stage]] = {
     "loses_requests": lambda: some(4, lambda: RequestFailed("context_too_long")),
     "drops": lambda: some(5, None),
     "every_other": lambda: Stage("every_other", every_other, "all"),
+    "every_other_of_a_family": lambda: Stage("every_other_of_a_family", every_other, "family"),
 }
 
 

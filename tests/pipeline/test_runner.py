@@ -1,4 +1,5 @@
 import asyncio
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -128,6 +129,39 @@ async def test_only_an_all_stage_waits_for_everyone():
                        {"student": model(ScriptedEndpoint(5))}, seed=0, window=4)
     assert seen == [31]
     assert len(result.records) == 16
+
+
+async def test_a_family_stage_gets_what_became_of_one_seed_and_nothing_of_another():
+    seen = []
+
+    async def together(records, ctx):
+        seen.append([r.prompt.split(" / ")[0] for r in records])
+        return records[:1], [(r, Reject("later")) for r in records[1:]]
+
+    result = await run([split(3), Stage("ask", ask), Stage("rejects", KINDS["rejects"]().run),
+                        Stage("together", together, "family"), Stage("ask_again", ask)], seeds(20),
+                       {"student": model(ScriptedEndpoint(2))}, seed=0, window=4)
+    assert all(len(set(family)) == 1 for family in seen)
+    assert [family[0] for family in seen] == sorted({f[0] for f in seen}, key=lambda s: int(s.split()[1]))
+    assert len(result.records) == len(seen)
+    assert result.ledger["together"].rejected["later"] == sum(len(f) - 1 for f in seen) > 0
+
+
+async def test_a_stop_during_a_stage_that_waits_for_all_leaves_nothing_unaccounted():
+    """Ctrl-C while such a stage is at its work: what it lets through must be counted somewhere."""
+    async def stops(records, ctx):
+        await ctx.chat("student", [{"role": "user", "content": "last"}])
+        asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGINT)
+        await asyncio.sleep(0.05)
+        return records, []
+
+    for scope in ("all", "family"):
+        result = await run([Stage("ask", ask), Stage("stops", stops, scope)], seeds(6),
+                           {"student": model(ScriptedEndpoint())}, seed=0)
+        assert result.stopped_by == "interrupt"
+        result.ledger.check()
+        unfinished = sum(row.unfinished for row in result.ledger.rows)
+        assert len(result.records) + unfinished + len(result.rejects) == 6
 
 
 async def test_the_same_seed_twice_is_counted_and_worked_on_once():

@@ -46,7 +46,7 @@ def stages(options: Options) -> list[Stage]:
             Stage("feasible", bound(feasible)),
             Stage("answer", bound(answer)),
             Stage("attempt", bound(attempt)),
-            Stage("converse", bound(converse), scope="all")]
+            Stage("converse", bound(converse), scope="family")]
 
 
 def _require_types(options: Options) -> None:

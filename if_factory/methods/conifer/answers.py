@@ -90,7 +90,7 @@ def is_hardest(record: Record, options: Options) -> bool:
 
 async def converse(records: list[Record], ctx: Context, *, options: Options
                    ) -> tuple[list[Record], list[tuple[Record, Reject]]]:
-    """Levels of one question become one conversation: the last one gets the others as its history.
+    """Levels of one question, of one seed's, become one conversation: the last one gets the others as its history.
 
     The others stay records of their own, marked by ``extra["turn_of"]``.
     """
