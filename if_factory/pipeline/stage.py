@@ -3,8 +3,8 @@
 A stage is an async function. An *each* stage takes one record and returns one record or a list of them; an
 *all* stage takes every record that reached it (deduplication, sampling) and returns those that go on together
 with those it rejects; a *family* stage does that with what became of one seed (after an *all* stage: of one of
-its records), so that memory holds one family at a time. A stage turns a record away by raising ``Reject`` with a short,
-countable reason.
+its records), so that memory holds one family at a time. A stage turns a record away by raising ``Reject`` with
+a short, countable reason.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def recipe(folder: Path, url: str, instructions: int) -> Path:
 async def test_a_run_survives_kill_9_with_a_balanced_account(tmp_path, instructions):
     server = ScriptedServer(delay=0.005)
     path = recipe(tmp_path, await server.start(), instructions)
-    ledger = await survives_kill_9(path, tmp_path, server, CONCURRENCY, kills=1, megabytes=450)
+    ledger = await survives_kill_9(path, tmp_path, server, CONCURRENCY, kills=1, megabytes=200)
     stages = {row["stage"]: row for row in ledger["stages"]}
     assert stages["deduplicate"]["taken"] == instructions + 10
     assert stages["cross_validate"]["advanced"] > instructions / 2

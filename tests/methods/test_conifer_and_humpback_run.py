@@ -37,7 +37,7 @@ async def test_conifer_survives_kill_9_at_any_size(tmp_path: Path, seeds: int) -
     rows = [{"prompt": f"how the tides work in harbour number {i}?"} for i in range(seeds)]
     path = write_recipe(tmp_path, "conifer", await server.start(), rows, ("teacher",), reframed=1,
                         levels=[1, 2], format_share=0.1, format_types=["change_case:english_lowercase"])
-    ledger = await survives_kill_9(path, tmp_path, server, CONCURRENCY, megabytes=200 + 0.15 * seeds)
+    ledger = await survives_kill_9(path, tmp_path, server, CONCURRENCY, megabytes=150)
     await server.stop()
     assert ledger["emission"]["sft"]["rows"] == seeds  # one conversation per reframed instruction
     assert ledger["emission"]["sft_internal"]["rows"] > 0
@@ -48,7 +48,7 @@ async def test_humpback_survives_kill_9_at_any_size(tmp_path: Path, texts: int) 
     server = FakeEndpoint(delay=0.02, script=rate_or_write)
     path = write_recipe(tmp_path, "humpback", await server.start(), [{"text": text(i)} for i in range(texts)],
                         ("backward", "judge"), min_chars=100, max_chars=900, similarity=0.9)
-    ledger = await survives_kill_9(path, tmp_path, server, CONCURRENCY, megabytes=200 + 0.06 * texts)
+    ledger = await survives_kill_9(path, tmp_path, server, CONCURRENCY, megabytes=150)
     await server.stop()
     mined = ledger["emission"]["sft"]["rows"] - 32
     assert 0 < mined < texts

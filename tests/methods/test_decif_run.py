@@ -35,7 +35,7 @@ def recipe(folder: Path, url: str, instructions: int, **options) -> Path:
 async def test_a_run_survives_kill_9_and_ends_as_if_nothing_had_happened(tmp_path, instructions):
     server = TeacherServer(delay=0.05)
     path = recipe(tmp_path, await server.start(), instructions)
-    ledger = await survives_kill_9(path, tmp_path, server, CONCURRENCY, megabytes=200 + 0.06 * instructions)
+    ledger = await survives_kill_9(path, tmp_path, server, CONCURRENCY, megabytes=110 + 0.02 * instructions)
     assert ledger["emission"]["sft"]["rows"] > instructions / 2
     await server.stop()
 

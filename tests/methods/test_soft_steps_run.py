@@ -37,7 +37,7 @@ def read(path: str) -> str:
 async def test_a_run_survives_kill_9_and_ends_as_if_nothing_had_happened(tmp_path, seeds):
     endpoint = SoftEndpoint(delay=0.005)
     path = recipe(tmp_path, await endpoint.start(), seeds)
-    ledger = await survives_kill_9(path, tmp_path, endpoint, CONCURRENCY, megabytes=200 + 0.08 * seeds)
+    ledger = await survives_kill_9(path, tmp_path, endpoint, CONCURRENCY, megabytes=150)
     assert ledger["emission"]["dpo"]["rows"] > seeds / 2
     await endpoint.stop()
 
