@@ -2,9 +2,9 @@
 
 Each record is one asyncio task that carries it from stage to stage, so a slow reply delays its own record and
 no other. At most ``window`` such tasks exist at a time; children of a record that became several wait on a
-stack and go before new seeds, so memory does not grow with the number of inputs. Only an *all* stage waits
-for everyone. The runner writes no file: every answer is in the response log the moment it arrives, and asking
-again for what is logged is free, which is the whole of resume.
+stack and go before new seeds, and what is finished waits in a file without a name: memory does not grow with the
+number of inputs. Only an *all* and a *family* stage wait for everyone. The runner makes no output: every answer is
+in the response log the moment it arrives, and asking again for what is logged is free, which is the whole of resume.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class _Runner:
         self.requests_in_flight = 0
         self.draining = False
         self.halted = asyncio.Event()
-        # The segment being streamed: the stages up to `end`, which is an *all* stage or the end of the method.
+        # The segment being streamed: the stages up to `end`, a stage for several records or the end of the method.
         self.tasks: dict[asyncio.Task[Any], _Item | None] = {}
         self.seeds: Iterator[_Item] = iter(())
         self.source: Iterator[_Item] = iter(())

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -25,8 +27,21 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def trained_steps(saved: Path) -> int:
-    """Steps of a finished training; its adapter must be there."""
-    assert (saved / "adapter_model.safetensors").stat().st_size > 0
-    steps: int = json.loads((saved / "trainer_state.json").read_text())["global_step"]
-    return steps
+def train_easy_then_hard(folder: Path, method: str, stage: str, *settings: str) -> dict[str, Any]:
+    """Two steps of both curriculum stages on what `export` wrote into data/, the embedded model as the base.
+
+    Returns the second stage's YAML, which goes on from the first one's adapter.
+    """
+    if_factory(folder, "model", "--to", "model")
+    given = ("max_steps=2", "cutoff_len=384", "gradient_accumulation_steps=1", *settings)
+    if_factory(folder, "curriculum", "run", "--model", "model", "--dataset-dir", "data", "-o", "yaml",
+               "--stages", stage, *(word for key in given for word in ("--set", key)))
+    if_factory(folder, "train", "yaml")
+    easy, hard = f"{method}_1_{stage}_easy", f"{method}_2_{stage}_hard"
+    for name in (easy, hard):
+        saved = folder / "saves" / name
+        assert (saved / "adapter_model.safetensors").stat().st_size > 0
+        assert json.loads((saved / "trainer_state.json").read_text())["global_step"] == 2
+    config: dict[str, Any] = yaml.safe_load((folder / "yaml" / f"{hard}.yaml").read_text())
+    assert config["adapter_name_or_path"].endswith(easy)
+    return config

@@ -9,7 +9,7 @@ import yaml
 
 from if_factory.constraints.verify import verify
 from if_factory.records import Constraint
-from tests.e2e.command import if_factory, read, trained_steps
+from tests.e2e.command import if_factory, read, train_easy_then_hard
 
 RECIPE = {
     "method": "decif",
@@ -46,12 +46,4 @@ def test_every_record_is_accounted_for_and_what_is_emitted_holds_and_trains(tmp_
             checkable = [c for c in map(Constraint.model_validate, note["constraints"]) if c.kind == "code"]
             assert all(v.passed for v in verify(row[side], checkable))
 
-    if_factory(tmp_path, "model", "--to", "model")
-    if_factory(tmp_path, "curriculum", "run", "--model", "model", "--dataset-dir", "data", "-o", "yaml",
-               "--stages", "sft", "--set", "max_steps=2", "--set", "cutoff_len=384",
-               "--set", "per_device_train_batch_size=1", "--set", "gradient_accumulation_steps=1")
-    if_factory(tmp_path, "train", "yaml")
-    assert trained_steps(tmp_path / "saves" / "decif_1_sft_easy") == 2
-    assert trained_steps(tmp_path / "saves" / "decif_2_sft_hard") == 2
-    config = yaml.safe_load((tmp_path / "yaml" / "decif_2_sft_hard.yaml").read_text())
-    assert config["adapter_name_or_path"].endswith("decif_1_sft_easy")
+    train_easy_then_hard(tmp_path, "decif", "sft", "per_device_train_batch_size=1")

@@ -10,7 +10,7 @@ import yaml
 
 from if_factory.constraints.verify import verify
 from if_factory.records import Constraint
-from tests.e2e.command import if_factory, read, trained_steps
+from tests.e2e.command import if_factory, read, train_easy_then_hard
 
 # Types that a model of 135 million parameters satisfies now and then; one step in four asks for something soft.
 RECIPE = {
@@ -48,13 +48,5 @@ def test_both_stages_are_trained_on_pairs_that_hold(tmp_path: Path) -> None:
             assert all(v["outcome"] == "pass" for v in note["chosen_verdicts"])
             assert note["violated_positions"] or note["lost"]
 
-    if_factory(tmp_path, "model", "--to", "model")
-    if_factory(tmp_path, "curriculum", "run", "--model", "model", "--dataset-dir", "data", "-o", "yaml",
-               "--stages", "dpo", "--set", "max_steps=2", "--set", "cutoff_len=384",
-               "--set", "per_device_train_batch_size=2", "--set", "gradient_accumulation_steps=1")
-    if_factory(tmp_path, "train", "yaml")
-    assert trained_steps(tmp_path / "saves" / "soft_steps_1_dpo_easy") == 2
-    assert trained_steps(tmp_path / "saves" / "soft_steps_2_dpo_hard") == 2
-    config = yaml.safe_load((tmp_path / "yaml" / "soft_steps_2_dpo_hard.yaml").read_text())
-    assert config["adapter_name_or_path"].endswith("soft_steps_1_dpo_easy")
-    assert config["pref_ftx"] == 1.0
+    hard = train_easy_then_hard(tmp_path, "soft_steps", "dpo", "per_device_train_batch_size=2")
+    assert hard["pref_ftx"] == 1.0
