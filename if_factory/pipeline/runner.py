@@ -2,9 +2,10 @@
 
 Each record is one asyncio task that carries it from stage to stage, so a slow reply delays its own record and
 no other. At most ``window`` such tasks exist at a time; children of a record that became several wait on a
-stack and go before new seeds, and what is finished waits in a file without a name: memory does not grow with the
-number of inputs. Only an *all* and a *family* stage wait for everyone. The runner makes no output: every answer is
-in the response log the moment it arrives, and asking again for what is logged is free, which is the whole of resume.
+stack and go before new seeds, and what is finished waits in a file without a name: memory does not grow with
+the number of inputs. Only an *all* and a *family* stage wait for everyone. The runner makes no output: every
+answer is in the response log the moment it arrives, and asking again for what is logged is free, which is the
+whole of resume.
 """
 
 from __future__ import annotations
