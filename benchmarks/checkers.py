@@ -23,9 +23,9 @@ ROUNDS = 5
 
 def once(path: Path) -> dict[str, float]:
     """Seconds of one run in this process: whole (from process start) and checks only, plus CPU seconds."""
-    from if_factory.constraints.ifeval import read_constraints
     from if_factory.constraints.verify import verify
     from if_factory.files import read_rows
+    from if_factory.inputs.ifeval import read_constraints
 
     rows = [(row, read_constraints(row, f"{path}:{n}")) for n, row in read_rows(path)]
     started, cpu = time.perf_counter(), time.process_time()
@@ -38,9 +38,9 @@ def once(path: Path) -> dict[str, float]:
 
 def per_type(path: Path) -> list[tuple[str, int, int, int]]:
     """``(type, checks, agreeing in compat mode, agreeing in the default mode)``."""
-    from if_factory.constraints.ifeval import read_constraints
     from if_factory.constraints.verify import verify
     from if_factory.files import read_rows
+    from if_factory.inputs.ifeval import read_constraints
 
     total: Counter[str] = Counter()
     agree: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}

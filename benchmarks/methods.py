@@ -24,7 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from if_factory.llm.base import ChatRequest
+from if_factory.chat.base import ChatRequest
 from tests.methods import test_suri as suri
 from tests.methods.test_conifer import Teacher
 from tests.support.command_run import finish, start

@@ -13,11 +13,11 @@ import statistics
 import time
 from pathlib import Path
 
-from if_factory.llm.base import ChatRequest
-from if_factory.llm.embedded import EmbeddedServer
-from if_factory.llm.http import OpenAIBackend
-from if_factory.local_model.fetch import fetch_embedded
-from if_factory.local_model.requantize import embedded_for_serving
+from if_factory.chat.base import ChatRequest
+from if_factory.chat.embedded import EmbeddedServer
+from if_factory.chat.http import OpenAIBackend
+from if_factory.embedded_model.fetch import fetch_embedded
+from if_factory.embedded_model.requantize import embedded_for_serving
 
 
 async def tokens_per_second(gguf: Path, parallel: int, tokens: int) -> float:

@@ -20,3 +20,10 @@ class UserError(Exception):
         self.fix = fix
         text = f"{where}: {problem}" if where else problem
         super().__init__(f"{text}\n  what to do: {fix}" if fix else text)
+
+
+def deprecated(what: str, instead: str) -> None:
+    """One line on standard error about something old that is still read."""
+    import warnings
+
+    warnings.warn(f"{what}; {instead}", FutureWarning, stacklevel=3)  # the kind that users see by default

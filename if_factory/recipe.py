@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from if_factory.errors import UserError
+from if_factory.errors import UserError, deprecated
 from if_factory.files import read_text
 from if_factory.methods.base import PATH, Method, get
 
@@ -122,6 +122,9 @@ class Recipe(_Strict):
     def method_options(self) -> BaseModel:
         """The preset's values, overridden by ``options``, validated by the method."""
         method = self.definition
+        if self.preset == "code" and "code" not in method.presets and "released" in method.presets:
+            deprecated("preset 'code' is now called 'released'", "write `preset: released`")
+            self.preset = "released"
         if self.preset not in method.presets:
             raise UserError(f"unknown preset '{self.preset}'", where="preset",
                             fix=f"one of: {', '.join(method.presets)}")

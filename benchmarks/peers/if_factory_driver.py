@@ -5,9 +5,9 @@ import json
 import sys
 import time
 
-from if_factory.llm.budget import Budget, Usage
-from if_factory.llm.client import Model
-from if_factory.llm.http import OpenAIBackend
+from if_factory.chat.budget import Budget, Usage
+from if_factory.chat.client import ChatClient
+from if_factory.chat.http import OpenAIBackend
 from if_factory.pipeline.rundir import RunDir
 from if_factory.pipeline.runner import run
 from if_factory.pipeline.stage import Context, Stage
@@ -23,7 +23,7 @@ async def main(url: str, prompts: list[str], folder: str, concurrency: int) -> i
     usage = Usage()
     backend = OpenAIBackend(url, "fake", concurrency=concurrency)
     with RunDir(folder) as run_folder:
-        model = Model("student", backend, log=run_folder.log, budget=Budget(), usage=usage,
+        model = ChatClient("student", backend, log=run_folder.log, budget=Budget(), usage=usage,
                       concurrency=concurrency)
         result = await run([Stage("respond", respond)], [Record.from_seed(p) for p in prompts],
                            {"student": model}, seed=0)

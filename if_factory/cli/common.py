@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from if_factory.llm.client import Model
+    from if_factory.chat.client import ChatClient
 
 
 def has_gpu() -> bool:
@@ -43,14 +43,14 @@ def stage_overrides(settings: tuple[str, ...], stages: tuple[str, ...],
 
 @contextlib.asynccontextmanager
 async def judge_at(endpoint: str, out: Path, *, name: str | None, api_key_env: str,
-                   concurrency: int | None = None) -> AsyncIterator[Model]:
+                   concurrency: int | None = None) -> AsyncIterator[ChatClient]:
     """The judge of a command without a recipe; replies logged in ``out/asked.jsonl`` are not asked for again.
 
     ``endpoint`` is a URL, ``embedded``, or ``embedded:/path/to.gguf``; ``name`` the model there (its first).
     """
-    from if_factory.factory import open_models
-    from if_factory.llm.budget import Budget, Usage
-    from if_factory.llm.log import ResponseLog
+    from if_factory.api import open_models
+    from if_factory.chat.budget import Budget, Usage
+    from if_factory.chat.log import ResponseLog
     from if_factory.recipe import ModelSpec, Recipe
 
     spec = ModelSpec(endpoint=endpoint, model=name, api_key_env=api_key_env, max_tokens=1024)

@@ -68,7 +68,7 @@ def plan(recipe: Path, tokens_per_second: float, **given: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from if_factory import factory
+    from if_factory import api as factory
 
     planned = factory.plan(_load(recipe, **given), tokens_per_second)
     table = Table("stage", "role", "requests", "prompt tokens", "completion tokens",
@@ -93,7 +93,7 @@ def plan(recipe: Path, tokens_per_second: float, **given: Any) -> None:
 @click.option("-n", "--rows", type=click.IntRange(1), default=3, show_default=True, help="Seeds to try.")
 def preview(recipe: Path, out: Path | None, rows: int, **given: Any) -> None:
     """Run a few seeds for real and show the rows. Their answers are logged: `run` does not pay for them again."""
-    from if_factory import factory
+    from if_factory import api as factory
     from if_factory.cli.show import show_records
     from if_factory.pipeline.rundir import RunDir
 
@@ -109,7 +109,7 @@ def preview(recipe: Path, out: Path | None, rows: int, **given: Any) -> None:
 @overrides
 def run(recipe: Path, out: Path | None, **given: Any) -> None:
     """Make the data. Safe to kill: the same command continues, and asks again only what was in flight."""
-    from if_factory import factory
+    from if_factory import api as factory
     from if_factory.cli.show import show_run
     from if_factory.constraints.generated import isolation_used
     from if_factory.pipeline.progress import Progress
@@ -141,7 +141,7 @@ def run(recipe: Path, out: Path | None, **given: Any) -> None:
 @click.option("--force", is_flag=True, help="Replace entries of the same name in dataset_info.json.")
 def export(run_folder: Path, into: Path, fmt: str, bins: str | None, files: str, force: bool) -> None:
     """Write the verified datasets and merge them into dataset_info.json; every row is checked again."""
-    from if_factory import factory
+    from if_factory import api as factory
     from if_factory.cli.show import show_export
     from if_factory.export.dataset_info import FILE_NAME, merge_entries
 
@@ -162,9 +162,9 @@ def _finished(run_folder: Path) -> tuple[Recipe, list[Record]]:
 
 
 def _write_all(recipe: Recipe, emission: Emission, into: Path, fmt: Any, bins: str | None) -> Iterator[Written]:
-    from if_factory.export.curriculum import bin_names
+    from if_factory.api import replay_rows
     from if_factory.export.formats import write_dataset, write_replay
-    from if_factory.factory import replay_rows
+    from if_factory.training.curriculum import bin_names
 
     for kind, examples in sorted(emission.datasets.items()):
         yield write_dataset(f"{recipe.name}_{kind}", examples, into, fmt)
@@ -178,7 +178,7 @@ def _write_all(recipe: Recipe, emission: Emission, into: Path, fmt: Any, bins: s
 
 def _bins(recipe: Recipe, examples: list[Example], bins: str | None) -> list[list[Example]]:
     """Easy to hard: as asked for, or as the method cuts; too few rows for two equal shares stay together."""
-    from if_factory.export.curriculum import cut_bins, read_bins, split_bins
+    from if_factory.training.curriculum import cut_bins, read_bins, split_bins
 
     wanted = read_bins(bins) if bins else recipe.definition.bins(recipe.method_options())
     if isinstance(wanted, int):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from if_factory.quality.contamination import Nearest
+    from if_factory.similarity.contamination import Nearest
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -91,7 +91,7 @@ def _look(dataset: Path, out: Path, cosine: float, *, against: tuple[Path, ...],
 
     from if_factory.errors import UserError
     from if_factory.files import write_jsonl
-    from if_factory.quality.contamination import nearest, summarise
+    from if_factory.similarity.contamination import nearest, summarise
 
     asked = _prompts(dataset)  # of each row all user turns: a conversation trains them all
     train, row_of = [p for turns in asked for p in turns], [i for i, turns in enumerate(asked) for _ in turns]
@@ -135,8 +135,8 @@ def _draw(found: list[Nearest], out: Path) -> None:
 
 def _prompts(path: Path) -> list[list[str]]:
     from if_factory.errors import UserError
-    from if_factory.evaluation.rows import prompts_of
     from if_factory.files import read_rows
+    from if_factory.inputs.rows import prompts_of
 
     prompts = []
     for n, row in read_rows(path):
@@ -155,7 +155,7 @@ async def _ask(found: list[Nearest], train: list[str], benchmarks: dict[str, lis
     from functools import partial
 
     from if_factory.cli.common import judge_at
-    from if_factory.quality.contamination import ask_rephrased
+    from if_factory.similarity.contamination import ask_rephrased
 
     async with judge_at(url, out, name=model, api_key_env=api_key_env) as judge:
         return await ask_rephrased(partial(judge.chat, stage="rephrase"), found, train, benchmarks, top=top)

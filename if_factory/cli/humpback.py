@@ -79,12 +79,12 @@ def humpback_sizes(recipe: Path, model: str, template: str | None, out: Path, si
     """
     from typing import cast
 
+    from if_factory.api import open_models, seeds_of
+    from if_factory.chat.budget import Budget, Usage
+    from if_factory.chat.log import ResponseLog
+    from if_factory.chat.transformers_local import TransformersBackend
     from if_factory.cli.common import has_gpu, stage_overrides
     from if_factory.evaluation.suites import suite as build
-    from if_factory.factory import open_models, seeds_of
-    from if_factory.llm.budget import Budget, Usage
-    from if_factory.llm.log import ResponseLog
-    from if_factory.llm.transformers_local import TransformersBackend
     from if_factory.loops.rounds import Trainer
     from if_factory.loops.sizes import compare, read_rated
     from if_factory.methods.humpback import Options

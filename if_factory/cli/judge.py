@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from if_factory.quality.calibration import Calibration, Labelled
+    from if_factory.judge.calibration import Calibration, Labelled
 
 
 @click.command()
@@ -33,7 +33,7 @@ def calibrate(labelled: Path, url: str, name: str | None, api_key_env: str, conc
               out: Path) -> None:
     """Measure a judge against LABELLED rows: accuracy, kappa, position bias, unread replies."""
     from if_factory.files import dump_json, write_atomic, write_jsonl
-    from if_factory.quality.calibration import read_labelled
+    from if_factory.judge.calibration import read_labelled
 
     rows = read_labelled(labelled, low, high)
     how: dict[str, Any] = {"low": low, "high": high, "samples": samples, "tries": tries, "prompts": prompts}
@@ -52,7 +52,7 @@ async def _ask(rows: Labelled, url: str, name: str | None, api_key_env: str, con
     from functools import partial
 
     from if_factory.cli.common import judge_at
-    from if_factory.quality.calibration import calibrate as measure
+    from if_factory.judge.calibration import calibrate as measure
 
     async with judge_at(url, out, name=name, api_key_env=api_key_env, concurrency=concurrency) as judge:
         return await measure(partial(judge.chat, stage="calibrate"), rows, **how)

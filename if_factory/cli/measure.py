@@ -34,12 +34,12 @@ def evaluate(model_path: str, adapters: tuple[Path, ...], curriculum: Path | Non
              prompts: int | None, types: str | None, low: int | None, high: int | None, like: Path | None,
              system: str, max_tokens: int, batch: int, out: Path) -> None:
     """Constraint pass rate before and after, on the same held-out prompts, with 95 % confidence intervals."""
+    from if_factory.chat.log import ResponseLog
+    from if_factory.chat.transformers_local import TransformersBackend
     from if_factory.evaluation.generate import evaluate as run_evaluation
     from if_factory.evaluation.passrate import markdown
     from if_factory.evaluation.suites import suite as build
-    from if_factory.export.training import adapters_of
-    from if_factory.llm.log import ResponseLog
-    from if_factory.llm.transformers_local import TransformersBackend
+    from if_factory.training.run import adapters_of
 
     if curriculum:
         adapters = adapters_of(curriculum)
@@ -101,7 +101,7 @@ def rank(triples: Path, model_path: str, adapters: tuple[Path, ...], curriculum:
     from if_factory.evaluation.ranking import rank as run_ranking
     from if_factory.evaluation.score import Scorer
     from if_factory.evaluation.triples import read_triples
-    from if_factory.export.training import adapters_of
+    from if_factory.training.run import adapters_of
 
     items = read_triples(triples)[:most]
     if curriculum:

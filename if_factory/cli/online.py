@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from if_factory.llm.base import Backend
+    from if_factory.chat.base import Backend
 
 FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 
@@ -45,15 +45,15 @@ def online(run_folder: Path, model_path: str, adapters: tuple[Path, ...], curric
 
     Safe to kill: the same command continues. Prompts come from any run whose constraints code can decide.
     """
-    from if_factory import factory
+    from if_factory import api as factory
+    from if_factory.chat.http import OpenAIBackend
+    from if_factory.chat.transformers_local import TransformersBackend
     from if_factory.cli.common import has_gpu, stage_overrides
-    from if_factory.export.curriculum import CurriculumOptions
-    from if_factory.export.training import adapters_of
-    from if_factory.llm.http import OpenAIBackend
-    from if_factory.llm.transformers_local import TransformersBackend
     from if_factory.loops.online import OnlineOptions, run_online
     from if_factory.pipeline.rundir import RunDir
     from if_factory.recipe import parse
+    from if_factory.training.curriculum import CurriculumOptions
+    from if_factory.training.run import adapters_of
 
     folder = RunDir(run_folder)
     recipe = parse(folder.recipe(), where=f"{run_folder}/recipe.yaml")

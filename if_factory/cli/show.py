@@ -12,10 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from if_factory.chat.budget import Usage
     from if_factory.export.acceptance import CheckReport
     from if_factory.export.dataset_info import MergeReport
     from if_factory.export.formats import Written
-    from if_factory.llm.budget import Usage
     from if_factory.methods.base import Emission
     from if_factory.pipeline.ledger import Ledger
     from if_factory.pipeline.runner import RunResult
@@ -69,10 +69,10 @@ def requests_per_row(usage: Usage, emission: Emission) -> dict[str, float]:
 
 
 def show_ledger(ledger: Ledger) -> None:
-    table = Table("stage", "in", "out", "rejected", "unfinished", "reasons", title="ledger", title_justify="left")
+    table = Table("stage", "in", "out", "dropped", "unfinished", "reasons", title="ledger", title_justify="left")
     for row in ledger.rows:
-        reasons = ", ".join(f"{why} {n}" for why, n in sorted(row.rejected.items()))
-        table.add_row(row.stage, str(row.taken), str(row.produced), str(row.rejected.total()),
+        reasons = ", ".join(f"{why} {n}" for why, n in sorted(row.dropped.items()))
+        table.add_row(row.stage, str(row.taken), str(row.produced), str(row.dropped.total()),
                       str(row.unfinished), reasons)
     console.print(table)
 

@@ -18,8 +18,8 @@ from if_factory.cli.common import has_gpu, stage_overrides
               help="A GGUF file; default: the embedded model's.")
 def model(out: Path, gguf: Path | None) -> None:
     """Write the embedded model (or any Llama GGUF) as a Hugging Face folder, ready for training."""
-    from if_factory.local_model.fetch import fetch_embedded
-    from if_factory.local_model.gguf_to_hf import convert
+    from if_factory.embedded_model.fetch import fetch_embedded
+    from if_factory.embedded_model.gguf_to_hf import convert
 
     convert(gguf or fetch_embedded(), out)
     click.echo(f"{out}: model_name_or_path for LLaMA-Factory; leave `template` out, it uses the model's own")
@@ -35,7 +35,7 @@ def serve(gguf: Path | None, port: int, parallel: int, context: int, threads: in
     """Serve the embedded model on 127.0.0.1 as an OpenAI-compatible endpoint, until Ctrl-C."""
     import signal
 
-    from if_factory.llm.embedded import EmbeddedServer
+    from if_factory.chat.embedded import EmbeddedServer
 
     with EmbeddedServer(gguf, port=port, parallel=parallel, context=context, threads=threads) as server:
         click.echo(f"{server.base_url}  model {server.model_name}")
@@ -45,7 +45,7 @@ def serve(gguf: Path | None, port: int, parallel: int, context: int, threads: in
 @click.command()
 def doctor() -> None:
     """Say in one sentence each what is wrong with this environment, and the fix."""
-    from if_factory.doctor import check_environment
+    from if_factory.training.doctor import check_environment
 
     findings = check_environment()
     for finding in findings:
@@ -74,9 +74,9 @@ def curriculum(run_folder: Path, model_path: str, template: str | None, dataset_
                stages: str | None, bins: str | None, keep_order: bool, settings: tuple[str, ...]) -> None:
     """Write one LLaMA-Factory YAML per stage, easy to hard, with adapters chained, and one to merge them."""
     from if_factory.errors import UserError
-    from if_factory.export.curriculum import CurriculumOptions, bin_names, read_bins, write_curriculum
     from if_factory.export.dataset_info import FILE_NAME, read_entries
     from if_factory.recipe import load
+    from if_factory.training.curriculum import CurriculumOptions, bin_names, read_bins, write_curriculum
 
     recipe = load(run_folder / "recipe.yaml")
     entries = read_entries(dataset_dir / FILE_NAME)
@@ -132,7 +132,7 @@ def train(path: Path, overrides: tuple[str, ...]) -> None:
     if path.is_file():
         launcher.train_file(path, overrides)
         return
-    from if_factory.export.training import run_curriculum, stages_in
+    from if_factory.training.run import run_curriculum, stages_in
 
     if overrides:
         raise UserError("keys are overridden for one YAML only, not for a folder", where=" ".join(overrides),

@@ -86,8 +86,8 @@ def register(cls: T) -> T:
 def _load_builtin() -> None:
     from if_factory.constraints import types
 
-    for module in pkgutil.iter_modules(types.__path__):
-        importlib.import_module(f"{types.__name__}.{module.name}")
+    for module in pkgutil.walk_packages(types.__path__, f"{types.__name__}."):
+        importlib.import_module(module.name)
 
 
 def load_plugin(path: Path) -> None:

@@ -13,7 +13,7 @@ from functools import lru_cache
 from random import Random
 
 from if_factory.constraints.base import ConstraintType, all_types
-from if_factory.constraints.contradictions import clash
+from if_factory.constraints.conflicts import clash
 from if_factory.constraints.demands import Demands
 from if_factory.errors import UserError
 from if_factory.records import Constraint

@@ -16,11 +16,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from if_factory.constraints.contradictions import conflict
+from if_factory.constraints.conflicts import conflict
 from if_factory.constraints.verify import Mode, verify
 from if_factory.errors import UserError
-from if_factory.evaluation.rows import Side, answers_of, constraints_of, prompt_of
 from if_factory.files import dump_json, read_rows
+from if_factory.inputs.rows import Side, answers_of, constraints_of, prompt_of
 from if_factory.records import Constraint, Outcome, Verdict
 
 

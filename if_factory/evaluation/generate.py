@@ -13,12 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from if_factory.chat.base import Backend, RequestFailed
+from if_factory.chat.budget import Budget, Usage
+from if_factory.chat.client import ChatClient
+from if_factory.chat.log import ResponseLog
 from if_factory.evaluation.passrate import MODES, Item, Results, check_all, markdown, measure
 from if_factory.files import dump_json, write_atomic, write_jsonl
-from if_factory.llm.base import Backend, RequestFailed
-from if_factory.llm.budget import Budget, Usage
-from if_factory.llm.client import Model
-from if_factory.llm.log import ResponseLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ async def generate(items: Sequence[Item], backend: Backend, *, max_tokens: int =
     Raises:
         UserError: no request can succeed (no server, wrong key).
     """
-    model = Model("evaluated", backend, log=log, budget=Budget(), usage=Usage(), concurrency=concurrency,
+    model = ChatClient("evaluated", backend, log=log, budget=Budget(), usage=Usage(), concurrency=concurrency,
                   temperature=0.0, max_tokens=max_tokens)
     answers: dict[str, Answer] = {}
 

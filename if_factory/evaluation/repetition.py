@@ -21,9 +21,9 @@ from statistics import median
 from typing import Any
 
 from if_factory.errors import UserError
-from if_factory.evaluation.rows import answers_of
 from if_factory.evaluation.stats import Mean, Rate, average, cluster_rate, wilson
 from if_factory.files import read_rows
+from if_factory.inputs.rows import answers_of
 
 WINDOW = 2048
 SIZES = (5, 10)

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from if_factory.chat.transformers_local import load
 from if_factory.errors import UserError
 from if_factory.export.templates import template_problem
 from if_factory.files import dump_json
-from if_factory.llm.transformers_local import load
 from if_factory.records import content_id
 
 CHUNK = 1024  # response tokens whose logits exist at one time: 0.5 GiB in float32 at V = 128k

@@ -18,10 +18,10 @@ from if_factory.constraints.compose import compose
 from if_factory.constraints.join import join
 from if_factory.errors import UserError
 from if_factory.evaluation.passrate import Item
-from if_factory.evaluation.rows import constraints_of, prompt_of
 from if_factory.files import read_rows
+from if_factory.inputs.rows import constraints_of, prompt_of
+from if_factory.inputs.seeds import builtin
 from if_factory.records import Constraint, Turn, content_id
-from if_factory.seeds import builtin
 
 
 def held_out_suite(n: int | None = None, *, seed: int = 0, low: int = 1, high: int = 3,

@@ -26,8 +26,8 @@ from llamafactory.extras.constants import IGNORE_INDEX
 
 from if_factory import __version__
 from if_factory.errors import UserError
+from if_factory.iorpo.compat import moved
 
-STAGE = "iorpo"  # for get_dataset: any stage but "rm" wants ranking: false
 CORRUPTED = "_corrupted"  # column beside LLaMA-Factory's own _prompt, _response, ...
 DROPPED = "_dropped"  # why a row is not trained, "" if it is
 TRUNCATED = "_truncated"  # tokens cut from the response
@@ -170,8 +170,6 @@ def triples() -> Iterator[None]:
         UserError: LLaMA-Factory's data pipeline is not the one this was written for.
     """
     import inspect
-
-    from if_factory.iorpo.register import moved
 
     expected = {"_get_dataset_processor": ["data_args", "stage", "template", "tokenizer", "processor"],
                 "_get_preprocessed_dataset": ["dataset", "data_args", "training_args", "stage"]}

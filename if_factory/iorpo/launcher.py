@@ -19,7 +19,7 @@ from if_factory.errors import UserError
 
 _REMEMBERED = 100_000  # bytes of standard error
 COMMAND = (sys.executable, "-m", "if_factory.iorpo.launcher")
-_RAY_HOOK = "ray_init_kwargs.runtime_env.worker_process_setup_hook=if_factory._autoload.force"
+_RAY_HOOK = "ray_init_kwargs.runtime_env.worker_process_setup_hook=if_factory.iorpo.autoload.force"
 _RANK = re.compile(r"^\[rank\d+\]: ?")
 _RAISED = re.compile(r"(?:[A-Za-z_]\w*\.)*([A-Za-z_]\w*)(?:: |:?$)")
 _WORKER = re.compile(r"Root Cause.*?rank\s*:\s*(\d+).*?exitcode\s*:\s*(-?\d+)", re.DOTALL)
@@ -95,7 +95,7 @@ def _raised(said: Sequence[str]) -> str:
 
 def main() -> None:
     """As LLaMA-Factory's command with ``train`` or ``export``, as its training script without."""
-    from if_factory._autoload import force
+    from if_factory.iorpo.autoload import force
 
     force()
     if sys.argv[1:2] in (["train"], ["export"]):

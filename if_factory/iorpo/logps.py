@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from if_factory.iorpo.loss import NllOn
+from if_factory.iorpo.arguments import NllOn
 
 IGNORE = -100  # the label of a token that is not scored, in transformers and LLaMA-Factory alike
 CHECKED_TOKENS = 64

@@ -17,13 +17,13 @@ rows B..2B-1 the same pairs' (x_l, y). A column t of a [2B, T-1] tensor is about
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-NllOn = Literal["response", "prompt_and_response"]
+from if_factory.iorpo.arguments import NllOn
 
 # Above this mean log-probability the odds are held still: 1 - e^p has no correct digit left in float32 near
 # p = -1e-7, and its gradient 1/(1 - e^p) is past anything that gradient clipping can use.

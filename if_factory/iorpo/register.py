@@ -15,30 +15,18 @@ from __future__ import annotations
 
 import functools
 import inspect
-from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import Any
 
 from if_factory.errors import UserError
-from if_factory.iorpo.arguments import STAGE, asks_for_iorpo, split
+from if_factory.iorpo.arguments import asks_for_iorpo, split
+from if_factory.iorpo.compat import moved
 
-TESTED = "0.9.2 to 0.9.5"
 _MARK = "if_factory_original"
 _WRAPPED = {"get_train_args": ["args"],
             "run_dpo": ["model_args", "data_args", "training_args", "finetuning_args", "callbacks"]}
 # Keys of LLaMA-Factory's DPO stage that this loss has no term for; their default switches them off.
 _NO_TERM = ("pref_ftx", "pref_bco_weight", "ld_alpha", "ref_model")
-
-
-def moved(what: str) -> UserError:
-    """The one sentence for a LLaMA-Factory that this stage does not know."""
-    try:
-        installed = version("llamafactory")
-    except PackageNotFoundError:
-        installed = "the one found"
-    return UserError(f"stage {STAGE} was tested with llamafactory {TESTED}; in {installed} {what}",
-                     fix="install a tested version, or train without the stage: `if-factory tokenize x.yaml -o "
-                     "folder` writes data that any LLaMA-Factory trains with stage dpo, pref_loss orpo")
 
 
 def register(tuner: ModuleType) -> None:

@@ -71,4 +71,4 @@ def _write(config: dict[str, Any], folder: Path) -> None:
     tokenizer_module = load_tokenizer(model_args)
     template = get_template_and_fix_tokenizer(tokenizer_module["tokenizer"], data_args)
     with data.triples():
-        get_dataset(template, model_args, data_args, training_args, stage=data.STAGE, **tokenizer_module)
+        get_dataset(template, model_args, data_args, training_args, stage=STAGE, **tokenizer_module)

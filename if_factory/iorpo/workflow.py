@@ -17,8 +17,8 @@ from llamafactory.model import load_model, load_tokenizer
 from llamafactory.train.trainer_utils import create_modelcard_and_push
 
 from if_factory.errors import UserError
-from if_factory.iorpo.arguments import IorpoArguments
-from if_factory.iorpo.data import STAGE, triples
+from if_factory.iorpo.arguments import STAGE, IorpoArguments
+from if_factory.iorpo.data import triples
 from if_factory.iorpo.trainer import IorpoTrainer
 
 logger = logging.get_logger("llamafactory.iorpo")  # a name that LLaMA-Factory shows at level INFO

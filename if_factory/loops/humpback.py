@@ -25,19 +25,19 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
+from if_factory.api import load_plugins, open_models, seeds_of
+from if_factory.chat.base import RequestFailed
+from if_factory.chat.budget import Budget, Usage
+from if_factory.chat.client import ChatClient
+from if_factory.chat.log import ResponseLog
 from if_factory.errors import UserError
-from if_factory.factory import load_plugins, open_models, seeds_of
 from if_factory.files import dump_json, read_rows, write_atomic, write_jsonl
-from if_factory.llm.base import RequestFailed
-from if_factory.llm.budget import Budget, Usage
-from if_factory.llm.client import Model
-from if_factory.llm.log import ResponseLog
+from if_factory.judge.judge import judge_score
 from if_factory.loops.rounds import Trainer, local_model
 from if_factory.methods.base import Emission
 from if_factory.methods.humpback import ROUNDS, Options, emit, rubric, stages
 from if_factory.pipeline.runner import Observer, RunResult
 from if_factory.pipeline.runner import run as run_stages
-from if_factory.quality.judge import judge_score
 from if_factory.recipe import Recipe
 from if_factory.records import Record, SFTExample
 
@@ -103,7 +103,7 @@ async def run(recipe: Recipe, trainer: Trainer, *, iterations: int = ROUNDS, lab
     scored: Sequence[Record] = []
     try:
         async with open_models(recipe, log, usage, Budget(**recipe.budget.model_dump())) as given:
-            def playing(role: str, adapter: str) -> contextlib.AbstractAsyncContextManager[Model]:
+            def playing(role: str, adapter: str) -> contextlib.AbstractAsyncContextManager[ChatClient]:
                 if role in given:
                     return contextlib.nullcontext(given[role])
                 return local_model(role, trainer.model, [adapters[adapter]], log, usage, batch=batch,
@@ -157,7 +157,7 @@ def rows(records: Sequence[Record], options: Options, dataset: str) -> list[SFTE
 def _report(iteration: int, judge: str, result: RunResult, before: Sequence[Record], known: Sequence[Row],
             said: Sequence[bool | None], options: Options) -> Curation:
     rated = result.records
-    lost = sum(r.reason == "score_unread" for r in result.rejects)  # the others never got a reply
+    lost = sum(r.reason == "score_unread" for r in result.dropped)  # the others never got a reply
     unread = sum(r.extra["unread"] for r in rated) + lost * options.judgements
     kept = {r.id for r in rated if r.candidates[0].verified}
     kept_before = {r.id for r in before if r.candidates[0].verified}
@@ -166,7 +166,7 @@ def _report(iteration: int, judge: str, result: RunResult, before: Sequence[Reco
     bars = Counter(math.floor(r.extra["score"] / HALF) * HALF for r in rated)
     precision, recall = precision_recall([label for _, _, label in known], said)
     asked = (len(rated) + lost) * options.judgements
-    return Curation(iteration, judge, len(rated) + len(result.rejects), len(rated), len(kept),
+    return Curation(iteration, judge, len(rated) + len(result.dropped), len(rated), len(kept),
                     unread / asked if asked else 0.0, {f"{low:g}": n for low, n in sorted(bars.items())},
                     agreement, precision, recall)
 
@@ -194,7 +194,7 @@ def _labelled(path: Path) -> list[Row]:
     return found
 
 
-async def _reaches(judge: Model, row: Row, options: Options) -> bool | None:
+async def _reaches(judge: ChatClient, row: Row, options: Options) -> bool | None:
     try:
         said = await judge_score(partial(judge.chat, stage="labelled"), row[0], row[1], low=1, high=5,
                                  rubric=rubric(options), samples=options.judgements, tries=options.judge_tries,
@@ -212,14 +212,14 @@ def _require_complete(result: RunResult, folder: Path) -> None:
 
 
 def _account(folder: Path, results: Sequence[RunResult]) -> None:
-    """``ledger.json``: the stages up to the first rating, then one ``curate`` per round; ``rejects.jsonl``."""
+    """``ledger.json``: the stages up to the first rating, then one ``curate`` per round; ``dropped.jsonl``."""
     ledger = results[0].ledger.to_dict()
-    rejects = [r._asdict() for r in results[0].rejects]
+    dropped = [r._asdict() for r in results[0].dropped]
     for t, result in enumerate(results[1:], 1):
         name = f"curate_{t}"
         ledger.append({**result.ledger["curate"].to_dict(), "stage": name})
-        rejects += [{**r._asdict(), "stage": name} for r in result.rejects]
-    write_jsonl(folder / "rejects.jsonl", rejects)
+        dropped += [{**r._asdict(), "stage": name} for r in result.dropped]
+    write_jsonl(folder / "dropped.jsonl", dropped)
     write_atomic(folder / "ledger.json", dump_json({"stages": ledger}, indent=2) + "\n")
 
 
@@ -246,5 +246,5 @@ def _share(value: float | None) -> str:
 
 
 def _reasons(result: RunResult) -> str:
-    counts = Counter(r.reason for r in result.rejects)
+    counts = Counter(r.reason for r in result.dropped)
     return ", ".join(f"{reason} {n}" for reason, n in sorted(counts.items())) or "there were no texts"

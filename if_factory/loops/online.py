@@ -22,19 +22,19 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal
 
+from if_factory.chat.base import Backend, RequestFailed
+from if_factory.chat.budget import Budget, Usage
+from if_factory.chat.client import ChatClient
+from if_factory.chat.log import ResponseLog
 from if_factory.errors import UserError
-from if_factory.export.curriculum import CurriculumOptions, StagePlan, write_export, write_stage
 from if_factory.export.dataset_info import FILE_NAME, merge_entries
 from if_factory.export.formats import write_dataset
-from if_factory.export.training import run_curriculum
 from if_factory.files import dump_json, write_atomic
-from if_factory.llm.base import Backend, RequestFailed
-from if_factory.llm.budget import Budget, Usage
-from if_factory.llm.client import Model
-from if_factory.llm.log import ResponseLog
-from if_factory.quality.crossval import Bound, pairs
-from if_factory.quality.votes import put_to_vote
+from if_factory.methods.autoif.cross_validation import Bound, pairs
+from if_factory.methods.autoif.votes import put_to_vote
 from if_factory.records import Candidate, PreferenceExample, Record, content_id, emit_preference
+from if_factory.training.curriculum import CurriculumOptions, StagePlan, write_export, write_stage
+from if_factory.training.run import run_curriculum
 
 # Given the adapters so far, in order: the model that is sampled from.
 Opener = Callable[[int, Sequence[str]], Backend | None]
@@ -148,7 +148,7 @@ async def _sample(number: int, records: Sequence[Record], backend: Backend, opti
                   folder: Path) -> tuple[Iteration, list[PreferenceExample]]:
     """The answers of this iteration, and the pairs they make."""
     log = ResponseLog(folder / "responses.jsonl")
-    model = Model("policy", backend, log=log, budget=Budget(), usage=Usage(), concurrency=options.concurrency,
+    model = ChatClient("policy", backend, log=log, budget=Budget(), usage=Usage(), concurrency=options.concurrency,
                   temperature=options.temperature, max_tokens=options.max_tokens, seed=options.seed)
 
     async def answer(record: Record, sample: int) -> Candidate | None:

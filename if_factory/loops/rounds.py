@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from if_factory.chat.budget import Budget, Price, Usage
+from if_factory.chat.client import ChatClient
+from if_factory.chat.log import ResponseLog
 from if_factory.errors import UserError
-from if_factory.export.curriculum import CurriculumOptions, write_curriculum
 from if_factory.export.dataset_info import FILE_NAME, merge_entries
 from if_factory.export.formats import write_dataset
-from if_factory.export.training import run_curriculum, stages_in
-from if_factory.llm.budget import Budget, Price, Usage
-from if_factory.llm.client import Model
-from if_factory.llm.log import ResponseLog
 from if_factory.records import SFTExample
+from if_factory.training.curriculum import CurriculumOptions, write_curriculum
+from if_factory.training.run import run_curriculum, stages_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +57,13 @@ class Trainer:
 
 @contextlib.asynccontextmanager
 async def local_model(role: str, path: str, adapters: Sequence[Path], log: ResponseLog, usage: Usage, *,
-                      batch: int, max_tokens: int, seed: int) -> AsyncIterator[Model]:
+                      batch: int, max_tokens: int, seed: int) -> AsyncIterator[ChatClient]:
     """The model in this process, with adapters, in the part of ``role``; its weights are dropped at the end."""
-    from if_factory.llm.transformers_local import TransformersBackend
+    from if_factory.chat.transformers_local import TransformersBackend
 
     backend = TransformersBackend(path, adapters=adapters, batch_size=batch)
     try:
-        yield Model(role, backend, log=log, budget=Budget(), usage=usage, concurrency=4 * batch,
+        yield ChatClient(role, backend, log=log, budget=Budget(), usage=usage, concurrency=4 * batch,
                     max_tokens=max_tokens, seed=seed, price=Price(0, 0))
     finally:
         await backend.close()

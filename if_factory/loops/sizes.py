@@ -14,18 +14,18 @@ from pathlib import Path
 from random import Random
 from typing import cast
 
+from if_factory.chat.base import Backend
+from if_factory.chat.client import ChatClient
+from if_factory.chat.log import ResponseLog
 from if_factory.errors import UserError
 from if_factory.evaluation.generate import generate
 from if_factory.evaluation.passrate import Item, check_all, pass_rate
 from if_factory.evaluation.scaling import Point
 from if_factory.files import read_rows
-from if_factory.llm.base import Backend
-from if_factory.llm.client import Model
-from if_factory.llm.log import ResponseLog
+from if_factory.judge.judge import judge_pair
 from if_factory.loops.humpback import rows
 from if_factory.loops.rounds import Trainer
 from if_factory.methods.humpback import Options
-from if_factory.quality.judge import judge_pair
 from if_factory.records import Record, SFTExample, emit_sft
 
 ARMS = ("curated", "uncurated")
@@ -66,7 +66,7 @@ def arm_rows(arm: str, size: int, rated: Sequence[Record], options: Options, see
 
 async def compare(trainer: Trainer, pairs: Sequence[Record], rated: Sequence[Record], options: Options,
                   sizes: Sequence[int], items: Sequence[Item], open_model: Callable[[Sequence[Path]], Backend],
-                  log: ResponseLog, *, judge: Model | None = None, max_tokens: int = 256
+                  log: ResponseLog, *, judge: ChatClient | None = None, max_tokens: int = 256
                   ) -> dict[str, list[Point]]:
     """Points ``(N, score in per cent)`` by arm.
 
@@ -106,7 +106,7 @@ async def _answers(backend: Backend, items: Sequence[Item], log: ResponseLog,
     return {key: answer.text for key, answer in done.items()}
 
 
-async def _win_rate(judge: Model, items: Sequence[Item], answers: Mapping[str, str | None],
+async def _win_rate(judge: ChatClient, items: Sequence[Item], answers: Mapping[str, str | None],
                     base: Mapping[str, str | None]) -> float:
     async def one(item: Item) -> float:
         ours, theirs = (answers[item.id] or "").strip(), (base[item.id] or "").strip()

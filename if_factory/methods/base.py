@@ -16,8 +16,8 @@ from pydantic import BaseModel
 
 from if_factory.errors import UserError
 from if_factory.pipeline.stage import Stage
+from if_factory.prompts import load
 from if_factory.records import Example, Record, Refusal
-from if_factory.templates import load
 
 # json_schema_extra of an option that names a file or folder, relative to the recipe
 PATH: dict[str, Any] = {"path": True}
@@ -110,11 +110,11 @@ def names() -> list[str]:
     """Every method of the package, by file name."""
     from if_factory import methods
 
-    return sorted(m.name for m in pkgutil.iter_modules(methods.__path__) if m.name not in ("base", "prompts"))
+    return sorted(m.name for m in pkgutil.iter_modules(methods.__path__) if m.ispkg)
 
 
 def get(name: str) -> Method:
-    """The method in ``if_factory/methods/<name>.py``; an unknown name is a ``UserError`` with a suggestion."""
+    """The method in ``if_factory/methods/<name>/``; an unknown name is a ``UserError`` with a suggestion."""
     known = names()
     if name not in known:
         near = get_close_matches(name, known, n=1)
@@ -125,5 +125,5 @@ def get(name: str) -> Method:
 
 
 def template(method: str, name: str, override: str | None = None) -> jinja2.Template:
-    """``prompts/<method>/<name>.jinja``; a file of that name under ``override`` takes its place."""
-    return load(Path(__file__).parent / "prompts" / method, name, override)
+    """``<method>/prompts/<name>.jinja``; a file of that name under ``override`` takes its place."""
+    return load(Path(__file__).parent / method / "prompts", name, override)

@@ -20,7 +20,7 @@ class Row:
         taken: records that entered the stage.
         advanced: records that left it alive (each as one or more new records).
         produced: records that came out; differs from ``advanced`` where one record becomes several.
-        rejected: records turned away, by reason.
+        dropped: records turned away, by reason.
         unfinished: records that had entered, or waited to enter, when a run was stopped early.
     """
 
@@ -28,12 +28,12 @@ class Row:
     taken: int = 0
     advanced: int = 0
     produced: int = 0
-    rejected: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
     unfinished: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         return {"stage": self.stage, "taken": self.taken, "advanced": self.advanced, "produced": self.produced,
-                "rejected": dict(sorted(self.rejected.items())), "unfinished": self.unfinished}
+                "dropped": dict(sorted(self.dropped.items())), "unfinished": self.unfinished}
 
 
 class Ledger:
@@ -54,13 +54,13 @@ class Ledger:
         """Every record is accounted for at every stage.
 
         Raises:
-            LedgerError: in != advanced + rejected + unfinished, or a stage took other than what was produced.
+            LedgerError: in != advanced + dropped + unfinished, or a stage took other than what was produced.
         """
         for row in self.rows:
-            out = row.advanced + row.rejected.total() + row.unfinished
+            out = row.advanced + row.dropped.total() + row.unfinished
             if row.taken != out:
                 raise LedgerError(f"stage '{row.stage}' took {row.taken} records but accounts for {out}: "
-                                  f"{row.advanced} advanced, {row.rejected.total()} rejected, "
+                                  f"{row.advanced} advanced, {row.dropped.total()} dropped, "
                                   f"{row.unfinished} unfinished")
         for row, after in zip(self.rows, self.rows[1:], strict=False):
             if row.produced != after.taken:
@@ -74,5 +74,10 @@ class Ledger:
     @classmethod
     def from_dict(cls, rows: Sequence[dict[str, Any]]) -> Ledger:
         ledger = cls([row["stage"] for row in rows[1:]])
-        ledger.rows = [Row(**{**row, "rejected": Counter(row["rejected"])}) for row in rows]
+        ledger.rows = [Row(**{**_current(row), "dropped": Counter(_current(row)["dropped"])}) for row in rows]
         return ledger
+
+
+def _current(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with today's names; 0.1 wrote ``rejected``."""
+    return {"dropped" if key == "rejected" else key: value for key, value in row.items()}

@@ -18,8 +18,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from if_factory.llm.budget import Tally, Usage
-from if_factory.llm.client import Model
+from if_factory.chat.budget import Tally, Usage
+from if_factory.chat.client import ChatClient
 from if_factory.pipeline.ledger import Ledger, Row
 
 _HZ = 3  # redraws per second
@@ -41,7 +41,7 @@ class Progress:
         self._over = threading.Event()
         self._speed = _Speed()
 
-    def start(self, ledger: Ledger, models: Mapping[str, Model], total: int | None) -> None:
+    def start(self, ledger: Ledger, models: Mapping[str, ChatClient], total: int | None) -> None:
         self.ledger, self.models, self.total = ledger, models, total
         self.usage = next((m.usage for m in models.values()), Usage())  # a run's models share one
         self._speed = _Speed()
@@ -73,23 +73,23 @@ class Progress:
     def line(self) -> str:
         """One line for a log file."""
         last, tally = self.ledger.rows[-1], self.usage.total()
-        rejected = sum(row.rejected.total() for row in self.ledger.rows)
+        dropped = sum(row.dropped.total() for row in self.ledger.rows)
         of = f"/{self.total}" if self.total is not None else ""
-        return (f"seeds {self.ledger.rows[0].taken}{of}  finished {last.produced}  rejected {rejected}  "
+        return (f"seeds {self.ledger.rows[0].taken}{of}  finished {last.produced}  dropped {dropped}  "
                 + "  ".join(self._facts(tally)))
 
     def table(self) -> RenderableType:
         """The rows of the ledger, what the models did, and how far the run is."""
         rows = Table(box=None, pad_edge=False, header_style="dim")
         rows.add_column("stage")
-        for name in ("in", "out", "at work", "rejected"):
+        for name in ("in", "out", "at work", "dropped"):
             rows.add_column(name, justify="right", min_width=8)
         rows.add_column("why", style="dim", no_wrap=True, overflow="ellipsis")
         for row in self.ledger.rows:
-            rejected = dict(row.rejected)  # a copy: the run goes on while this is drawn
-            why = ", ".join(f"{reason} {n}" for reason, n in sorted(rejected.items(), key=lambda kv: -kv[1])[:3])
+            dropped = dict(row.dropped)  # a copy: the run goes on while this is drawn
+            why = ", ".join(f"{reason} {n}" for reason, n in sorted(dropped.items(), key=lambda kv: -kv[1])[:3])
             rows.add_row(row.stage, f"{row.taken:,}", f"{row.produced:,}", f"{_open(row):,}",
-                         f"{sum(rejected.values()):,}", why)
+                         f"{sum(dropped.values()):,}", why)
         facts = Text("  ".join(self._facts(self.usage.total())), style="dim", no_wrap=True, overflow="ellipsis")
         bar = [ProgressBar(total=1, completed=self.share(), width=60)] if self.total is not None else []
         return Group(rows, *bar, facts)
@@ -103,7 +103,7 @@ class Progress:
             return 0.0
         expected, parts = float(self.total), []
         for row in self.ledger.rows[1:]:
-            done = row.advanced + row.rejected.total()
+            done = row.advanced + row.dropped.total()
             parts.append(min(1.0, done / expected) if expected else 1.0)
             if done:
                 expected *= row.produced / done
@@ -153,7 +153,7 @@ class _Speed:
 
 
 def _open(row: Row) -> int:
-    return max(0, row.taken - row.advanced - sum(dict(row.rejected).values()))
+    return max(0, row.taken - row.advanced - sum(dict(row.dropped).values()))
 
 
 def _clock(seconds: float) -> str:

@@ -5,7 +5,7 @@
     recipe.yaml      the recipe of the latest run here, every value written out
     responses.jsonl  the response log; only ever appended to (llm/log.py). Its lock is the folder's lock
     records.jsonl    the records that passed every stage
-    rejects.jsonl    those that did not: stage, record_id, reason, detail
+    dropped.jsonl    those that did not: stage, record_id, reason, detail
     usage.json       answers, tokens and cost per stage and role, whether asked now or by an earlier run
     ledger.json      the account; written last, so where it is, the files beside it are of the same run
 
@@ -23,12 +23,12 @@ from typing import Any
 
 import yaml
 
-from if_factory.errors import UserError
+from if_factory.chat.budget import Usage
+from if_factory.chat.log import ResponseLog
+from if_factory.errors import UserError, deprecated
 from if_factory.files import dump_json, read_rows, read_text, write_atomic, write_jsonl
-from if_factory.llm.budget import Usage
-from if_factory.llm.log import ResponseLog
 from if_factory.pipeline.ledger import Ledger
-from if_factory.pipeline.runner import Rejected, RunResult
+from if_factory.pipeline.runner import DroppedRecord, RunResult
 from if_factory.records import Record
 
 _IDENTITY = ("method", "seed")
@@ -93,7 +93,7 @@ class RunDir:
                    **({"sandbox": sandbox} if sandbox else {})}
         (self.path / "ledger.json").unlink(missing_ok=True)
         write_jsonl(self.path / "records.jsonl", (record.model_dump(mode="json") for record in result.records))
-        write_jsonl(self.path / "rejects.jsonl", (reject._asdict() for reject in result.rejects))
+        write_jsonl(self.path / "dropped.jsonl", (each._asdict() for each in result.dropped))
         write_atomic(self.path / "usage.json", dump_json(usage_rows(usage, stages), indent=2) + "\n")
         write_atomic(self.path / "ledger.json", dump_json(account, indent=2) + "\n")
 
@@ -124,9 +124,13 @@ class RunDir:
                                 fix="run again; what was already answered costs nothing") from None
         return records
 
-    def rejects(self) -> list[Rejected]:
+    def dropped(self) -> list[DroppedRecord]:
         self._account()
-        return [Rejected(**row) for _, row in read_rows(self.path / "rejects.jsonl")]
+        path = self.path / "dropped.jsonl"
+        if not path.exists() and (before := self.path / "rejects.jsonl").exists():
+            deprecated(f"{before} has the name of if-factory 0.1", "run again, at no cost, to have dropped.jsonl")
+            path = before
+        return [DroppedRecord(**row) for _, row in read_rows(path)]
 
     def ledger(self) -> Ledger:
         return Ledger.from_dict(self._account()["stages"])

@@ -3,7 +3,7 @@
 Each record is one asyncio task that carries it from stage to stage, so a slow reply delays its own record and
 no other. At most ``window`` such tasks exist at a time; children of a record that became several wait on a
 stack and go before new seeds, and what is finished waits in a file without a name: memory does not grow with
-the number of inputs. Only an *all* and a *family* stage wait for everyone. The runner makes no output: every
+the number of inputs. Only an *all* and a *per_seed* stage wait for everyone. The runner makes no output: every
 answer is in the response log the moment it arrives, and asking again for what is logged is free, which is the
 whole of resume.
 """
@@ -18,28 +18,28 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from itertools import chain
-from pathlib import Path as FilePath
+from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple, Protocol, cast
 
+from if_factory.chat.base import Completion, RequestFailed
+from if_factory.chat.budget import BudgetExceeded
+from if_factory.chat.client import ChatClient
 from if_factory.errors import UserError
-from if_factory.llm.base import Completion, RequestFailed
-from if_factory.llm.budget import BudgetExceeded
-from if_factory.llm.client import Model
 from if_factory.pipeline.ledger import Ledger, LedgerError, Row
-from if_factory.pipeline.shelf import Shelf
-from if_factory.pipeline.stage import All, Each, Reject, Stage
+from if_factory.pipeline.spool import Spool
+from if_factory.pipeline.stage import All, Dropped, Each, Stage
 from if_factory.records import Record, content_id
 
 # Where a record stands in the output: its seed's position, then its index among siblings at every split.
-Path = tuple[int, ...]
+Position = tuple[int, ...]
 
 
 class StageFailed(Exception):
-    """A stage raised something other than ``Reject``, ``RequestFailed`` or ``UserError``: a bug in it."""
+    """A stage raised something other than ``Dropped``, ``RequestFailed`` or ``UserError``: a bug in it."""
 
 
-class Rejected(NamedTuple):
+class DroppedRecord(NamedTuple):
     stage: str
     record_id: str
     reason: str
@@ -58,7 +58,7 @@ class RunResult:
 
     # asyncio.run makes the repr of its main task's result: with all records in it, that took longer than the run.
     records: Sequence[Record] = field(repr=False)
-    rejects: list[Rejected] = field(repr=False)
+    dropped: list[DroppedRecord] = field(repr=False)
     ledger: Ledger
     complete: bool
     stopped_by: str | None = None
@@ -67,16 +67,16 @@ class RunResult:
 class Observer(Protocol):
     """Someone watching, e.g. the progress display. It reads counters at its own pace; no event is sent."""
 
-    def start(self, ledger: Ledger, models: Mapping[str, Model], total: int | None) -> None:
+    def start(self, ledger: Ledger, models: Mapping[str, ChatClient], total: int | None) -> None:
         """``total``: how many inputs there are, None where they are not counted beforehand."""
         ...
 
     def stop(self) -> None: ...
 
 
-async def run(stages: Sequence[Stage], inputs: Iterable[Record], models: Mapping[str, Model], *, seed: int,
+async def run(stages: Sequence[Stage], inputs: Iterable[Record], models: Mapping[str, ChatClient], *, seed: int,
               window: int | None = None, observer: Observer | None = None,
-              folder: FilePath | None = None) -> RunResult:
+              folder: Path | None = None) -> RunResult:
     """Take ``inputs`` through ``stages``.
 
     A reached budget or Ctrl-C stops cleanly: no new work, requests in flight finish and are logged, and the
@@ -87,7 +87,7 @@ async def run(stages: Sequence[Stage], inputs: Iterable[Record], models: Mapping
         seed: of the run; ``ctx.rng`` depends on it and on nothing else but its arguments.
         window: records in flight at most; default four times what the models take at once: a
             record waiting for a retry takes up no place at the endpoint.
-        folder: on whose disk finished records wait for the end (see ``shelf.py``).
+        folder: on whose disk finished records wait for the end (see ``spool.py``).
 
     Raises:
         UserError: from a stage or model; requests in flight are cancelled.
@@ -133,7 +133,7 @@ class _Item:
     """A record on its way and the index of the stage it is at."""
 
     record: Record
-    path: Path
+    path: Position
     stage: int
 
 
@@ -144,17 +144,17 @@ def _items(records: Iterable[Record], stage: int) -> Iterator[_Item]:
 class _Runner:
     """The state of one run. Every change of it happens on the event loop's thread."""
 
-    def __init__(self, stages: Sequence[Stage], models: Mapping[str, Model], seed: int, window: int,
-                 ledger: Ledger, folder: FilePath | None) -> None:
+    def __init__(self, stages: Sequence[Stage], models: Mapping[str, ChatClient], seed: int, window: int,
+                 ledger: Ledger, folder: Path | None) -> None:
         self.stages = stages
         self.models = models
         self.seed = seed
         self.window = window
         self.ledger = ledger
         self.folder = folder
-        self.finished = Shelf(folder)
+        self.finished = Spool(folder)
         self.contexts = [_Context(self, stage.name) for stage in stages]
-        self.rejects: list[Rejected] = []
+        self.dropped: list[DroppedRecord] = []
         self.stopped_by: str | None = None
         self.error: BaseException | None = None
         # A stopping run lets requests in flight finish and lets no other begin; then it halts.
@@ -167,9 +167,9 @@ class _Runner:
         self.source: Iterator[_Item] = iter(())
         self.waiting: list[_Item] = []
         self.arrived: list[_Item] = []
-        self.turned_away: list[tuple[Path, Rejected]] = []
+        self.turned_away: list[tuple[Position, DroppedRecord]] = []
         self.end = 0
-        self.shelf: Shelf | None = None
+        self.spool: Spool | None = None
         self.idle = asyncio.Event()
 
     # ------------------------------------------------------------------ the whole run
@@ -180,8 +180,8 @@ class _Runner:
             for end, stage in enumerate(self.stages):
                 if stage.scope == "all":
                     source = _items(await self._all(end, await self._stream(source, end)), end + 1)
-                elif stage.scope == "family":
-                    source = _items(await self._families(end, source), end + 1)
+                elif stage.scope == "per_seed":
+                    source = _items(await self._per_seed(end, source), end + 1)
             await self._stream(source, len(self.stages), self.finished)
             if self.requests_in_flight and not self.halted.is_set():
                 # Left over from a stage that gave up on a record with several requests under way: paid, so kept.
@@ -199,7 +199,7 @@ class _Runner:
             row.unfinished = len(inputs) - row.taken
             row.taken = len(inputs)
         self._audit()
-        return RunResult(self.finished, self.rejects, self.ledger, self.stopped_by is None, self.stopped_by)
+        return RunResult(self.finished, self.dropped, self.ledger, self.stopped_by is None, self.stopped_by)
 
     def _admit(self, inputs: Iterable[Record]) -> Iterator[_Item]:
         row = self.ledger.rows[0]
@@ -218,21 +218,21 @@ class _Runner:
         self.ledger.check()
         rows = self.ledger.rows
         unfinished = sum(row.unfinished for row in rows)
-        rejected = sum(row.rejected.total() for row in rows)
+        dropped = sum(row.dropped.total() for row in rows)
         if unfinished and not self.stopped_by:
             raise LedgerError(f"{unfinished} records are unfinished but nothing stopped the run")
-        if rows[-1].produced != len(self.finished) or rejected != len(self.rejects):
-            raise LedgerError(f"the ledger counts {rows[-1].produced} records and {rejected} rejected ones, "
-                              f"the run holds {len(self.finished)} and {len(self.rejects)}")
+        if rows[-1].produced != len(self.finished) or dropped != len(self.dropped):
+            raise LedgerError(f"the ledger counts {rows[-1].produced} records and {dropped} dropped ones, "
+                              f"the run holds {len(self.finished)} and {len(self.dropped)}")
 
     # ------------------------------------------------------------------ each record by itself
 
-    async def _stream(self, source: Iterator[_Item], end: int, shelf: Shelf | None = None) -> list[Record]:
+    async def _stream(self, source: Iterator[_Item], end: int, spool: Spool | None = None) -> list[Record]:
         """Carry records to stage ``end``, as many at a time as the window allows.
 
-        Returns those that arrive, unless they are put on ``shelf``.
+        Returns those that arrive, unless they are put into ``spool``.
         """
-        self.source, self.end, self.shelf = source, end, shelf
+        self.source, self.end, self.spool = source, end, spool
         self.waiting, self.arrived, self.turned_away = [], [], []
         self.idle.clear()
         self._fill()
@@ -245,7 +245,7 @@ class _Runner:
             row = self.ledger.rows[item.stage + 1]
             row.taken += 1
             row.unfinished += 1
-        self.rejects += [reject for _, reject in sorted(self.turned_away)]
+        self.dropped += [one for _, one in sorted(self.turned_away)]
         return [item.record for item in sorted(self.arrived, key=lambda item: item.path)]
 
     def _fill(self) -> None:
@@ -271,7 +271,7 @@ class _Runner:
             stage, row = self.stages[item.stage], self.ledger.rows[item.stage + 1]
             try:
                 out = await cast(Each, stage.run)(item.record, self.contexts[item.stage])
-            except Reject as e:
+            except Dropped as e:
                 return self._reject(row, item.record, item.path, e.reason, e.detail)
             except RequestFailed as e:
                 return self._reject(row, item.record, item.path, e.reason, "")
@@ -287,11 +287,11 @@ class _Runner:
             row.produced += len(children)
             item.stage += 1
             if len(children) > 1:
-                family = [_Item(child, (*item.path, i), item.stage) for i, child in enumerate(children)]
+                siblings = [_Item(child, (*item.path, i), item.stage) for i, child in enumerate(children)]
                 if item.stage < self.end:
-                    self.waiting += reversed(family)
+                    self.waiting += reversed(siblings)
                 else:
-                    self._arrive(family)
+                    self._arrive(siblings)
                 return None
             item.record = children[0]
             if item.stage < self.end:
@@ -300,11 +300,11 @@ class _Runner:
         return None
 
     def _arrive(self, items: list[_Item]) -> None:
-        if self.shelf is None:
+        if self.spool is None:
             self.arrived += items
             return
         for item in items:
-            self.shelf.put(item.path, item.record)
+            self.spool.put(item.path, item.record)
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         item = self.tasks.pop(task)
@@ -318,25 +318,25 @@ class _Runner:
             self._fail(error)
         self._fill()
 
-    def _reject(self, row: Row, record: Record, path: Path, reason: str, detail: str) -> None:
-        row.rejected[reason] += 1
-        self.turned_away.append((path, Rejected(row.stage, record.id, reason, detail)))
+    def _reject(self, row: Row, record: Record, path: Position, reason: str, detail: str) -> None:
+        row.dropped[reason] += 1
+        self.turned_away.append((path, DroppedRecord(row.stage, record.id, reason, detail)))
 
     # ------------------------------------------------------------------ records together
 
-    async def _families(self, index: int, source: Iterator[_Item]) -> Shelf:
-        """Run a *family* stage on what arrives at it, one family after the other."""
-        arrived, kept = Shelf(self.folder), Shelf(self.folder)
+    async def _per_seed(self, index: int, source: Iterator[_Item]) -> Spool:
+        """Run a *per_seed* stage on what arrives at it, one seed after the other."""
+        arrived, kept = Spool(self.folder), Spool(self.folder)
         await self._stream(source, index, arrived)
-        for family in arrived.families():
-            for record in await self._all(index, family):
+        for records in arrived.by_seed():
+            for record in await self._all(index, records):
                 kept.put((len(kept),), record)
         return kept
 
     async def _all(self, index: int, records: list[Record]) -> list[Record]:
-        """Run an *all* stage, or a *family* stage on one family.
+        """Run an *all* stage, or a *per_seed* stage on the records of one seed.
 
-        Every record must come back, itself or as a parent, or be rejected.
+        Every record must come back, itself or as a parent, or be dropped.
         """
         stage, row = self.stages[index], self.ledger.rows[index + 1]
         row.taken += len(records)
@@ -363,8 +363,8 @@ class _Runner:
             return []
         kept, turned_away = task.result()
         for record, why in turned_away:
-            row.rejected[why.reason] += 1
-            self.rejects.append(Rejected(stage.name, record.id, why.reason, why.detail))
+            row.dropped[why.reason] += 1
+            self.dropped.append(DroppedRecord(stage.name, record.id, why.reason, why.detail))
         gone = Counter(record.id for record, _ in turned_away)
         here = Counter(record.id for record in kept)
         parents = {record.parent for record in kept}

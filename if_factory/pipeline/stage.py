@@ -2,8 +2,8 @@
 
 A stage is an async function. An *each* stage takes one record and returns one record or a list of them; an
 *all* stage takes every record that reached it (deduplication, sampling) and returns those that go on together
-with those it rejects; a *family* stage does that with what became of one seed (after an *all* stage: of one of
-its records), so that memory holds one family at a time. A stage turns a record away by raising ``Reject`` with
+with those it dropped; a *family* stage does that with what became of one seed (after an *all* stage: of one of
+its records), so that memory holds one family at a time. A stage turns a record away by raising ``Dropped`` with
 a short, countable reason.
 """
 
@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Literal, Protocol
 
-from if_factory.llm.base import Completion
+from if_factory.chat.base import Completion
 from if_factory.records import Record
 
 
-class Reject(Exception):
+class Dropped(Exception):
     """This record goes no further. ``reason`` is a key of the ledger: short, without the record's content."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
@@ -34,7 +34,7 @@ class Context(Protocol):
                    schema: dict[str, Any] | None = None, stop: Sequence[str] = (),
                    **sampling: Any) -> Completion:
         """Ask the model playing ``role`` (``student``, ``teacher``...). ``sampling`` overrides the role's own
-        ``temperature``, ``top_p``, ``max_tokens``. Raises ``RequestFailed``, which rejects the record."""
+        ``temperature``, ``top_p``, ``max_tokens``. Raises ``RequestFailed``, which dropped the record."""
         ...
 
     def has(self, role: str) -> bool: ...
@@ -45,7 +45,7 @@ class Context(Protocol):
 
 
 Each = Callable[[Record, Context], Awaitable[Record | list[Record]]]
-All = Callable[[list[Record], Context], Awaitable[tuple[list[Record], list[tuple[Record, Reject]]]]]
+All = Callable[[list[Record], Context], Awaitable[tuple[list[Record], list[tuple[Record, Dropped]]]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,4 +54,4 @@ class Stage:
 
     name: str
     run: Each | All
-    scope: Literal["each", "all", "family"] = "each"
+    scope: Literal["each", "all", "per_seed"] = "each"

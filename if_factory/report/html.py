@@ -70,7 +70,7 @@ def render(folder: Path, *, evaluation: Path, saves: Path, samples: int = 6) -> 
         difficulties=_difficulties(records), results=results, ranking=ranking, stages=stages,
         good=[_shown(r, c) for r, c in _spread(_first(records, lambda c: c.verified), samples)],
         bad=[_shown(r, c) for r, c in _spread(_first(records, lambda c: bool(c.failed_positions)), samples)],
-        rejects=run.rejects()[:50], rejects_total=len(run.rejects()),
+        dropped=run.dropped()[:50], dropped_total=len(run.dropped()),
         plots={name: _picture(draw) for name, draw in pictures.items()})
 
 

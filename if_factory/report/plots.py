@@ -58,23 +58,23 @@ def funnel(stages: Sequence[Mapping[str, Any]]) -> Figure:
     """How many records went on from each stage and why the others did not.
 
     Args:
-        stages: ``stages`` of ``ledger.json``: ``stage``, ``taken``, ``advanced``, ``unfinished`` and ``rejected``
+        stages: ``stages`` of ``ledger.json``: ``stage``, ``taken``, ``advanced``, ``unfinished`` and ``dropped``
             by reason.
     """
     figure, ax = _figure(8.2, 1.1 + 0.55 * len(stages))
     widest = max([1, *(s["taken"] for s in stages)])
     for y, s in enumerate(stages):
-        rejected = sorted(s["rejected"].items(), key=lambda kv: (-kv[1], kv[0]))
-        lost = sum(n for _, n in rejected)
+        dropped = sorted(s["dropped"].items(), key=lambda kv: (-kv[1], kv[0]))
+        lost = sum(n for _, n in dropped)
         parts = ((s["advanced"], BLUE), (lost, VERMILION), (s.get("unfinished", 0), "#D5D8DC"))
         left = 0
         for n, colour in parts:
             if n:
                 ax.barh(y, n, left=left, height=0.62, color=colour, edgecolor="white", linewidth=0.8)
             left += n
-        why = [f"{reason} {n:,}" for reason, n in rejected[:3]]
-        if len(rejected) > 3:
-            why.append(f"other reasons {sum(n for _, n in rejected[3:]):,}")
+        why = [f"{reason} {n:,}" for reason, n in dropped[:3]]
+        if len(dropped) > 3:
+            why.append(f"other reasons {sum(n for _, n in dropped[3:]):,}")
         if s.get("unfinished"):
             why.append(f"unfinished {s['unfinished']:,}")
         ax.text(left + widest * 0.012, y, f"{s['advanced']:,} of {s['taken']:,}", va="center", fontweight="bold")
@@ -86,8 +86,8 @@ def funnel(stages: Sequence[Mapping[str, Any]]) -> Figure:
     ax.set_xlabel("records")
     ax.set_title(f"Records by stage ({stages[0]['taken']:,} inputs)" if stages else "Records by stage", pad=24)
     ax.tick_params(axis="y", length=0)
-    _key(ax, (("went on", BLUE), ("rejected", VERMILION), ("unfinished", "#D5D8DC"))
-         if any(s.get("unfinished") for s in stages) else (("went on", BLUE), ("rejected", VERMILION)))
+    _key(ax, (("went on", BLUE), ("dropped", VERMILION), ("unfinished", "#D5D8DC"))
+         if any(s.get("unfinished") for s in stages) else (("went on", BLUE), ("dropped", VERMILION)))
     return figure
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from if_factory.constraints import base
 from if_factory.constraints.base import all_types, load_plugin
 from if_factory.constraints.compose import compose
-from if_factory.constraints.contradictions import conflict
+from if_factory.constraints.conflicts import conflict
 from if_factory.constraints.text import contains_phrase
 from if_factory.constraints.verify import verify
 from if_factory.errors import UserError

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from if_factory.constraints.base import get
-from if_factory.constraints.ifeval import read_constraints
+from if_factory.constraints.text.vocabulary import STOP_WORDS
 from if_factory.constraints.verify import verify
-from if_factory.constraints.vocabulary import STOP_WORDS
 from if_factory.errors import UserError
+from if_factory.inputs.ifeval import read_constraints
 from if_factory.records import Constraint, Outcome
 
 SEED = "Is it true that volcanoes warm the glaciers around them?"

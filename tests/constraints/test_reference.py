@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from if_factory.constraints.ifeval import read_constraints
 from if_factory.constraints.verify import verify
 from if_factory.files import read_rows
+from if_factory.inputs.ifeval import read_constraints
 
 # Types whose verdicts depend on a sentence or language model. The rest must agree without exception.
 MODELLED = {"length_constraints:number_sentences", "language:response_language", "change_case:english_capital",
@@ -74,7 +74,7 @@ def test_language_answers_are_those_of_langdetect(shared: Path) -> None:
     from langdetect.detector_factory import PROFILES_DIRECTORY
     from langdetect.lang_detect_exception import LangDetectException
 
-    from if_factory.constraints.langid import detect
+    from if_factory.constraints.text.langid import detect
 
     factory = DetectorFactory()
     factory.load_profile(PROFILES_DIRECTORY)

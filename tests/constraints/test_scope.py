@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from if_factory.constraints.compose import compose
-from if_factory.constraints.types.scope import split_at_rule
+from if_factory.constraints.types.extra.scope import split_at_rule
 from if_factory.constraints.verify import verify
 from if_factory.records import Constraint
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from if_factory.constraints.base import get
-from if_factory.constraints.contradictions import conflict
+from if_factory.constraints.conflicts import conflict
 from if_factory.constraints.soft import Aspect, draw, draw_aspects, pool, taxonomy
 from if_factory.errors import UserError
 from if_factory.records import Constraint

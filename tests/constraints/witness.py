@@ -14,7 +14,7 @@ from typing import Any
 
 from if_factory.constraints import text as measure
 from if_factory.constraints.base import get
-from if_factory.constraints.contradictions import Whole
+from if_factory.constraints.conflicts import Whole
 from if_factory.constraints.demands import merge
 from if_factory.constraints.verify import verify
 from if_factory.records import Constraint

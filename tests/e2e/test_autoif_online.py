@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from if_factory.chat.budget import Usage
 from if_factory.evaluation.audit import audit
-from if_factory.llm.budget import Usage
+from if_factory.inputs.seeds import read_seeds
 from if_factory.pipeline.ledger import Ledger
 from if_factory.pipeline.rundir import RunDir
 from if_factory.pipeline.runner import RunResult
 from if_factory.recipe import parse
-from if_factory.seeds import read_seeds
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.e2e

@@ -27,10 +27,10 @@ def test_every_record_is_accounted_for_and_what_is_emitted_holds_and_trains(tmp_
     (tmp_path / "decif.yaml").write_text(yaml.safe_dump(RECIPE))
     print(if_factory(tmp_path, "run", "decif.yaml", "-o", "run"))
     ledger = json.loads((tmp_path / "run" / "ledger.json").read_text())
-    records, rejects = read(tmp_path / "run" / "records.jsonl"), read(tmp_path / "run" / "rejects.jsonl")
+    records, dropped = read(tmp_path / "run" / "records.jsonl"), read(tmp_path / "run" / "dropped.jsonl")
     assert ledger["complete"] is True
-    assert len(records) + len(rejects) == RECIPE["options"]["instructions"]
-    assert all(r["reason"] for r in rejects)
+    assert len(records) + len(dropped) == RECIPE["options"]["instructions"]
+    assert all(r["reason"] for r in dropped)
     stages = {row["stage"]: row for row in ledger["stages"]}
     assert stages["consistency"]["advanced"] > 0.5 * stages["consistency"]["taken"], "a yes-sayer lets them pass"
     for record in records:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from if_factory.constraints.types.language import LANGUAGES
+from if_factory.constraints.types.ifeval.language import LANGUAGES
 from if_factory.records import Constraint
 
 Reader = Callable[[re.Match[str]], dict[str, Any]]

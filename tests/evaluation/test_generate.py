@@ -5,12 +5,12 @@ from collections import Counter
 import pytest
 from click.testing import CliRunner
 
+from if_factory.chat.base import ChatRequest, Completion, RequestFailed
+from if_factory.chat.log import ResponseLog
 from if_factory.cli import main
 from if_factory.errors import UserError
 from if_factory.evaluation.generate import evaluate, generate
 from if_factory.evaluation.passrate import Item
-from if_factory.llm.base import ChatRequest, Completion, RequestFailed
-from if_factory.llm.log import ResponseLog
 from if_factory.records import Constraint
 
 ITEMS = [Item(str(i), f"prompt {i}", (Constraint(type="punctuation:no_comma"),)) for i in range(20)]
@@ -135,7 +135,7 @@ def opened(monkeypatch):
         models[-1].model = f"{path}+{len(adapters)}"
         return models[-1]
 
-    monkeypatch.setattr("if_factory.llm.transformers_local.TransformersBackend", backend)
+    monkeypatch.setattr("if_factory.chat.transformers_local.TransformersBackend", backend)
     return models
 
 

@@ -2,11 +2,11 @@ import json
 
 import pytest
 
-from if_factory.constraints.contradictions import conflict
+from if_factory.constraints.conflicts import conflict
 from if_factory.errors import UserError
 from if_factory.evaluation.suites import held_out_suite, load_suite, suite
 from if_factory.files import read_rows
-from if_factory.seeds import builtin
+from if_factory.inputs.seeds import builtin
 
 
 def test_held_out_is_the_same_suite_for_the_same_seed_only():

@@ -30,6 +30,7 @@ def make_environment(folder: Path, *, package: Path | None = ROOT, hook: bool = 
     (packages / "_layers.pth").write_text("".join(f"{line}\n" for line in lines))
     if hook:
         shutil.copy(HOOK, packages)
+        shutil.copy(HOOK.with_suffix(".py"), packages)
     python = folder / "bin" / "python"
     for name, code in _SCRIPTS.items() if base else ():
         script = folder / "bin" / name

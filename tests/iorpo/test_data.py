@@ -27,7 +27,8 @@ def load(root: Path, rows: list[dict[str, Any]] | None = None, entry: dict[str, 
     from llamafactory.model import load_tokenizer
     from llamafactory.train import tuner
 
-    from if_factory.iorpo.data import STAGE, triples
+    from if_factory.iorpo.arguments import STAGE
+    from if_factory.iorpo.data import triples
     from if_factory.iorpo.register import register
 
     register(tuner)

@@ -19,8 +19,8 @@ from if_factory.files import read_rows
 from if_factory.loops.humpback import Rounds, precision_recall, run
 from if_factory.loops.rounds import Trainer
 from if_factory.recipe import parse
-from tests.export.test_training import TRAINER
 from tests.support.fake_endpoint import FakeEndpoint
+from tests.training.test_training import TRAINER
 
 OPTIONS = {"min_chars": 200, "max_chars": 900, "judgements": 2}
 
@@ -130,11 +130,11 @@ def test_the_ledger_of_the_loop_counts_every_text_to_the_last_round(tmp_path: Pa
     stages = json.loads((tmp_path / "h" / "ledger.json").read_text())["stages"]
     assert [s["stage"] for s in stages] == ["seeds", "filter", "augment", "distinct", "curate_1", "curate_2"]
     for stage in stages:
-        assert stage["taken"] == stage["advanced"] + sum(stage["rejected"].values())
+        assert stage["taken"] == stage["advanced"] + sum(stage["dropped"].values())
     assert stages[-1]["taken"] == stages[-2]["taken"] == stages[3]["produced"] - 32  # pairs are not rated
-    rejects = [row for _, row in read_rows(tmp_path / "h" / "rejects.jsonl")]
-    assert len(rejects) == sum(sum(s["rejected"].values()) for s in stages)
-    assert len(done.records) + stages[-1]["rejected"].get("score_unread", 0) == stages[-1]["taken"]
+    dropped = [row for _, row in read_rows(tmp_path / "h" / "dropped.jsonl")]
+    assert len(dropped) == sum(sum(s["dropped"].values()) for s in stages)
+    assert len(done.records) + stages[-1]["dropped"].get("score_unread", 0) == stages[-1]["taken"]
 
 
 def test_pairs_given_twice_are_trained_once(tmp_path: Path) -> None:

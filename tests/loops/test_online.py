@@ -8,21 +8,21 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from if_factory.chat.base import Completion, RequestFailed
+from if_factory.chat.budget import Usage
+from if_factory.chat.scripted import ScriptedBackend
 from if_factory.cli import main
 from if_factory.errors import UserError
 from if_factory.evaluation.audit import audit
-from if_factory.export.curriculum import CurriculumOptions
-from if_factory.llm.base import Completion, RequestFailed
-from if_factory.llm.budget import Usage
-from if_factory.llm.scripted import ScriptedBackend
 from if_factory.loops.online import OnlineOptions, checkable, run_online
 from if_factory.pipeline.ledger import Ledger
 from if_factory.pipeline.rundir import RunDir
 from if_factory.pipeline.runner import RunResult
 from if_factory.recipe import parse
 from if_factory.records import Constraint, Record
+from if_factory.training.curriculum import CurriculumOptions
 
-TRAINER = [sys.executable, str(Path(__file__).parents[1] / "export" / "scripted_trainer.py")]
+TRAINER = [sys.executable, str(Path(__file__).parents[1] / "training" / "scripted_trainer.py")]
 NO_COMMA = Constraint(type="punctuation:no_comma", text="Use no commas.")
 RIVER = Constraint(type="generated:function", kind="generated_code", text="Mention a river.", kwargs={
     "functions": ["def evaluate(text):\n    return 'river' in text", "def evaluate(text):\n    return 1 / 0"]})
@@ -163,7 +163,7 @@ def test_the_command_takes_any_finished_run_and_a_server_per_iteration(folder, m
         run.claim(parse({"name": "x", "models": {"student": {}}}).resolved())
         run.write(RunResult(RECORDS, [], Ledger(["compose"]), complete=True), Usage())
     asked = []
-    monkeypatch.setattr("if_factory.llm.http.OpenAIBackend",
+    monkeypatch.setattr("if_factory.chat.http.OpenAIBackend",
                         lambda url, *a, **k: asked.append(url) or ScriptedBackend("served", answer))
     real = online.run_curriculum
     monkeypatch.setattr(online, "run_curriculum", lambda stages, **k: real(stages, **{**k, "cli": TRAINER}))

@@ -10,21 +10,21 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from if_factory.chat.base import ChatRequest
+from if_factory.chat.client import ChatClient
+from if_factory.chat.log import ResponseLog
+from if_factory.chat.scripted import ScriptedBackend
 from if_factory.cli import main
 from if_factory.errors import UserError
 from if_factory.evaluation.passrate import Item
 from if_factory.evaluation.scaling import Point
 from if_factory.files import read_rows, write_jsonl
-from if_factory.llm.base import ChatRequest
-from if_factory.llm.budget import Budget, Usage
-from if_factory.llm.client import Model
-from if_factory.llm.log import ResponseLog
-from if_factory.llm.scripted import ScriptedBackend
 from if_factory.loops.rounds import Trainer
 from if_factory.loops.sizes import arm_rows, compare, read_rated
 from if_factory.methods.humpback import Options, read_pairs, scored
 from if_factory.records import Candidate, Constraint, Record
-from tests.export.test_training import TRAINER
+from tests.support.models import scripted_client
+from tests.training.test_training import TRAINER
 
 LOWER = Constraint(type="change_case:english_lowercase", text="all in lowercase")
 ITEMS = [Item(str(i), f"Question {i}?", (LOWER,)) for i in range(4)]
@@ -62,7 +62,7 @@ class Lab:
 
         return ScriptedBackend(name, answer)
 
-    def compare(self, records: Sequence[Record], sizes: Sequence[int], judge: Model | None = None,
+    def compare(self, records: Sequence[Record], sizes: Sequence[int], judge: ChatClient | None = None,
                 items: Sequence[Item] = ITEMS) -> dict[str, list[Point]]:
         trainer = Trainer("m", self.folder, cli=TRAINER, say=lambda line: None)
         log, pairs = ResponseLog(self.folder / "responses.jsonl"), read_pairs(None)[:3]
@@ -103,7 +103,7 @@ def test_with_a_judge_the_score_is_the_win_rate_against_the_base_and_a_tie_is_ha
         same = first < 0 or second < 0
         return json.dumps({"reason": "", "winner": "tie" if same else "A" if first < second else "B"})
 
-    judge = Model("judge", ScriptedBackend("judge", verdict), log=None, budget=Budget(), usage=Usage(), retries=0)
+    judge = scripted_client("judge", verdict)
     points = lab.compare(rated(6, 6), [2, 4], judge)
     # the base answers nothing well: each good answer wins, each poor one ties
     assert points == {"curated": [(2, 75.0), (4, 100.0)], "uncurated": [(2, 62.5), (4, 62.5)]}
@@ -114,7 +114,7 @@ def test_a_model_that_says_nothing_loses_without_anybody_being_asked(lab: Lab) -
     def nobody(request: ChatRequest) -> str:
         raise AssertionError("asked")
 
-    judge = Model("judge", ScriptedBackend("judge", nobody), log=None, budget=Budget(), usage=Usage(), retries=0)
+    judge = scripted_client("judge", nobody)
     lab.open = lambda adapters: ScriptedBackend(  # type: ignore[method-assign]
         adapters[0].name if adapters else "base", lambda request: "" if adapters else "something")
     assert lab.compare(rated(2, 0), [1, 2], judge)["curated"] == [(1, 0.0), (2, 0.0)]
@@ -146,12 +146,12 @@ def test_a_smaller_draw_is_part_of_a_larger_one_and_only_the_uncurated_arm_holds
 def finished(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_jsonl(tmp_path / "rated_1.jsonl", (r.model_dump(mode="json") for r in rated(6, 6)))
     (tmp_path / "recipe.yaml").write_text("method: humpback\nlimit: 1\n")
-    monkeypatch.setattr("if_factory.llm.transformers_local.TransformersBackend",
+    monkeypatch.setattr("if_factory.chat.transformers_local.TransformersBackend",
                         lambda model, adapters, batch_size: lab.open(adapters))
     script = tmp_path / "llamafactory-cli"
     script.write_text(f'#!/bin/sh\nexec {TRAINER[0]} {TRAINER[1]} "$@"\n')
     script.chmod(0o755)
-    monkeypatch.setattr("if_factory.export.training._find_cli", lambda: str(script))
+    monkeypatch.setattr("if_factory.training.run._find_cli", lambda: str(script))
     (tmp_path / "suite.jsonl").write_text("".join(
         json.dumps({"prompt": f"Question {i}?", "constraints": [LOWER.model_dump()]}) + "\n" for i in range(4)))
     return tmp_path

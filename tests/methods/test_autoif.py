@@ -15,26 +15,33 @@ from random import Random
 
 import pytest
 
+from if_factory.api import emit
+from if_factory.chat.base import Completion
+from if_factory.chat.budget import Usage
 from if_factory.constraints import generated
 from if_factory.constraints.verify import verify
 from if_factory.errors import UserError
-from if_factory.factory import emit
-from if_factory.llm.base import Completion
-from if_factory.llm.budget import Budget, Usage
-from if_factory.llm.client import Model
-from if_factory.llm.scripted import ScriptedBackend
+from if_factory.judge.judge import judge_score
 from if_factory.methods.autoif import METHOD, PRESETS, Options, stages
+from if_factory.methods.autoif.cross_validation import (
+    Case,
+    Rules,
+    Validated,
+    Written,
+    cross_validate,
+    holds,
+    pairs,
+)
+from if_factory.methods.autoif.votes import put_to_vote
 from if_factory.methods.base import Emission
 from if_factory.pipeline.runner import run
-from if_factory.quality.crossval import Case, Rules, Validated, Written, cross_validate, holds, pairs
-from if_factory.quality.judge import judge_score
-from if_factory.quality.votes import put_to_vote
 from if_factory.recipe import commented, parse
 from if_factory.records import Candidate, Constraint, Outcome, Record, Verdict
 from if_factory.sandbox import Limits
+from tests.support.models import scripted_client
 from tests.support.scripted_teacher import instruction, teach
 
-PAPER, CODE = Options(**PRESETS["paper"]), Options(**PRESETS["code"])
+PAPER, CODE = Options(**PRESETS["paper"]), Options(**PRESETS["released"])
 GOOD = "def evaluate(response):\n    return 'river' in response.lower()"
 CASES = [["By the river.", True], ["By the sea.", False], ["RIVER", True]]
 
@@ -50,7 +57,7 @@ def short_limits():
 def play(records, options, *, only=None, seed=0, **roles):
     """Run the method's stages (or those named) with one scripted answer function per role."""
     usage = Usage()
-    models = {role: Model(role, ScriptedBackend(role, answer), log=None, budget=Budget(), usage=usage, retries=0)
+    models = {role: scripted_client(role, answer, usage=usage)
               for role, answer in roles.items()}
     chosen = [s for s in stages(options) if only is None or s.name in only]
     return asyncio.run(run(chosen, records, models, seed=seed)), usage
@@ -107,7 +114,7 @@ def test_preset_code_keeps_upstreams_functions_and_cases_to_the_letter(shared):
     file = shared / "data" / "autoif" / "expected" / "cross_validation_canonical.json"
     assert canonical == json.loads(file.read_text())
     assert hashlib.sha1(json.dumps(canonical).encode()).hexdigest() == "3d6ca7f2429329ccea313230351bab0e4e649721"
-    assert [r.reason for r in result.rejects] == ["no_function_agreed"]
+    assert [r.reason for r in result.dropped] == ["no_function_agreed"]
 
 
 @pytest.mark.parametrize(("options", "expected"), [
@@ -210,7 +217,7 @@ def test_a_crafted_function_ends_and_its_row_is_lost_alone_with_a_reason(what, t
     seeds = [Record.from_seed(t, extra={"origin": "seed", "verifiable": True}) for t in texts]
     result, _ = play(seeds, Options(answers=1), only=("write_functions", "cross_validate"), teacher=teacher)
     assert [r.prompt for r in result.records] == ["good one", "good two"]
-    (reject,) = result.rejects
+    (reject,) = result.dropped
     assert reject.reason in ("too_few_functions", "no_function_agreed", "no_case_agreed")
     assert reject.detail
 
@@ -287,7 +294,7 @@ def test_from_instructions_to_rows_with_every_record_accounted_for(made):
     made_recipe, _, result, _ = made
     result.ledger.check()
     assert result.ledger["augment"].produced == 7 + 2 * 5
-    assert result.ledger["screen"].rejected == {"marked_as_not_verifiable": 1}
+    assert result.ledger["screen"].dropped == {"marked_as_not_verifiable": 1}
     emission = emit(made_recipe, result.records)
     assert all(emission[name] for name in ("sft", "dpo", "dpo_instruction", "kto"))
 
@@ -337,6 +344,7 @@ OUTCOME = """
 import hashlib, sys
 from pathlib import Path
 from tests.methods.test_autoif import METHOD, SMALL, Options, play, scripted
+from tests.support.models import scripted_client
 options = Options(**SMALL)
 records = play(METHOD.inputs(Path(sys.argv[1]), options, None), options, teacher=scripted)[0].records
 print(hashlib.sha1("".join(r.model_dump_json() for r in records).encode()).hexdigest())
@@ -396,10 +404,10 @@ def test_instructions_that_contradict_each_other_are_not_put_on_one_prompt(tmp_p
     options = Options(**{**SMALL, "min_constraints": 2, "max_constraints": 2, "augment_calls": 0})
     seeds = METHOD.inputs(seeds_file(tmp_path), options, None)
     result, _ = play(seeds, options, teacher=teacher)
-    assert {r.reason for r in result.rejects} == {"instructions_contradict_each_other", "marked_as_not_verifiable"}
+    assert {r.reason for r in result.dropped} == {"instructions_contradict_each_other", "marked_as_not_verifiable"}
     assert not result.records
     result, _ = play(seeds, options.model_copy(update={"min_constraints": 1}), teacher=teacher)
-    assert {r.reason for r in result.rejects} == {"marked_as_not_verifiable"}
+    assert {r.reason for r in result.dropped} == {"marked_as_not_verifiable"}
     assert {len(r.constraints) for r in result.records} == {1}
 
 
@@ -418,7 +426,7 @@ def test_whatever_is_turned_away_has_a_reason(stage, mark, said, reason, tmp_pat
 
     options = Options(**{**SMALL, "augment_calls": 1})
     result, _ = play(METHOD.inputs(seeds_file(tmp_path, 2), options, None), options, teacher=teacher)
-    assert reason in {r.reason for r in result.rejects if r.stage == stage}
+    assert reason in {r.reason for r in result.dropped if r.stage == stage}
     result.ledger.check()
 
 
@@ -462,7 +470,7 @@ def test_equal_and_nearly_equal_instructions_are_dropped_and_counted(tmp_path):
                     "Use exactly ten words in the answer, please.\n")
     options = Options(**{**SMALL, "augment_calls": 0})
     result, _ = play(METHOD.inputs(path, options, None), options, only=("augment", "deduplicate"))
-    assert result.ledger["deduplicate"].rejected == {"duplicate_instruction": 1, "near_duplicate_instruction": 1}
+    assert result.ledger["deduplicate"].dropped == {"duplicate_instruction": 1, "near_duplicate_instruction": 1}
     assert len(result.records) == 3
 
 
@@ -476,7 +484,7 @@ def test_an_instruction_that_the_token_limit_cut_is_counted_and_hides_no_other()
              for i in range(2)]
     result, _ = play(calls, Options(), only=("augment", "deduplicate"), teacher=teacher)
     assert [r.prompt for r in result.records] == ["Write no digit at all.", "Use exactly ten."]
-    assert result.ledger["deduplicate"].rejected == {"cut_by_the_token_limit": 1, "too_short_or_too_long": 2}
+    assert result.ledger["deduplicate"].dropped == {"cut_by_the_token_limit": 1, "too_short_or_too_long": 2}
 
 
 @pytest.mark.parametrize("text", [
@@ -524,7 +532,7 @@ def test_one_seed_alone_still_makes_as_many_calls_as_asked_for(tmp_path):
     options = Options(augment_calls=3)
     result, _ = play(METHOD.inputs(seeds_file(tmp_path, 1), options, None), options, only=("augment",),
                      teacher=scripted)
-    assert not result.ledger["seeds"].rejected
+    assert not result.ledger["seeds"].dropped
     assert result.ledger["augment"].taken == 2 + 3
 
 

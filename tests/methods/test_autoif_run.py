@@ -35,7 +35,7 @@ async def test_a_run_survives_kill_9_with_a_balanced_account(tmp_path, instructi
     assert stages["deduplicate"]["taken"] == instructions + 10
     assert stages["cross_validate"]["advanced"] > instructions / 2
     for row in stages.values():
-        assert row["taken"] == row["advanced"] + sum(row["rejected"].values()) + row["unfinished"]
+        assert row["taken"] == row["advanced"] + sum(row["dropped"].values()) + row["unfinished"]
     counts = ledger["emission"]
     assert counts["sft"]["rows"] > instructions / 2
     assert counts["dpo"]["rows"] > instructions / 2

@@ -5,17 +5,16 @@ import re
 
 import pytest
 
+from if_factory.api import emit
+from if_factory.chat.base import ChatRequest, RequestFailed
+from if_factory.chat.budget import Usage
 from if_factory.constraints.verify import verify
-from if_factory.factory import emit
-from if_factory.llm.base import ChatRequest, RequestFailed
-from if_factory.llm.budget import Budget, Usage
-from if_factory.llm.client import Model
-from if_factory.llm.scripted import ScriptedBackend
 from if_factory.methods import base
 from if_factory.methods.complex_to_simple import METHOD, Options, stages
 from if_factory.pipeline.runner import run
 from if_factory.recipe import parse
 from if_factory.records import Constraint, Record
+from tests.support.models import scripted_client
 
 LOWER = Constraint(type="change_case:english_lowercase", text="Use lower case only.")
 NO_COMMA = Constraint(type="punctuation:no_comma", text="Use no commas.")
@@ -31,7 +30,7 @@ def record(*constraints: Constraint, prompt: str = "Introduce yourself.") -> Rec
 def play(records, options=None, **roles):
     """Run the method on records with one scripted answer function per role."""
     usage = Usage()
-    models = {role: Model(role, ScriptedBackend(role, answer), log=None, budget=Budget(), usage=usage, retries=0)
+    models = {role: scripted_client(role, answer, usage=usage)
               for role, answer in roles.items()}
     options = Options(**(options or {"student_samples": 1}))
     return asyncio.run(run(stages(options), records, models, seed=0)), usage
@@ -117,7 +116,7 @@ def test_pairs_from_corrections_have_one_chosen_and_the_text_before_each_correct
 
 
 def test_a_truncated_answer_is_counted_and_not_emitted():
-    from if_factory.llm.base import Completion
+    from if_factory.chat.base import Completion
 
     result, _ = play([record(NO_COMMA)], student=lambda r: Completion(text="no end to", finish_reason="length"))
     emission = emit(recipe(), result.records)
@@ -129,7 +128,7 @@ def test_contradictory_constraints_of_an_input_row_are_rejected_with_a_reason():
     result, _ = play([record(Constraint(type="keywords:existence", kwargs={"keywords": ["cat"]}),
                              Constraint(type="keywords:forbidden_words", kwargs={"forbidden_words": ["cat"]}))],
                      student=lambda r: BAD)
-    assert [r.reason for r in result.rejects] == ["unsatisfiable_constraints"]
+    assert [r.reason for r in result.dropped] == ["unsatisfiable_constraints"]
 
 
 def test_a_lost_request_rejects_its_record_and_no_other():
@@ -138,7 +137,7 @@ def test_a_lost_request_rejects_its_record_and_no_other():
 
     result, _ = play([record(NO_COMMA, prompt="Say one."), record(NO_COMMA, prompt="Say two.")], student=half)
     assert len(result.records) == 1
-    assert len(result.rejects) == 1
+    assert len(result.dropped) == 1
     result.ledger.check()
 
 

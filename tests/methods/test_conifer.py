@@ -15,19 +15,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from if_factory.api import emit
+from if_factory.chat.base import ChatRequest
+from if_factory.chat.budget import Usage
+from if_factory.chat.scripted import ScriptedBackend
 from if_factory.constraints.verify import verify
 from if_factory.errors import UserError
-from if_factory.factory import emit
-from if_factory.llm.base import ChatRequest
-from if_factory.llm.budget import Budget, Usage
-from if_factory.llm.client import Model
-from if_factory.llm.scripted import ScriptedBackend
 from if_factory.methods.conifer import PRESETS, Options, plan, stages
 from if_factory.methods.conifer.answers import converse, is_hardest
 from if_factory.methods.conifer.versions import Category, draw_levels, feasible, listed, two_levels
 from if_factory.pipeline.runner import RunResult, run
 from if_factory.recipe import parse
 from if_factory.records import Candidate, Record, Turn
+from tests.support.models import scripted_client
 
 CATEGORIES = {"Audience": ["children", "nurses", "pilots"], "Place": ["a harbour", "a farm", "a city"],
               "Method": ["by example", "by analogy", "step by step"], "Tone": ["calm", "proud", "dry"]}
@@ -85,7 +85,7 @@ class Teacher:
 
 def play(teacher: Teacher, n: int = 1, **options: object) -> RunResult:
     usage = Usage()
-    models = {role: Model(role, ScriptedBackend(role, answer), log=None, budget=Budget(), usage=usage, retries=0)
+    models = {role: scripted_client(role, answer, usage=usage)
               for role, answer in {"teacher": teacher, "student": lambda r: WEAK}.items()}
     seeds = [Record.from_seed(f"how tides work, part {i}?", method="conifer") for i in range(n)]
     return asyncio.run(run(stages(Options.model_validate(options)), seeds, models, seed=0))
@@ -96,7 +96,7 @@ def emitted(result: RunResult, **options: object):
 
 
 def rejected(result: RunResult) -> dict[str, int]:
-    return dict(sum((row.rejected for row in result.ledger.rows), Counter()))
+    return dict(sum((row.dropped for row in result.ledger.rows), Counter()))
 
 
 @settings(max_examples=200)
@@ -232,7 +232,7 @@ def test_what_goes_wrong_is_rejected_with_its_reason(part: str, reply: str, reas
 
 
 def test_a_conflict_among_drawn_requirements_is_seen_without_asking() -> None:
-    from if_factory.pipeline.stage import Reject
+    from if_factory.pipeline.stage import Dropped
     from if_factory.records import Constraint
 
     def scoped(kind: str, **kwargs: object) -> Constraint:
@@ -240,7 +240,7 @@ def test_a_conflict_among_drawn_requirements_is_seen_without_asking() -> None:
 
     record = Record.from_seed("x").child("x y", [scoped("change_case:english_lowercase"),
                                                  scoped("change_case:english_capital")], 5)
-    with pytest.raises(Reject, match="contradictory_constraints"):
+    with pytest.raises(Dropped, match="contradictory_constraints"):
         asyncio.run(feasible(record, None, options=Options()))  # type: ignore[arg-type]
 
 
@@ -337,7 +337,7 @@ def test_a_teacher_that_says_more_than_asked_for_costs_no_more() -> None:
 
 def alone(teacher: ScriptedBackend, seed: Record, **options: object) -> RunResult:
     """One seed, one instruction, a teacher and no student."""
-    models = {"teacher": Model("teacher", teacher, log=None, budget=Budget(), usage=Usage(), retries=0)}
+    models = {"teacher": scripted_client("teacher", teacher)}
     return asyncio.run(run(stages(Options.model_validate({"reframed": 1, **options})), [seed], models, seed=0))
 
 
@@ -355,7 +355,7 @@ def test_an_answer_cut_off_stands_in_no_conversation() -> None:
     result = alone(CutAtFirst("teacher", Teacher()), Record.from_seed("how tides work?"), format_share=0)
     cut = rejected(result).get("no_verified_answer", 0)
     assert 0 < cut < 5
-    assert {r.detail for r in result.rejects} == {"truncated"}
+    assert {r.detail for r in result.dropped} == {"truncated"}
     row, = emitted(result)["sft"]
     assert len(row.history) == 2 * (5 - cut - 1)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from if_factory.llm.base import ChatRequest
+from if_factory.chat.base import ChatRequest
 from tests.methods.test_conifer import Teacher
 from tests.support.command_run import LARGE, survives_kill_9
 from tests.support.fake_endpoint import FakeEndpoint

@@ -11,8 +11,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from if_factory.chat.base import ChatRequest
 from if_factory.cli import main
-from if_factory.llm.base import ChatRequest
 from if_factory.methods.base import get
 from if_factory.recipe import commented, load
 from tests.methods.test_conifer import WEAK, Teacher

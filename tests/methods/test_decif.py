@@ -11,29 +11,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from if_factory.constraints.contradictions import conflict
+from if_factory.api import emit
+from if_factory.chat.base import ChatRequest, Completion
+from if_factory.chat.budget import Usage
+from if_factory.chat.log import ResponseLog
+from if_factory.chat.parse import Failure
+from if_factory.constraints.conflicts import conflict
 from if_factory.constraints.verify import verify
 from if_factory.errors import UserError
-from if_factory.factory import emit
 from if_factory.files import dump_json
-from if_factory.llm.base import ChatRequest, Completion
-from if_factory.llm.budget import Budget, Usage
-from if_factory.llm.client import Model
-from if_factory.llm.log import ResponseLog
-from if_factory.llm.parse import Failure
-from if_factory.llm.scripted import ScriptedBackend
 from if_factory.methods import base
 from if_factory.methods.decif import METHOD, Options, inputs, plan, stages
 from if_factory.methods.decif.answers import read_judged
 from if_factory.methods.decif.ideas import read_list, without_cut_item
 from if_factory.methods.decif.instructions import questions, read_written
 from if_factory.pipeline.runner import run
-from if_factory.quality.dedup import near_duplicates
 from if_factory.recipe import parse
 from if_factory.records import Outcome, emit_sft
+from if_factory.similarity.dedup import near_duplicates
+from tests.judge.judge_script import part
 from tests.pipeline.scripted import ScriptedEndpoint
-from tests.quality.judge_script import part
 from tests.support.decif_teacher import kind, reply
+from tests.support.models import scripted_client
 
 # Types that the scripted answers obey or break by their sample alone.
 EASY = ["punctuation:no_comma", "punctuation:no_question_mark", "digits:none"]
@@ -57,8 +56,7 @@ def recipe(options=None, **rest):
 def play(say=None, options=None, path=None, log=None, **rest):
     made = recipe(options, **rest)
     usage = Usage()
-    models = {"teacher": Model("teacher", ScriptedBackend("teacher", say or teacher()), log=log, budget=Budget(),
-                               usage=usage, retries=0)}
+    models = {"teacher": scripted_client("teacher", say or teacher(), log=log, usage=usage)}
     opts = made.method_options()
     result = asyncio.run(run(stages(opts), inputs(path, opts, None), models, seed=0))
     result.ledger.check()
@@ -66,7 +64,7 @@ def play(say=None, options=None, path=None, log=None, **rest):
 
 
 def reasons(result):
-    return Counter((r.stage, r.reason) for r in result.rejects)
+    return Counter((r.stage, r.reason) for r in result.dropped)
 
 
 # ---------------------------------------------------------------- from nothing to rows
@@ -130,7 +128,7 @@ def test_the_same_bytes_whatever_the_order_of_answers():
     outcomes = set()
     for latency in range(4):
         endpoint = ScriptedEndpoint(latency, lambda r: reply(r.messages[-1]["content"], r.schema, r.sample))
-        models = {"teacher": Model("teacher", endpoint, log=None, budget=Budget(), usage=Usage(), concurrency=7)}
+        models = {"teacher": scripted_client("teacher", endpoint, concurrency=7)}
         options = recipe({"domain_draws": 2, "instructions": 20}).method_options()
         result = asyncio.run(run(stages(options), inputs(None, options, None), models, seed=0, window=5))
         outcomes.add(dump_json([r.model_dump(mode="json") for r in result.records]))

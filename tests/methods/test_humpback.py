@@ -12,13 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from if_factory import factory
+from if_factory import api as factory
+from if_factory.api import emit
 from if_factory.cli.humpback import humpback
 from if_factory.errors import UserError
-from if_factory.factory import emit
-from if_factory.llm.budget import Budget, Usage
-from if_factory.llm.client import Model
-from if_factory.llm.scripted import ScriptedBackend
 from if_factory.methods.humpback import (
     PRESETS,
     REVERSE,
@@ -34,6 +31,7 @@ from if_factory.methods.humpback import (
 from if_factory.pipeline.runner import RunResult, run
 from if_factory.recipe import parse
 from if_factory.records import Candidate, Record
+from tests.support.models import scripted_client
 
 GOOD = ("Bread needs four things: flour, water, salt and time. Mix the first three, fold the dough every hour, "
         "and let the last one do the work while you read. After a night in a cool kitchen the loaf is ready.")
@@ -48,7 +46,7 @@ def texts(tmp_path: Path, *rows: str | dict[str, str]) -> Path:
 
 def play(path: Path, backward, judge, /, **options) -> RunResult:
     made = Options.model_validate({**SHORT, **options})
-    models = {role: Model(role, ScriptedBackend(role, answer), log=None, budget=Budget(), usage=Usage(), retries=0)
+    models = {role: scripted_client(role, answer)
               for role, answer in {"backward": backward, "judge": judge}.items()}
     return asyncio.run(run(stages(made), inputs(path, made, None), models, seed=0))
 
@@ -58,7 +56,7 @@ def emitted(result: RunResult, **options):
 
 
 def rejected(result: RunResult) -> dict[str, int]:
-    return dict(sum((row.rejected for row in result.ledger.rows), Counter()))
+    return dict(sum((row.dropped for row in result.ledger.rows), Counter()))
 
 
 def rates(*scores: float):
@@ -106,8 +104,8 @@ def test_seed_pairs_are_rows_under_their_own_system_prompt_and_reversed_for_the_
 
 def test_the_paper_needs_four_and_a_half_and_the_code_a_five() -> None:
     record = Record.from_seed("x", extra={"form": "text"}).with_candidates(Candidate(text="y", source="human"))
-    for preset, scores, kept in (("paper", (4, 5), True), ("paper", (4, 4), False), ("code", (5,), True),
-                                 ("code", (4.5,), False)):
+    for preset, scores, kept in (("paper", (4, 5), True), ("paper", (4, 4), False), ("released", (5,), True),
+                                 ("released", (4.5,), False)):
         options = Options.model_validate(PRESETS[preset])
         assert scored(record, scores, 0, options.threshold).candidates[0].verified is kept
 

@@ -6,20 +6,19 @@ from collections import Counter
 
 import pytest
 
+from if_factory.api import emit
+from if_factory.chat.base import ChatRequest, Completion
+from if_factory.chat.budget import Usage
+from if_factory.chat.log import ResponseLog
 from if_factory.constraints.verify import verify
 from if_factory.errors import UserError
-from if_factory.factory import emit
-from if_factory.llm.base import ChatRequest, Completion
-from if_factory.llm.budget import Budget, Usage
-from if_factory.llm.client import Model
-from if_factory.llm.log import ResponseLog
-from if_factory.llm.scripted import ScriptedBackend
 from if_factory.methods.soft_steps import METHOD, Options, stages, step_prompts
 from if_factory.pipeline.runner import run
 from if_factory.recipe import parse
 from if_factory.records import Constraint, Outcome, PreferenceExample, Record, Turn
+from tests.judge.judge_script import part
 from tests.pipeline.scripted import ScriptedEndpoint
-from tests.quality.judge_script import part
+from tests.support.models import scripted_client
 from tests.support.soft_world import criteria_in, is_criteria, is_pair, is_write, number, reply, written
 
 SEEDS = [Record.from_seed(f"Describe river number {i} to me.", method="soft_steps") for i in range(6)]
@@ -48,7 +47,7 @@ def world(*, answer=None, criterion=lambda response, text: True, pair=lambda fir
 
 def play(records=SEEDS, options=None, preset="default", log=None, teacher=None, **roles):
     usage = Usage()
-    models = {role: Model(role, ScriptedBackend(role, say), log=log, budget=Budget(), usage=usage, retries=0)
+    models = {role: scripted_client(role, say, log=log, usage=usage)
               for role, say in {"teacher": teacher or world(), **roles}.items()}
     made = parse({"method": "soft_steps", "preset": preset, "models": {role: {} for role in models},
                   "options": options or {}})
@@ -148,13 +147,13 @@ def test_a_constraint_that_cannot_be_written_costs_bounded_calls_and_is_counted(
         assert counted == {reason: 2}
     result, _, _, _ = play(SEEDS[:2], {"steps": 2, "soft_share": 1.0}, teacher=world(write=write))
     assert result.records == []
-    assert all(r.reason.startswith("soft_constraint") for r in result.rejects)
+    assert all(r.reason.startswith("soft_constraint") for r in result.dropped)
 
 
 def test_seeds_that_bring_constraints_are_rejected_with_a_reason():
     own = SEEDS[0].child("x", [Constraint(type="punctuation:no_comma")], 1)
     result, _, _, _ = play([own])
-    assert [r.reason for r in result.rejects] == ["seed_has_constraints"]
+    assert [r.reason for r in result.dropped] == ["seed_has_constraints"]
 
 
 # ---------------------------------------------------------------- who wins
@@ -221,7 +220,7 @@ def test_a_judge_that_always_fails_yields_no_pair_and_a_balanced_ledger(broken):
 
     result, emission, _, _ = play(options=ALL_SOFT, teacher=world(), judge=lambda r: broken)
     assert result.records == []
-    assert {r.reason for r in result.rejects} == {"soft_constraint_unjudged"}
+    assert {r.reason for r in result.dropped} == {"soft_constraint_unjudged"}
     assert emission.counts() == {}
 
 
@@ -423,12 +422,12 @@ def test_every_preset_runs_and_what_is_emitted_passes_an_independent_check(prese
 def test_the_same_run_gives_the_same_records_in_any_order_of_arrival():
     def once(latency):
         endpoint = ScriptedEndpoint(latency, lambda r: reply(question(r), r.sample))
-        model = Model("teacher", endpoint, log=None, budget=Budget(), usage=Usage())
+        model = scripted_client("teacher", endpoint)
         return asyncio.run(run(stages(Options()), SEEDS, {"teacher": model}, seed=3, window=3))
 
     one, two = once(1), once(2)
     assert one.records == two.records
-    assert one.rejects == two.rejects
+    assert one.dropped == two.dropped
 
 
 def test_a_second_run_asks_for_nothing_that_is_logged(tmp_path):

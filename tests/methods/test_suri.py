@@ -12,19 +12,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from if_factory.api import emit, seeds_of
+from if_factory.chat.base import ChatRequest, RequestFailed
+from if_factory.chat.budget import Usage
 from if_factory.constraints.verify import verify
 from if_factory.errors import UserError
 from if_factory.export.formats import write_dataset
-from if_factory.factory import emit, seeds_of
-from if_factory.llm.base import ChatRequest, RequestFailed
-from if_factory.llm.budget import Budget, Usage
-from if_factory.llm.client import Model
-from if_factory.llm.scripted import ScriptedBackend
+from if_factory.inputs.documents import Text, text_record
 from if_factory.methods.suri import METHOD, Options, inputs, stages
 from if_factory.pipeline.runner import run
 from if_factory.recipe import parse
 from if_factory.records import Constraint, Record
-from if_factory.texts import Text, text_record
+from tests.support.models import scripted_client
 
 TEXT = " ".join(f"On day {i} the old lighthouse keeper wrote a short line about the sea in his log."
                 for i in range(20))
@@ -83,7 +82,7 @@ def scripted_judge(follows: Any = lambda constraint: constraint in CONSTRAINTS) 
 
 def play(records: list[Record], options: dict[str, Any] | None = None, **roles: Any) -> Any:
     usage = Usage()
-    models = {role: Model(role, ScriptedBackend(role, answer), log=None, budget=Budget(), usage=usage, retries=0)
+    models = {role: scripted_client(role, answer, usage=usage)
               for role, answer in roles.items()}
     result = asyncio.run(run(stages(Options(**(options or {}))), records, models, seed=0))
     result.ledger.check()
@@ -168,7 +167,7 @@ def test_a_judge_role_is_asked_instead_of_the_teacher():
 def test_nothing_is_emitted_on_the_word_of_nobody():
     result, _ = play([text()], ALL, teacher=scripted_teacher(), judge=lambda r: "I cannot say.")
     assert result.records == []
-    assert result.rejects[0].reason.startswith("judge_")
+    assert result.dropped[0].reason.startswith("judge_")
 
 
 def test_negations_copies_and_echoes_are_asked_for_again_and_only_what_is_still_one_is_dropped():
@@ -201,13 +200,13 @@ def test_negations_copies_and_echoes_are_asked_for_again_and_only_what_is_still_
 ])
 def test_a_teacher_that_cannot_be_read_costs_bounded_calls_and_a_counted_reason(kind, answer, reason):
     result, usage = play([text()], {**ALL, "tries": 2}, teacher=scripted_teacher(**{kind: answer}))
-    assert [r.reason for r in result.rejects] == [reason]
+    assert [r.reason for r in result.dropped] == [reason]
     assert usage.tally(kind, "teacher").requests == 2
 
 
 def test_a_text_with_nothing_left_is_rejected_with_what_became_of_its_constraints():
     result, _ = play([text()], ALL, teacher=scripted_teacher(), judge=scripted_judge(lambda c: False))
-    assert [(r.reason, r.detail) for r in result.rejects] == [
+    assert [(r.reason, r.detail) for r in result.dropped] == [
         ("too_few_constraints", "the_text_does_not_follow_it 4")]
 
 
@@ -229,7 +228,7 @@ def test_a_lost_request_rejects_its_text_and_no_other():
         return RequestFailed("http_400") if "keeper1 " in ask else scripted_teacher()(request)
 
     result, _ = play([text(0), text(1), text(2)], ALL, teacher=lost)
-    assert (len(result.records), len(result.rejects)) == (2, 1)
+    assert (len(result.records), len(result.dropped)) == (2, 1)
 
 
 def test_the_schema_asks_for_a_main_instruction_unless_it_is_known():
@@ -363,18 +362,18 @@ def test_a_misspelt_constraint_type_is_found_before_anything_runs():
 def test_a_text_that_is_there_twice_is_used_once_and_counted():
     result, _ = play([text(), text()], ALL, teacher=scripted_teacher())
     assert len(result.records) == 1
-    assert [r.reason for r in result.rejects] == ["duplicate_seed"]
+    assert [r.reason for r in result.dropped] == ["duplicate_seed"]
 
 
 def test_texts_outside_the_window_are_counted():
     result, _ = play([text(), text_record(Text("Too short.", "t"), "suri")], ALL, teacher=scripted_teacher())
-    assert [r.reason for r in result.rejects] == ["too_short"]
+    assert [r.reason for r in result.dropped] == ["too_short"]
 
 
 def test_the_response_of_a_pair_is_never_cut():
     long = text_record(Text(f"{TEXT} {TEXT}", "t", prompt="Write."), "suri")
     result, _ = play([long], {"source": "composer", "min_words": 10, "max_words": 350})
-    assert [r.reason for r in result.rejects] == ["too_long"]
+    assert [r.reason for r in result.dropped] == ["too_long"]
 
 
 @pytest.mark.parametrize("source", ["teacher", "both"])
@@ -396,7 +395,7 @@ def test_every_preset_is_valid_and_runs(preset):
 
 
 def test_paper_and_code_differ_in_how_many_constraints_an_instruction_holds():
-    paper, code = (Options(**METHOD.presets[p]) for p in ("paper", "code"))
+    paper, code = (Options(**METHOD.presets[p]) for p in ("paper", "released"))
     assert (paper.min_words, paper.max_words, paper.included, paper.corrupted) == (2048, 5024, "all", "all")
     assert (code.included, code.corrupted) == (1, 1)
 
@@ -435,7 +434,7 @@ def test_two_thousand_texts_balance_and_hold(tmp_path: Path):
 
     result, usage = play(records, teacher=teacher, judge=unreliable)
     lost = sum(str(i).startswith("7") for i in range(2000))
-    assert len(result.rejects) == lost
+    assert len(result.dropped) == lost
     out = emitted(result)
     assert len(out["iorpo"]) == len(result.records)
     assert out.refused["constraints"]["the_text_does_not_follow_it"] == 2000 - lost

@@ -11,13 +11,13 @@ import sys
 import psutil
 
 from if_factory.pipeline.runner import run
-from if_factory.pipeline.stage import Context, Reject, Stage
+from if_factory.pipeline.stage import Context, Dropped, Stage
 from if_factory.records import Record
 from tests.pipeline.scripted import ScriptedEndpoint, ask, model
 
 
 async def reject(record: Record, ctx: Context) -> Record:
-    raise Reject("enough")
+    raise Dropped("enough")
 
 
 async def main(n: int, end: str) -> int:

@@ -8,12 +8,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from if_factory.llm.base import ChatRequest, Completion, RequestFailed
-from if_factory.llm.budget import Budget, Usage
-from if_factory.llm.client import Model
-from if_factory.llm.log import ResponseLog
+from if_factory.chat.base import ChatRequest, Completion, RequestFailed
+from if_factory.chat.budget import Budget, Usage
+from if_factory.chat.client import ChatClient
+from if_factory.chat.log import ResponseLog
 from if_factory.pipeline.runner import RunResult, run
-from if_factory.pipeline.stage import Context, Reject, Stage
+from if_factory.pipeline.stage import Context, Dropped, Stage
 from if_factory.records import Candidate, Record, content_id
 
 
@@ -46,8 +46,8 @@ class ScriptedEndpoint:
 
 
 def model(endpoint: Any, *, log: ResponseLog | None = None, budget: Budget | None = None,
-          usage: Usage | None = None, concurrency: int = 8) -> Model:
-    return Model("student", endpoint, log=log, budget=budget or Budget(), usage=usage or Usage(),
+          usage: Usage | None = None, concurrency: int = 8) -> ChatClient:
+    return ChatClient("student", endpoint, log=log, budget=budget or Budget(), usage=usage or Usage(),
                  concurrency=concurrency)
 
 
@@ -85,9 +85,9 @@ async def ask_three(record: Record, ctx: Context) -> list[Record]:
     return list({c.id: c for c in children}.values())
 
 
-async def every_other(records: list[Record], ctx: Context) -> tuple[list[Record], list[tuple[Record, Reject]]]:
+async def every_other(records: list[Record], ctx: Context) -> tuple[list[Record], list[tuple[Record, Dropped]]]:
     ctx.rng("order").shuffle(records)
-    return records[::2], [(r, Reject("odd", r.prompt)) for r in records[1::2]]
+    return records[::2], [(r, Dropped("odd", r.prompt)) for r in records[1::2]]
 
 
 KINDS: dict[str, Callable[[], Stage]] = {
@@ -95,11 +95,11 @@ KINDS: dict[str, Callable[[], Stage]] = {
     "split3": lambda: split(3),
     "ask": lambda: Stage("ask", ask),
     "ask_three": lambda: Stage("ask_three", ask_three),
-    "rejects": lambda: some(3, lambda: Reject("too_short", "detail")),
+    "dropped": lambda: some(3, lambda: Dropped("too_short", "detail")),
     "loses_requests": lambda: some(4, lambda: RequestFailed("context_too_long")),
     "drops": lambda: some(5, None),
     "every_other": lambda: Stage("every_other", every_other, "all"),
-    "every_other_of_a_family": lambda: Stage("every_other_of_a_family", every_other, "family"),
+    "every_other_of_a_family": lambda: Stage("every_other_of_a_family", every_other, "per_seed"),
 }
 
 

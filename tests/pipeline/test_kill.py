@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.fake_endpoint import FakeEndpoint
 
-FILES = ("records.jsonl", "rejects.jsonl", "usage.json", "ledger.json", "recipe.yaml")
+FILES = ("records.jsonl", "dropped.jsonl", "usage.json", "ledger.json", "recipe.yaml")
 
 
 @contextlib.asynccontextmanager

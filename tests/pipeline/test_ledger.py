@@ -7,10 +7,10 @@ def balanced() -> Ledger:
     ledger = Ledger(["compose", "respond"])
     seeds, compose, respond = ledger.rows
     seeds.taken, seeds.advanced, seeds.produced = 4, 3, 3
-    seeds.rejected["duplicate_seed"] = 1
+    seeds.dropped["duplicate_seed"] = 1
     compose.taken, compose.advanced, compose.produced = 3, 3, 6
     respond.taken, respond.advanced, respond.produced, respond.unfinished = 6, 4, 4, 1
-    respond.rejected["truncated"] = 1
+    respond.dropped["truncated"] = 1
     return ledger
 
 
@@ -20,7 +20,7 @@ def test_a_balanced_ledger_passes_and_survives_json():
     again = Ledger.from_dict(ledger.to_dict())
     again.check()
     assert again.to_dict() == ledger.to_dict()
-    assert again["respond"].rejected["truncated"] == 1
+    assert again["respond"].dropped["truncated"] == 1
 
 
 @pytest.mark.parametrize("field", ["taken", "advanced", "unfinished"])
@@ -46,6 +46,6 @@ def test_two_stages_of_one_name_are_refused():
 
 def test_reasons_are_sorted_whatever_came_first():
     a, b = Ledger(["s"]), Ledger(["s"])
-    a["s"].rejected.update(["x", "a"])
-    b["s"].rejected.update(["a", "x"])
+    a["s"].dropped.update(["x", "a"])
+    b["s"].dropped.update(["a", "x"])
     assert str(a.to_dict()) == str(b.to_dict())

@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from if_factory.llm.budget import Usage
+from if_factory.chat.budget import Usage
 from if_factory.pipeline.ledger import Ledger
 from if_factory.pipeline.progress import Progress
 from if_factory.pipeline.runner import run
@@ -18,7 +18,7 @@ def half_way(total=100) -> Progress:
     compose.taken = compose.advanced = 50
     compose.produced = respond.taken = 100
     respond.advanced = respond.produced = 80
-    respond.rejected.update({"truncated": 15})
+    respond.dropped.update({"truncated": 15})
     tally = usage.tally("respond", "student")
     tally.requests, tally.completion_tokens, tally.cost = 95, 1900, None
     out = io.StringIO()
@@ -56,7 +56,7 @@ def test_what_a_log_file_gets_is_plain_lines():
     progress = half_way()
     lines = progress.console.file.getvalue().splitlines()
     assert len(lines) == 1
-    assert "seeds 50/100  finished 80  rejected 15" in lines[0]
+    assert "seeds 50/100  finished 80  dropped 15" in lines[0]
     assert "\x1b" not in lines[0]
 
 

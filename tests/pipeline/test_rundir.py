@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from if_factory.chat.budget import Budget, Usage
 from if_factory.errors import UserError
-from if_factory.llm.budget import Budget, Usage
 from if_factory.pipeline.rundir import RunDir, usage_rows
 from tests.pipeline.scripted import run_scripted
 
@@ -12,13 +12,13 @@ RECIPE = {"method": "complex_to_simple", "seed": 0, "options": {"n": 1}}
 
 
 def test_what_is_written_is_read_back(tmp_path):
-    result, _, usage = run_scripted(["split2", "ask", "rejects"], 5)
+    result, _, usage = run_scripted(["split2", "ask", "dropped"], 5)
     with RunDir(tmp_path / "run") as folder:
         folder.claim(RECIPE)
         folder.write(result, usage, {"sft": 3})
     folder = RunDir(tmp_path / "run")
     assert folder.records() == result.records
-    assert folder.rejects() == result.rejects
+    assert folder.dropped() == result.dropped
     assert folder.ledger().to_dict() == result.ledger.to_dict()
     assert folder.usage() == usage_rows(usage, ["seeds", "0_split2", "1_ask", "2_some3"])
     assert folder.recipe() == RECIPE
@@ -60,7 +60,7 @@ def test_edited_options_are_welcome(tmp_path):
         assert folder.recipe()["options"] == {"n": 2}
 
 
-@pytest.mark.parametrize("failing", ["records.jsonl", "rejects.jsonl", "usage.json", "ledger.json"])
+@pytest.mark.parametrize("failing", ["records.jsonl", "dropped.jsonl", "usage.json", "ledger.json"])
 def test_dying_between_two_files_leaves_no_ledger_to_trust(tmp_path, monkeypatch, failing):
     result, _, usage = run_scripted(["ask"], 3)
     with RunDir(tmp_path) as folder:

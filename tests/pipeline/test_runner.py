@@ -8,14 +8,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from if_factory.chat.base import RequestFailed, Transient
+from if_factory.chat.budget import Budget
+from if_factory.chat.log import ResponseLog
 from if_factory.errors import UserError
-from if_factory.llm.base import RequestFailed, Transient
-from if_factory.llm.budget import Budget
-from if_factory.llm.log import ResponseLog
 from if_factory.pipeline.ledger import LedgerError
 from if_factory.pipeline.rundir import usage_rows
 from if_factory.pipeline.runner import StageFailed, run
-from if_factory.pipeline.stage import Reject, Stage
+from if_factory.pipeline.stage import Dropped, Stage
 from if_factory.records import Record
 from tests.pipeline.scripted import KINDS, ScriptedEndpoint, ask, every_other, model, run_scripted, seeds, split
 
@@ -24,7 +24,7 @@ methods = st.lists(st.sampled_from(sorted(KINDS)), max_size=5)
 
 def outcome(result, usage=None):
     rows = usage_rows(usage, [row.stage for row in result.ledger.rows]) if usage else None
-    return result.records, result.rejects, result.ledger.to_dict(), rows
+    return result.records, result.dropped, result.ledger.to_dict(), rows
 
 
 @settings(max_examples=75, deadline=None)
@@ -37,7 +37,7 @@ def test_any_method_balances_and_its_outcome_does_not_depend_on_latency_or_windo
     one.ledger.check()
     assert outcome(one, usage_one) == outcome(other, usage_other)
     assert one.ledger.rows[-1].produced == len(one.records)
-    assert sum(row.rejected.total() for row in one.ledger.rows) == len(one.rejects)
+    assert sum(row.dropped.total() for row in one.ledger.rows) == len(one.dropped)
     assert not any(row.unfinished for row in one.ledger.rows)
 
 
@@ -66,12 +66,12 @@ def test_a_budget_stops_cleanly_and_paying_on_ends_where_one_run_does(tmp_path_f
 
 
 def test_records_and_rejects_come_in_the_order_of_the_seeds_and_their_children():
-    result, _, _ = run_scripted(["split3", "ask", "rejects"], 4, latency=3)
+    result, _, _ = run_scripted(["split3", "ask", "dropped"], 4, latency=3)
     made = sorted([r.prompt for r in result.records])
     assert [r.prompt for r in result.records] == made
     assert made
-    assert result.rejects
-    assert {r.reason for r in result.rejects} == {"too_short"}
+    assert result.dropped
+    assert {r.reason for r in result.dropped} == {"too_short"}
 
 
 async def test_a_slow_answer_delays_its_own_record_and_no_other():
@@ -136,15 +136,15 @@ async def test_a_family_stage_gets_what_became_of_one_seed_and_nothing_of_anothe
 
     async def together(records, ctx):
         seen.append([r.prompt.split(" / ")[0] for r in records])
-        return records[:1], [(r, Reject("later")) for r in records[1:]]
+        return records[:1], [(r, Dropped("later")) for r in records[1:]]
 
-    result = await run([split(3), Stage("ask", ask), Stage("rejects", KINDS["rejects"]().run),
-                        Stage("together", together, "family"), Stage("ask_again", ask)], seeds(20),
+    result = await run([split(3), Stage("ask", ask), Stage("dropped", KINDS["dropped"]().run),
+                        Stage("together", together, "per_seed"), Stage("ask_again", ask)], seeds(20),
                        {"student": model(ScriptedEndpoint(2))}, seed=0, window=4)
     assert all(len(set(family)) == 1 for family in seen)
     assert [family[0] for family in seen] == sorted({f[0] for f in seen}, key=lambda s: int(s.split()[1]))
     assert len(result.records) == len(seen)
-    assert result.ledger["together"].rejected["later"] == sum(len(f) - 1 for f in seen) > 0
+    assert result.ledger["together"].dropped["later"] == sum(len(f) - 1 for f in seen) > 0
 
 
 async def test_a_stop_during_a_stage_that_waits_for_all_leaves_nothing_unaccounted():
@@ -155,21 +155,21 @@ async def test_a_stop_during_a_stage_that_waits_for_all_leaves_nothing_unaccount
         await asyncio.sleep(0.05)
         return records, []
 
-    for scope in ("all", "family"):
+    for scope in ("all", "per_seed"):
         result = await run([Stage("ask", ask), Stage("stops", stops, scope)], seeds(6),
                            {"student": model(ScriptedEndpoint())}, seed=0)
         assert result.stopped_by == "interrupt"
         result.ledger.check()
         unfinished = sum(row.unfinished for row in result.ledger.rows)
-        assert len(result.records) + unfinished + len(result.rejects) == 6
+        assert len(result.records) + unfinished + len(result.dropped) == 6
 
 
 async def test_the_same_seed_twice_is_counted_and_worked_on_once():
     endpoint = ScriptedEndpoint()
     result = await run([Stage("ask", ask)], [*seeds(3), *seeds(2)], {"student": model(endpoint)}, seed=0)
     assert endpoint.started == 3
-    assert result.ledger["seeds"].rejected == {"duplicate_seed": 2}
-    assert [r.reason for r in result.rejects] == ["duplicate_seed"] * 2
+    assert result.ledger["seeds"].dropped == {"duplicate_seed": 2}
+    assert [r.reason for r in result.dropped] == ["duplicate_seed"] * 2
 
 
 async def test_a_record_whose_request_fails_is_counted_under_the_reason_of_the_failure():
@@ -179,7 +179,7 @@ async def test_a_record_whose_request_fails_is_counted_under_the_reason_of_the_f
 
     result = await run([Stage("ask", ask)], seeds(2), {"student": model(Refuses())}, seed=0)
     assert result.complete
-    assert result.ledger["ask"].rejected == {"content_filter": 2}
+    assert result.ledger["ask"].dropped == {"content_filter": 2}
 
 
 async def test_a_bug_names_stage_and_record_and_loses_no_answer_under_way(tmp_path):
@@ -257,12 +257,12 @@ async def test_what_a_stage_catches_does_not_hide_a_stop():
         try:
             return await ask(record, ctx)
         except Exception as e:
-            raise Reject("bad_answer") from e
+            raise Dropped("bad_answer") from e
 
     result = await run([Stage("careless", careless)], seeds(9),
                        {"student": model(ScriptedEndpoint(), budget=Budget(max_requests=4))}, seed=0)
     assert result.stopped_by == "budget"
-    assert not result.rejects
+    assert not result.dropped
     assert (len(result.records), result.ledger["careless"].unfinished) == (4, 5)
 
 
@@ -272,7 +272,7 @@ async def test_requests_of_a_record_that_was_given_up_still_reach_the_log(tmp_pa
     async def gives_up(record, ctx):
         asked = [asyncio.create_task(ctx.chat("student", record.messages(), sample=i)) for i in range(3)]
         await asyncio.wait(asked, return_when="FIRST_COMPLETED")
-        raise Reject("one_was_enough")
+        raise Dropped("one_was_enough")
 
     result = await run([Stage("gives_up", gives_up)], seeds(1), {"student": model(endpoint, log=log)}, seed=0)
     assert result.complete
@@ -332,4 +332,4 @@ async def test_a_stop_does_not_wait_for_a_retry_that_is_an_hour_away(tmp_path):
     log.close()
     assert result.stopped_by == "budget"
     assert (len(result.records), len(log)) == (4, 4)
-    assert not result.rejects, "a request that was not tried to the end is no failure"
+    assert not result.dropped, "a request that was not tried to the end is no failure"

@@ -5,12 +5,12 @@ from html.parser import HTMLParser
 
 import pytest
 
+from if_factory.chat.budget import Usage
 from if_factory.errors import UserError
 from if_factory.evaluation.passrate import Item, measure
-from if_factory.llm.budget import Usage
 from if_factory.pipeline.ledger import Ledger
 from if_factory.pipeline.rundir import RunDir
-from if_factory.pipeline.runner import Rejected, RunResult
+from if_factory.pipeline.runner import DroppedRecord, RunResult
 from if_factory.records import Candidate, Constraint, Outcome, Record, Verdict
 from if_factory.report.html import training_stages, write_report
 
@@ -29,14 +29,15 @@ def write_run(folder):
     ledger = Ledger(["compose", "vanilla"])
     for row, (taken, advanced, rejected) in zip(ledger.rows, ((5, 5, {}), (5, 5, {}), (5, 4, {ATTACK: 1})),
                                                 strict=True):
-        row.taken, row.advanced, row.produced, row.rejected = taken, advanced, advanced, Counter(rejected)
+        row.taken, row.advanced, row.produced, row.dropped = taken, advanced, advanced, Counter(rejected)
     usage = Usage()
     tally = usage.tally("vanilla", "student")
     tally.requests, tally.prompt_tokens, tally.completion_tokens, tally.cost = 4, 1200, 3400, None
     folder.mkdir(parents=True)
     (folder / "recipe.yaml").write_text("method: complex_to_simple\nseed: 7\n")
     RunDir(folder).write(
-        RunResult([record(i, i != 2) for i in range(4)], [Rejected("vanilla", "r", ATTACK, ATTACK)], ledger, True),
+        RunResult([record(i, i != 2) for i in range(4)],
+                  [DroppedRecord("vanilla", "r", ATTACK, ATTACK)], ledger, True),
         usage, {"sft": {"rows": 3, "refused": {"fails_a_constraint": 1}}})
     return folder
 

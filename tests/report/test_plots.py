@@ -21,7 +21,7 @@ def results(*labels, types=3):
                       for i, k in enumerate(labels, 1)},
             "by_type": {"strict": {f"family:{t}": {k: rate(i * (t + 1) % 5, 5) for i, k in enumerate(labels)}
                                    for t in range(types)}},
-            "by_family": {"strict": {"family": {k: rate(i, 15) for i, k in enumerate(labels)}}}}
+            "by_family": {"strict": {"per_seed": {k: rate(i, 15) for i, k in enumerate(labels)}}}}
 
 
 @pytest.mark.parametrize("labels", [("before",), ("before", "after"), ("base", "easy", "hard")])

@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from if_factory import factory
+from if_factory import api as factory
+from if_factory.chat.budget import Usage
 from if_factory.constraints import generated
-from if_factory.llm.budget import Usage
 from if_factory.pipeline.rundir import RunDir
 from if_factory.pipeline.runner import run
 from if_factory.recipe import parse

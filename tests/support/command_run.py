@@ -40,7 +40,7 @@ async def finish(process: asyncio.subprocess.Process) -> int:
     return peak
 
 
-OUTCOME = ("records.jsonl", "rejects.jsonl", "ledger.json", "usage.json")
+OUTCOME = ("records.jsonl", "dropped.jsonl", "ledger.json", "usage.json")
 
 
 async def survives_kill_9(recipe: Path, folder: Path, server: FakeEndpoint, concurrency: int, *, kills: int = 3,

@@ -16,7 +16,7 @@ import hashlib
 import json
 import re
 
-from tests.quality.judge_script import part
+from tests.judge.judge_script import part
 from tests.support.fake_endpoint import WORDS, FakeEndpoint
 
 

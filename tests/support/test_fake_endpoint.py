@@ -7,9 +7,9 @@ import sys
 import urllib.request
 from pathlib import Path
 
-from if_factory.llm.base import Completion, Transient
-from if_factory.llm.http import OpenAIBackend
-from tests.llm.conftest import request
+from if_factory.chat.base import Completion, Transient
+from if_factory.chat.http import OpenAIBackend
+from tests.chat.conftest import request
 from tests.support.fake_endpoint import FakeEndpoint
 
 

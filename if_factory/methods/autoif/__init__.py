@@ -19,6 +19,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from if_factory.judge.judge import judge_role
 from if_factory.methods.autoif.answers import emit, put_on_queries, queries, respond, samples, score
 from if_factory.methods.autoif.instructions import (
     augment,
@@ -35,7 +36,6 @@ from if_factory.methods.autoif.instructions import (
 from if_factory.methods.autoif.options import NAME, PRESETS, Options
 from if_factory.methods.base import Method, PlannedCalls
 from if_factory.pipeline.stage import Stage
-from if_factory.quality.judge import judge_role
 from if_factory.records import Record
 
 

@@ -9,15 +9,15 @@ from random import Random
 
 from if_factory.constraints.join import join, sentence
 from if_factory.errors import UserError
+from if_factory.inputs.seeds import builtin, read_seeds
+from if_factory.judge.judge import judge_of, judge_score
+from if_factory.methods.autoif.cross_validation import holds, pairs
 from if_factory.methods.autoif.instructions import with_extra
 from if_factory.methods.autoif.options import NAME, Options
+from if_factory.methods.autoif.votes import Voted, put_to_vote
 from if_factory.methods.base import Emission, template
 from if_factory.pipeline.stage import Context
-from if_factory.quality.crossval import holds, pairs
-from if_factory.quality.judge import judge_of, judge_score
-from if_factory.quality.votes import Voted, put_to_vote
 from if_factory.records import Candidate, Record, content_id, emit_kto, emit_preference, emit_sft
-from if_factory.seeds import builtin, read_seeds
 
 
 async def put_on_queries(record: Record, ctx: Context, *, options: Options) -> list[Record]:

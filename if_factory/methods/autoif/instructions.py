@@ -13,14 +13,14 @@ from typing import Any
 
 from pydantic import BaseModel, model_validator
 
+from if_factory.chat.lists import parse_items
+from if_factory.chat.parse import Failure, ask_parsed, parse_json
 from if_factory.constraints.generated import shared_pool
 from if_factory.errors import UserError
-from if_factory.llm.lists import parse_items
-from if_factory.llm.parse import Failure, ask_parsed, parse_json
-from if_factory.methods.autoif.options import NAME, Options
-from if_factory.methods.base import template
-from if_factory.pipeline.stage import Context, Reject
-from if_factory.quality.crossval import (
+from if_factory.inputs.seeds import builtin, read_instructions
+from if_factory.judge.judge import judge_of
+from if_factory.judge.nli import relations
+from if_factory.methods.autoif.cross_validation import (
     NOTHING,
     Case,
     Written,
@@ -29,12 +29,12 @@ from if_factory.quality.crossval import (
     parse_written,
     wash,
 )
-from if_factory.quality.dedup import near_duplicates
-from if_factory.quality.entailment import relations
-from if_factory.quality.judge import judge_of
+from if_factory.methods.autoif.options import NAME, Options
+from if_factory.methods.base import template
+from if_factory.pipeline.stage import Context, Dropped
 from if_factory.records import Constraint, Record, content_id
 from if_factory.sandbox import FunctionResult
-from if_factory.seeds import builtin, read_instructions
+from if_factory.similarity.dedup import near_duplicates
 
 
 def inputs(path: Path | None, options: Options, limit: int | None) -> list[Record]:
@@ -76,7 +76,7 @@ async def augment(record: Record, ctx: Context, *, options: Options) -> Record |
     answer = await ctx.chat("teacher", record.messages(), sample=record.extra["call"])
     found = parse_items(answer.text)
     if len(found) < min(2, options.augment_count):  # one line alone is an excuse
-        raise Reject("no_instructions_in_the_answer", answer.text[:100])
+        raise Dropped("no_instructions_in_the_answer", answer.text[:100])
     new = [_instruction(text, origin="augmented", call=record.extra["call"], place=i)
            for i, text in enumerate(found)]
     if answer.finish_reason == "length":
@@ -85,28 +85,28 @@ async def augment(record: Record, ctx: Context, *, options: Options) -> Record |
 
 
 async def deduplicate(records: list[Record], ctx: Context, *, options: Options,
-                      ) -> tuple[list[Record], list[tuple[Record, Reject]]]:
+                      ) -> tuple[list[Record], list[tuple[Record, Dropped]]]:
     """The first of those that say the same, seeds first, whatever order the answers came in.
 
     What cannot be an instruction goes here, too, so that no other is taken for its repetition.
     """
     kept: list[Record] = []
-    rejected: list[tuple[Record, Reject]] = []
+    rejected: list[tuple[Record, Dropped]] = []
     said: set[str] = set()
     for record in records:
         key = " ".join(re.findall(r"\w+", record.prompt.casefold()))
         if record.extra.get("cut"):
-            rejected.append((record, Reject("cut_by_the_token_limit")))
+            rejected.append((record, Dropped("cut_by_the_token_limit")))
         elif record.extra["origin"] == "augmented" and not 8 <= len(record.prompt) <= 400:
-            rejected.append((record, Reject("too_short_or_too_long", f"{len(record.prompt)} characters")))
+            rejected.append((record, Dropped("too_short_or_too_long", f"{len(record.prompt)} characters")))
         elif key in said:
-            rejected.append((record, Reject("duplicate_instruction")))
+            rejected.append((record, Dropped("duplicate_instruction")))
         else:
             said.add(key)
             kept.append(record)
     if options.near_duplicates < 1:
         repeats = near_duplicates([r.prompt for r in kept], threshold=options.near_duplicates)
-        rejected += [(r, Reject("near_duplicate_instruction", kept[i].prompt))
+        rejected += [(r, Dropped("near_duplicate_instruction", kept[i].prompt))
                      for r, i in zip(kept, repeats, strict=True) if i is not None]
         kept = [r for r, i in zip(kept, repeats, strict=True) if i is None]
     return kept, rejected
@@ -121,13 +121,13 @@ async def screen(record: Record, ctx: Context, *, options: Options) -> Record:
     """A cheap question before the dear ones; what is marked verifiable is not asked about."""
     marked = record.extra.get("verifiable")
     if marked is False:
-        raise Reject("marked_as_not_verifiable")
+        raise Dropped("marked_as_not_verifiable")
     if options.screen and marked is None:
         answer = await _ask(ctx, "screen", _Checkable, options, instruction=record.prompt)
         if isinstance(answer, Failure):
-            raise Reject(f"screen_{answer.reason}", answer.detail)
+            raise Dropped(f"screen_{answer.reason}", answer.detail)
         if not answer.checkable:
-            raise Reject("no_function_can_check_it", answer.reason)
+            raise Dropped("no_function_can_check_it", answer.reason)
     return record
 
 
@@ -162,7 +162,7 @@ async def write_functions(record: Record, ctx: Context, *, options: Options) -> 
     written = [w for w in read if isinstance(w, Written)]
     unread = Counter(f.reason for f in read if isinstance(f, Failure))
     if not written:
-        raise Reject("no_readable_function", ", ".join(f"{k} {n}" for k, n in sorted(unread.items())))
+        raise Dropped("no_readable_function", ", ".join(f"{k} {n}" for k, n in sorted(unread.items())))
     pairs = [(wash(w.source) if options.wash else w.source, w.cases) for w in written]
     return with_extra(record, written=pairs, unread_answers=dict(sorted(unread.items())),
                       unread_cases=sum(w.unread_cases for w in written))
@@ -178,7 +178,7 @@ async def cross_validated(record: Record, ctx: Context, *, options: Options) -> 
     found = cross_validate(written, values, options.rules)
     if isinstance(found, Failure):
         why = Counter(reason for result in results for reason in result.reasons if reason)
-        raise Reject(found.reason, "; ".join([found.detail, *(f"{k} {n}" for k, n in sorted(why.items()))]))
+        raise Dropped(found.reason, "; ".join([found.detail, *(f"{k} {n}" for k, n in sorted(why.items()))]))
     constraint = Constraint(type="generated:function", kind="generated_code", text=record.prompt,
                             kwargs={"functions": [source for source, _ in found.functions],
                                     "accuracy": [share for _, share in found.functions],
@@ -209,10 +209,10 @@ async def back_translate(record: Record, ctx: Context, *, options: Options) -> R
     functions = list(zip(own["functions"], own["accuracy"], strict=True))[:options.back_translate]
     answer = await _ask(ctx, "back_translate", _Sentences, options, functions=functions)
     if isinstance(answer, Failure):
-        raise Reject(f"back_translation_{answer.reason}", answer.detail)
+        raise Dropped(f"back_translation_{answer.reason}", answer.detail)
     said = [s.strip() for s in answer.instructions if s.strip()][:options.back_translate]
     if not said:
-        raise Reject("back_translation_empty")
+        raise Dropped("back_translation_empty")
     return with_extra(record, back_translations=said)
 
 
@@ -221,15 +221,15 @@ async def consistent(record: Record, ctx: Context, *, options: Options) -> Recor
     found = await _relations(record.prompt, record.extra["back_translations"], ctx, options)
     for relation in found:
         if isinstance(relation, Failure):
-            raise Reject(f"consistency_{relation.reason}", relation.detail)
+            raise Dropped(f"consistency_{relation.reason}", relation.detail)
     for bad in ("contradiction", "unrelated"):
         if bad in found:
-            raise Reject(f"back_translation_{bad}", record.extra["back_translations"][found.index(bad)])
+            raise Dropped(f"back_translation_{bad}", record.extra["back_translations"][found.index(bad)])
     return with_extra(record, consistency=found)
 
 
 async def compose(records: list[Record], ctx: Context, *, options: Options,
-                  ) -> tuple[list[Record], list[tuple[Record, Reject]]]:
+                  ) -> tuple[list[Record], list[tuple[Record, Dropped]]]:
     """Each instruction with others beside it, drawn by the run's seed: as many as asked for, and as there are."""
     composed = []
     for i, record in enumerate(records):
@@ -249,7 +249,7 @@ async def compatible(record: Record, ctx: Context, *, options: Options) -> Recor
         if not any(isinstance(relation, Failure) or relation == "contradiction" for relation in found):
             kept.append(constraint)
     if len(kept) < min(options.min_constraints, len(record.constraints)):
-        raise Reject("instructions_contradict_each_other")
+        raise Dropped("instructions_contradict_each_other")
     if len(kept) == len(record.constraints):
         return record
     return record.child(record.prompt, kept, difficulty=len(kept))

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from if_factory.judge.nli import By
+from if_factory.methods.autoif.cross_validation import Bound, Rules
 from if_factory.methods.base import PATH
-from if_factory.quality.crossval import Bound, Rules
-from if_factory.quality.entailment import By
 
 NAME = "autoif"
 
@@ -84,7 +84,7 @@ PRESETS: dict[str, dict[str, object]] = {
     # Thresholds as the paper words them; counts as in its samples (K = 8, 16 queries, 100 calls for 50 lines).
     "paper": {**_PAPER, "pairs_per_side": None},
     # As QwenLM/AutoIF d67b9ba does it, where that differs from the paper.
-    "code": {**_PAPER, "booleans": "raw", "wash": True, "case_accuracy": "> 0", "function_accuracy": ">= 0.8",
+    "released": {**_PAPER, "booleans": "raw", "wash": True, "case_accuracy": "> 0", "function_accuracy": ">= 0.8",
              "min_functions": 3, "min_cases": 10, "response_accuracy": 0.0, "quality_score": "> 8",
              "dpo_positive": ">= 0.5", "dpo_instruction": False},
     # One model in every role: name it as teacher, and as student if it is served elsewhere, too.

@@ -20,6 +20,7 @@ from functools import partial
 from random import Random
 
 from if_factory.constraints.compose import compose
+from if_factory.judge.judge import judge_role
 from if_factory.methods.base import Emission, Method, PlannedCalls, template
 from if_factory.methods.conifer.answers import answer, attempt, converse, fails, good, is_hardest
 from if_factory.methods.conifer.options import NAME, PRESETS, Options
@@ -32,7 +33,6 @@ from if_factory.methods.conifer.versions import (
     wants_internal,
 )
 from if_factory.pipeline.stage import Stage
-from if_factory.quality.judge import judge_role
 from if_factory.records import Candidate, Record, Turn, emit_kto, emit_preference, emit_sft
 
 
@@ -46,7 +46,7 @@ def stages(options: Options) -> list[Stage]:
             Stage("feasible", bound(feasible)),
             Stage("answer", bound(answer)),
             Stage("attempt", bound(attempt)),
-            Stage("converse", bound(converse), scope="family")]
+            Stage("converse", bound(converse), scope="per_seed")]
 
 
 def _require_types(options: Options) -> None:

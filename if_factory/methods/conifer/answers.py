@@ -8,12 +8,12 @@ from random import Random
 
 from pydantic import BaseModel
 
-from if_factory.llm.parse import Failure, ask_parsed, parse_json, parse_tagged
+from if_factory.chat.parse import Failure, ask_parsed, parse_json, parse_tagged
+from if_factory.judge.judge import judge_of
+from if_factory.judge.verdicts import decide
 from if_factory.methods.base import template
 from if_factory.methods.conifer.options import NAME, Options
-from if_factory.pipeline.stage import Context, Reject
-from if_factory.quality.judge import judge_of
-from if_factory.quality.verdicts import decide
+from if_factory.pipeline.stage import Context, Dropped
 from if_factory.records import Candidate, Record, Refusal, Turn, emit_sft
 
 
@@ -32,9 +32,9 @@ async def answer(record: Record, ctx: Context, *, options: Options) -> Record:
         if good(record):
             return record
     if not record.candidates:
-        raise Reject("no_readable_answer")
+        raise Dropped("no_readable_answer")
     why = emit_sft(record, record.candidates[-1])
-    raise Reject("no_verified_answer", why.reason if isinstance(why, Refusal) else "")
+    raise Dropped("no_verified_answer", why.reason if isinstance(why, Refusal) else "")
 
 
 class _Explained(BaseModel):
@@ -89,7 +89,7 @@ def is_hardest(record: Record, options: Options) -> bool:
 
 
 async def converse(records: list[Record], ctx: Context, *, options: Options
-                   ) -> tuple[list[Record], list[tuple[Record, Reject]]]:
+                   ) -> tuple[list[Record], list[tuple[Record, Dropped]]]:
     """Levels of one question, of one seed's, become one conversation: the last one gets the others as its history.
 
     The others stay records of their own, marked by ``extra["turn_of"]``.

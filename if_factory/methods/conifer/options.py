@@ -43,7 +43,7 @@ class Options(BaseModel):
 PRESETS: dict[str, dict[str, object]] = {
     "default": {},
     "paper": {"answers": 1},
-    "code": {"answers": 1, "format_share": 0.03, "external": "masked"},
+    "released": {"answers": 1, "format_share": 0.03, "external": "masked"},
     "random_shuffle": {"order": "random"},
     "hard_to_easy": {"order": "hard_to_easy"},
     "easy_only": {"levels": [1, 2, 3]},

@@ -10,15 +10,15 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
+from if_factory.chat.parse import Failure, ask_parsed, parse_json
 from if_factory.constraints.compose import compose
-from if_factory.constraints.contradictions import conflict
+from if_factory.constraints.conflicts import conflict
 from if_factory.constraints.join import join
-from if_factory.llm.parse import Failure, ask_parsed, parse_json
+from if_factory.judge.judge import judge_of
+from if_factory.judge.verdicts import criterion
 from if_factory.methods.base import template
 from if_factory.methods.conifer.options import NAME, Options
-from if_factory.pipeline.stage import Context, Reject
-from if_factory.quality.judge import judge_of
-from if_factory.quality.verdicts import criterion
+from if_factory.pipeline.stage import Context, Dropped
 from if_factory.records import Constraint, Record
 
 M = TypeVar("M", bound=BaseModel)
@@ -36,12 +36,12 @@ async def reframe(record: Record, ctx: Context, *, options: Options) -> list[Rec
     ask = template(NAME, "reframe", options.prompts).render(query=record.prompt, count=options.reframed)
     found = await _teacher(ctx, ask, _Instructions)
     if isinstance(found, Failure):
-        raise Reject(f"reframe_{found.reason}", found.detail)
+        raise Dropped(f"reframe_{found.reason}", found.detail)
     texts = list(dict.fromkeys(t.strip() for t in found.instructions if t.strip()))
     if not texts:
-        raise Reject("refused")
+        raise Dropped("refused")
     if len(texts) < options.reframed:
-        raise Reject("too_few_reframed", f"{len(texts)} of {options.reframed}")
+        raise Dropped("too_few_reframed", f"{len(texts)} of {options.reframed}")
     alone = record.model_copy(update={"history": ()})
     return [alone.child(text, (), difficulty=0) for text in texts[:options.reframed]]
 
@@ -71,13 +71,13 @@ async def constrain(record: Record, ctx: Context, *, options: Options) -> Record
                                                                categories=options.categories)
     found = await _teacher(ctx, ask, _Categories)
     if isinstance(found, Failure):
-        raise Reject(f"constraints_{found.reason}", found.detail)
+        raise Dropped(f"constraints_{found.reason}", found.detail)
     categories = two_levels(found.categories[:options.categories])
     if not categories:
-        raise Reject("refused")
+        raise Dropped("refused")
     items, levels = sum(map(len, categories.values())), max(options.levels)
     if items < 2 * levels:
-        raise Reject("too_few_items", f"{items} items for {levels} levels")
+        raise Dropped("too_few_items", f"{items} items for {levels} levels")
     return record.model_copy(update={"extra": {**record.extra, "categories": categories}})
 
 
@@ -140,14 +140,14 @@ async def recombine(record: Record, ctx: Context, *, options: Options) -> list[R
         instruction=record.prompt, constraints=listed(record.extra["categories"]), levels=levels)
     found = await _teacher(ctx, ask, _Versions)
     if isinstance(found, Failure):
-        raise Reject(f"recombine_{found.reason}", found.detail)
+        raise Dropped(f"recombine_{found.reason}", found.detail)
     if len(found.versions) != len(levels) or not all(v.strip() for v in found.versions):
-        raise Reject("wrong_number_of_versions", f"{len(found.versions)} of {len(levels)}")
+        raise Dropped("wrong_number_of_versions", f"{len(found.versions)} of {len(levels)}")
     versions = [v.strip() for v in found.versions]
     asks = {" ".join(record.prompt.split()): 0}  # wording -> number of items it was written for
     for version, items in zip(versions, levels, strict=True):
         if asks.setdefault(" ".join(version.split()), len(items)) != len(items):
-            raise Reject("version_repeats", "one wording for different constraints")
+            raise Dropped("version_repeats", "one wording for different constraints")
     children = []
     for level, (version, items) in enumerate(zip(versions, levels, strict=True), 1):
         if level not in options.levels:
@@ -191,7 +191,7 @@ async def feasible(record: Record, ctx: Context, *, options: Options) -> Record:
     inner = [Constraint(type=c.kwargs["type"], kwargs=c.kwargs["kwargs"]) for c in record.constraints
              if c.type == "scope:above_rule"]
     if why := conflict(inner):
-        raise Reject("contradictory_constraints", why)
+        raise Dropped("contradictory_constraints", why)
     await _require_answerable(record, ctx, options, "not_feasible", conflicts=True)
     return record
 
@@ -211,6 +211,6 @@ async def _require_answerable(record: Record, ctx: Context, options: Options, re
                             partial(parse_json, model=_Answerable), schema=_Answerable.model_json_schema(),
                             temperature=0.0)
     if isinstance(said, Failure):
-        raise Reject(f"{reason}_unread", said.reason)
+        raise Dropped(f"{reason}_unread", said.reason)
     if not said.answerable:
-        raise Reject(reason, said.reason)
+        raise Dropped(reason, said.reason)

@@ -17,13 +17,13 @@ from random import Random
 
 from if_factory.constraints.compose import compose
 from if_factory.constraints.soft import pool
+from if_factory.judge.judge import judge_role
 from if_factory.methods.base import Method, PlannedCalls
 from if_factory.methods.decif.answers import emit, judge, respond
 from if_factory.methods.decif.ideas import ask_for, deal, inputs
 from if_factory.methods.decif.instructions import add_criteria, make_consistent, write
 from if_factory.methods.decif.options import NAME, PRESETS, Options
 from if_factory.pipeline.stage import Stage
-from if_factory.quality.judge import judge_role
 from if_factory.records import Record
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from if_factory.constraints.verify import verify
 from if_factory.errors import UserError
+from if_factory.judge.judge import judge_of
+from if_factory.judge.verdicts import criterion, decide
 from if_factory.methods.base import Emission
 from if_factory.methods.decif.instructions import questions
 from if_factory.methods.decif.options import NAME, Options
 from if_factory.pipeline.stage import Context
-from if_factory.quality.judge import judge_of
-from if_factory.quality.verdicts import criterion, decide
 from if_factory.records import (
     Candidate,
     Constraint,

@@ -17,17 +17,17 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from if_factory.chat.base import Completion
+from if_factory.chat.lists import parse_items
+from if_factory.chat.parse import Failure, ask_parsed, echoes
 from if_factory.errors import UserError
 from if_factory.files import read_rows
-from if_factory.llm.base import Completion
-from if_factory.llm.lists import parse_items
-from if_factory.llm.parse import Failure, ask_parsed, echoes
+from if_factory.inputs.seeds import builtin
 from if_factory.methods.base import template
 from if_factory.methods.decif.options import NAME, Options
-from if_factory.pipeline.stage import Context, Reject
-from if_factory.quality.dedup import near_duplicates
+from if_factory.pipeline.stage import Context, Dropped
 from if_factory.records import Record, content_id
-from if_factory.seeds import builtin
+from if_factory.similarity.dedup import near_duplicates
 
 _EXAMPLES = 6  # domains shown to the teacher when it is asked for more
 # Fewest and most words of an item; upstream allows four for domains and requests.
@@ -98,7 +98,7 @@ async def ask_for(record: Record, ctx: Context, *, level: str, options: Options)
                              sample=sample, schema=list_schema(count, count, 5 * tokens),
                              max_tokens=100 + tokens * count)
     if isinstance(found, Failure):
-        raise Reject(f"{level}s_{found.reason}", found.detail)
+        raise Dropped(f"{level}s_{found.reason}", found.detail)
     return record.model_copy(update={"extra": {**extra, "pool": found}})
 
 
@@ -138,7 +138,7 @@ def list_schema(low: int, high: int, letters: int) -> dict[str, Any]:
 
 
 async def deal(records: list[Record], ctx: Context, *, level: str,
-               options: Options) -> tuple[list[Record], list[tuple[Record, Reject]]]:
+               options: Options) -> tuple[list[Record], list[tuple[Record, Dropped]]]:
     """Give every record one item of its list, none of them a near-duplicate of another list's or its own.
 
     A domain or request that repeats an earlier one is taken for that one, or left out; a scenario is given once.
@@ -149,13 +149,13 @@ async def deal(records: list[Record], ctx: Context, *, level: str,
     distinct = _distinct(lists, level, options)
     turns: Counter[str] = Counter()
     kept: list[Record] = []
-    rejected: list[tuple[Record, Reject]] = []
+    rejected: list[tuple[Record, Dropped]] = []
     for record in records:
         key = _list_of(record, level)
         turn, choice = turns[key], distinct[key]
         turns[key] += 1
         if not choice or (level == "scenario" and turn >= len(choice)):
-            rejected.append((record, Reject(f"no_distinct_{level}_left")))
+            rejected.append((record, Dropped(f"no_distinct_{level}_left")))
             continue
         extra = {k: v for k, v in record.extra.items() if k not in ("pool", "examples")}
         text = choice[turn % len(choice)]

@@ -13,20 +13,20 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from if_factory.chat.base import Completion
+from if_factory.chat.lists import parse_items
+from if_factory.chat.parse import Failure, ask_parsed, echoes, parse_json
 from if_factory.constraints.join import join
 from if_factory.constraints.soft import Aspect, draw, pool
-from if_factory.llm.base import Completion
-from if_factory.llm.lists import parse_items
-from if_factory.llm.parse import Failure, ask_parsed, echoes, parse_json
+from if_factory.judge.judge import ask_until_read, judge_of, mark_for
+from if_factory.judge.reply import read_one
+from if_factory.judge.verdicts import criterion
 from if_factory.methods.base import template
 from if_factory.methods.decif.ideas import list_schema
 from if_factory.methods.decif.options import NAME, Options
-from if_factory.pipeline.stage import Context, Reject
-from if_factory.quality.dedup import near_duplicates
-from if_factory.quality.judge import ask_until_read, judge_of, mark_for
-from if_factory.quality.reply import read_one
-from if_factory.quality.verdicts import criterion
+from if_factory.pipeline.stage import Context, Dropped
 from if_factory.records import Constraint, Record
+from if_factory.similarity.dedup import near_duplicates
 
 # They need the finished request when they are drawn, or leave a scenario nothing to ask for.
 UNFIT = ("combination:repeat_prompt", "detectable_format:constrained_response")
@@ -58,7 +58,7 @@ async def write(record: Record, ctx: Context, *, options: Options) -> Record:
                                partial(read_written, soft=len(soft), asked=text),
                                schema=_written_schema(len(soft)), tries=options.tries)
     if isinstance(written, Failure):
-        raise Reject(f"instruction_{written.reason}", written.detail)
+        raise Dropped(f"instruction_{written.reason}", written.detail)
     texts = iter(written.requirements.values())
     constraints = [place.constraint(next(texts)) if isinstance(place, Aspect) else place for place in places]
     made = record.model_copy(update={"constraints": tuple(constraints),
@@ -141,11 +141,11 @@ async def make_consistent(record: Record, ctx: Context, *, options: Options) -> 
     while True:
         found = await _hardest(record, ctx, options)
         if isinstance(found, Failure):
-            raise Reject(f"consistency_{found.reason}", found.detail)
+            raise Dropped(f"consistency_{found.reason}", found.detail)
         if found.possible:
             return record.model_copy(update={"extra": {**record.extra, "refined_because": reasons}})
         if len(reasons) == options.refinements:
-            raise Reject("contradictory", found.reason)
+            raise Dropped("contradictory", found.reason)
         reasons.append(found.reason)
         record = await _refined(record, found.reason, ctx, options)
 
@@ -184,10 +184,10 @@ async def _refined(record: Record, reason: str, ctx: Context, options: Options) 
     mended = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": text}], read,
                               schema=_REFINED_SCHEMA, tries=options.tries)
     if isinstance(mended, Failure):
-        raise Reject(f"refinement_{mended.reason}", mended.detail)
+        raise Dropped(f"refinement_{mended.reason}", mended.detail)
     left = tuple(c for i, c in enumerate(record.constraints, 1) if i not in mended.drop)
     if not mended.task.strip() or (record.constraints and not left):
-        raise Reject("refined_to_nothing")
+        raise Dropped("refined_to_nothing")
     extra = {**record.extra, "task": mended.task.strip(),
              "task_before_refinement": record.extra.get("task_before_refinement", record.extra["task"])}
     return phrased(record.model_copy(update={"constraints": left, "extra": extra}), ctx)
@@ -210,7 +210,7 @@ async def add_criteria(record: Record, ctx: Context, *, options: Options) -> Rec
     found = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": text}], read,
                              schema=list_schema(1, options.max_criteria, 200), tries=options.tries)
     if isinstance(found, Failure):
-        raise Reject(f"criteria_{found.reason}", found.detail)
+        raise Dropped(f"criteria_{found.reason}", found.detail)
     return record.model_copy(update={"constraints": (*record.constraints, *map(criterion, found))})
 
 

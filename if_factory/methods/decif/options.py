@@ -71,6 +71,6 @@ PRESETS: dict[str, dict[str, object]] = {
     "paper": {"domain_draws": 1000, "requests_per_domain": 30, "scenarios_per_request": 20, "responses": 1,
               "soft_share": 4 / 30, "pairs_per_instruction": 0, "kto_per_instruction": 0},
     # The scripts' own defaults (commit d44179f), which differ from their help texts.
-    "code": {"domain_draws": 1000, "requests_per_domain": 50, "scenarios_per_request": 30, "responses": 1,
+    "released": {"domain_draws": 1000, "requests_per_domain": 50, "scenarios_per_request": 30, "responses": 1,
              "soft_share": 4 / 30, "pairs_per_instruction": 0, "kto_per_instruction": 0},
 }

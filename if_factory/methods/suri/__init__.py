@@ -23,14 +23,14 @@ from random import Random
 
 from if_factory.constraints.compose import compose
 from if_factory.constraints.text import count_words
+from if_factory.inputs.documents import clean, read_texts, segment, text_record, why_not
+from if_factory.judge.judge import judge_role
 from if_factory.methods.base import Method, PlannedCalls
 from if_factory.methods.suri.constraints import backtranslate, composed, corrupt, has_teacher, judge, label
 from if_factory.methods.suri.options import NAME, PRESETS, Options
 from if_factory.methods.suri.triples import emit, sample
-from if_factory.pipeline.stage import Context, Reject, Stage
-from if_factory.quality.judge import judge_role
+from if_factory.pipeline.stage import Context, Dropped, Stage
 from if_factory.records import Candidate, Record, content_id
-from if_factory.texts import clean, read_texts, segment, text_record, why_not
 
 
 def inputs(path: Path | None, options: Options, limit: int | None) -> list[Record]:
@@ -75,7 +75,7 @@ def _pieces(record: Record, options: Options) -> tuple[list[str], Counter[str]]:
 
 async def check(record: Record, ctx: Context, *, options: Options) -> Record:
     if why := _unusable(record, record.candidates[0].text, options):
-        raise Reject(why)
+        raise Dropped(why)
     return record
 
 

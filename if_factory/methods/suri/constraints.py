@@ -9,17 +9,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator
 
+from if_factory.chat.lists import parse_instructions, parse_pairs
+from if_factory.chat.parse import Failure, ask_parsed, echoes, parse_json
 from if_factory.constraints import text as measure
-from if_factory.constraints.measured import draw_corruptible, label_of, topic
 from if_factory.constraints.verify import verify
-from if_factory.constraints.violations import why_no_violation
 from if_factory.errors import UserError
-from if_factory.llm.lists import parse_instructions, parse_pairs
-from if_factory.llm.parse import Failure, ask_parsed, echoes, parse_json
+from if_factory.judge.judge import judge_criteria, judge_of
 from if_factory.methods.base import template
+from if_factory.methods.suri.measuring import draw_corruptible, label_of, topic
+from if_factory.methods.suri.negation import why_no_violation
 from if_factory.methods.suri.options import NAME, Options
-from if_factory.pipeline.stage import Context, Reject
-from if_factory.quality.judge import judge_criteria, judge_of
+from if_factory.pipeline.stage import Context, Dropped
 from if_factory.records import Constraint, Outcome, Record, Verdict
 
 CONSTRAINT = "suri:constraint"  # the type of a back-translated constraint; a judge decides it
@@ -72,7 +72,7 @@ async def backtranslate(record: Record, ctx: Context, *, options: Options) -> Re
                              partial(parse_instructions, main=record.prompt), tries=options.tries,
                              schema=_instructions_schema(record.prompt, options.constraints))
     if isinstance(found, Failure):
-        raise Reject(found.reason, found.detail)
+        raise Dropped(found.reason, found.detail)
     own = [c for c in found.constraints if not _quotes(c, text)]
     dropped = Counter({"quotes_the_text": len(found.constraints) - len(own)})
     return with_extra(record, dropped, main_instruction=found.main_instruction, asked=own[:options.constraints])
@@ -116,7 +116,7 @@ async def corrupt(record: Record, ctx: Context, *, options: Options) -> Record:
                                  schema=_Rewrites.model_json_schema())
         if isinstance(found, Failure):
             if not rewritten:
-                raise Reject(found.reason, found.detail)
+                raise Dropped(found.reason, found.detail)
             break
         why = {c: reason for c, new in zip(pending, found, strict=True)
                if (reason := why_no_violation(c, new) or ("echo" if echoes(new, ask) else None))}
@@ -173,13 +173,13 @@ async def judge(record: Record, ctx: Context, *, options: Options) -> Record:
     said = partial(judge_criteria, ask, main, text, tries=options.tries, prompts=options.prompts)
     holds = await said([p.constraint.text for p in pairs])
     if isinstance(holds, Failure):
-        raise Reject(f"judge_{holds.reason}", holds.detail)
+        raise Dropped(f"judge_{holds.reason}", holds.detail)
     kept = [p.model_copy(update={"holds": v}) for p, v in zip(pairs, holds, strict=True) if v.passed]
     dropped = Counter({"the_text_does_not_follow_it": len(pairs) - len(kept)})
     if kept:
         broken = await said([p.corrupted.text for p in kept])
         if isinstance(broken, Failure):
-            raise Reject(f"judge_{broken.reason}", broken.detail)
+            raise Dropped(f"judge_{broken.reason}", broken.detail)
         kept = [p.model_copy(update={"broken": v}) for p, v in zip(kept, broken, strict=True)]
     dropped["the_text_follows_the_corrupted_form"] = sum(not p.broken.failed for p in kept)
     return with_extra(record, dropped, pairs=[p for p in kept if p.broken.failed])

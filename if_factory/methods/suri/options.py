@@ -52,6 +52,6 @@ PRESETS: dict[str, dict[str, object]] = {
     "default": {},
     "paper": {**_LONG, "included": "all", "corrupted": "all"},
     # ft/README.md: every prompt of a training triple holds a single constraint.
-    "code": {**_LONG, "included": 1, "corrupted": 1},
+    "released": {**_LONG, "included": 1, "corrupted": 1},
     "composer": {"source": "composer"},
 }

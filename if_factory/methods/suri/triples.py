@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from if_factory.constraints.contradictions import conflict
+from if_factory.constraints.conflicts import conflict
 from if_factory.constraints.join import join
 from if_factory.constraints.verify import verify
 from if_factory.methods.base import Emission
 from if_factory.methods.suri.constraints import Pair, pairs_of, with_extra
 from if_factory.methods.suri.options import Options
-from if_factory.pipeline.stage import Context, Reject
+from if_factory.pipeline.stage import Context, Dropped
 from if_factory.records import Constraint, Record, Verdict, content_id, emit_kto, emit_sft, emit_triple
 
 
@@ -21,7 +21,7 @@ async def sample(record: Record, ctx: Context, *, options: Options) -> list[Reco
     pairs = pairs_of(record)
     if len(pairs) < options.min_constraints:
         reasons = ", ".join(f"{why} {n}" for why, n in record.extra.get("dropped", {}).items())
-        raise Reject("too_few_constraints", reasons)
+        raise Dropped("too_few_constraints", reasons)
     children: dict[str, Record] = {}
     prompts: set[str] = set()
     skipped: Counter[str] = Counter()
@@ -34,7 +34,7 @@ async def sample(record: Record, ctx: Context, *, options: Options) -> list[Reco
         prompts.add(child.prompt)
         children[child.id] = child.model_copy(update={"extra": extra})
     if not children:
-        raise Reject("contradictory_instruction")
+        raise Dropped("contradictory_instruction")
     # What was let go for this text is told once, by its first triple.
     told = {"dropped": record.extra.get("dropped", {}), "skipped": dict(sorted(skipped.items()))}
     return [with_extra(c, told=told if i == 0 else {}) for i, c in enumerate(children.values())]

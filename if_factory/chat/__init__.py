@@ -1,0 +1,1 @@
+"""Chat models behind one protocol: client, backends, response log, budget, and reading their replies."""

@@ -1,0 +1,217 @@
+"""A role's model: one method, ``chat``, that answers from the log or asks once and remembers.
+
+It knows retries, concurrency, budget and usage; it does not know HTTP (see ``http.py``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Protocol, runtime_checkable
+
+from if_factory.chat.base import Backend, ChatRequest, Completion, RequestFailed, Transient
+from if_factory.chat.budget import Budget, Price, Tally, Usage
+from if_factory.chat.log import ResponseLog
+from if_factory.chat.parse import strip_thinking
+from if_factory.errors import UserError
+
+_LONGEST_WAIT = 300.0  # seconds between two tries, whatever the server asks for
+_PATIENCE = 900.0  # seconds a request waits in all, where the server limits the rate
+_LOST_IN_A_ROW = 20  # requests lost to server faults, and none answered, before the run stops
+
+
+@runtime_checkable
+class DiscoversModel(Protocol):
+    """A backend that may not know its model's name yet (``model == ""``) and can ask its server."""
+
+    async def discover(self) -> None: ...
+
+
+class ChatClient:
+    """The model that plays one role.
+
+    Args:
+        role: ``student``, ``teacher``, ``judge``...
+        log: where answers are kept; ``None`` keeps nothing.
+        concurrency: requests in flight at most. A request that waits for its retry is not in flight.
+        seed: with ``sample`` decides the seed sent to the server.
+        retries: further tries after one that failed in passing (5xx, timeout, dropped, garbage). Being told
+            to wait (429) is no failure: it is waited out, for 15 minutes a request at most.
+        price: USD per million tokens; ``None`` is unknown, and then a budget in USD is a ``UserError``.
+    """
+
+    def __init__(self, role: str, backend: Backend, *, log: ResponseLog | None, budget: Budget, usage: Usage,
+                 concurrency: int = 64, temperature: float = 0.7, top_p: float = 1.0, max_tokens: int = 1024,
+                 seed: int = 0, retries: int = 6, price: Price | None = None) -> None:
+        if budget.max_usd is not None and price is None:
+            raise UserError(f"the budget is in USD but the price of the {role}'s model is unknown",
+                            where="max_usd", fix="give the role's price per million prompt and completion "
+                            "tokens (0 and 0 for a local model), or limit requests or tokens instead")
+        self.role = role
+        self.backend = backend
+        self.log = log
+        self.budget = budget
+        self.usage = usage
+        self.price = price
+        self.seed = seed
+        self.retries = retries
+        self.concurrency = concurrency
+        self.sampling = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens}
+        self._slots = asyncio.Semaphore(concurrency)
+        self._in_flight: dict[str, asyncio.Future[Completion]] = {}
+        self._lost_in_a_row = 0
+
+    async def chat(self, messages: Sequence[dict[str, str]], *, stage: str, sample: int = 0,
+                   schema: dict[str, Any] | None = None, stop: Sequence[str] = (),
+                   **sampling: Any) -> Completion:
+        """The answer to ``messages``; equal requests with equal ``sample`` get equal answers.
+
+        Args:
+            sampling: overrides of the role's ``temperature``, ``top_p`` and ``max_tokens``.
+
+        Raises:
+            RequestFailed: no usable answer after all retries.
+            BudgetExceeded: the request was not sent.
+            UserError: no request can succeed (wrong key, no server, full disk, nothing but faults).
+        """
+        if not self.backend.model and isinstance(self.backend, DiscoversModel):
+            await self.backend.discover()
+        request = ChatRequest(model=self.backend.model, messages=tuple(messages), sample=sample, schema=schema,
+                              stop=tuple(stop), seed=_sent_seed(self.seed, sample),
+                              **{**self.sampling, **sampling})
+        key = request.key()
+        tally = self.usage.tally(stage, self.role)
+        if (logged := self._replay(key, tally)) is not None:
+            return logged
+        while (asked := self._in_flight.get(key)) is not None:
+            await asyncio.wait([asked])
+            if not asked.cancelled():  # else whoever asked was cancelled, and we ask ourselves
+                tally.shared += 1
+                return asked.result()
+        answer: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
+        self._in_flight[key] = answer
+        try:
+            completion = await self._ask(request, key, stage, tally)
+        except Exception as e:
+            answer.set_exception(e)
+            answer.exception()  # marks it as seen: often nobody else waits
+            raise
+        else:
+            answer.set_result(completion)
+            return completion
+        finally:
+            answer.cancel()
+            del self._in_flight[key]
+
+    @property
+    def in_flight(self) -> int:
+        """Requests asked and not yet answered, those that wait for a place at the endpoint included."""
+        return len(self._in_flight)
+
+    async def close(self) -> None:
+        await self.backend.close()
+
+    def _replay(self, key: str, tally: Tally) -> Completion | None:
+        if self.log is None or (completion := self.log.get(key)) is None:
+            return None
+        if self.log.first_use(key):
+            usd = self.price.of(completion) if self.price else None
+            tally.replayed += 1
+            tally.add(completion, usd)
+            self.budget.replay(completion, usd)
+        else:
+            tally.shared += 1
+        return completion
+
+    async def _ask(self, request: ChatRequest, key: str, stage: str, tally: Tally) -> Completion:
+        try:
+            async with self._slots:
+                self.budget.start()
+                try:
+                    completion = await self.backend.chat(request)
+                    failure = None
+                except Transient as e:
+                    failure = e
+            if failure is not None:
+                completion = await self._ask_again(request, failure, tally)
+        except RequestFailed:
+            tally.failed += 1
+            self.budget.fail()
+            raise
+        self._lost_in_a_row = 0
+        if "think>" in completion.text:
+            completion = replace(completion, text=strip_thinking(completion.text))
+        usd = self.price.of(completion) if self.price else None
+        tally.requests += 1
+        tally.add(completion, usd)
+        self.budget.finish(completion, usd)
+        if self.log is not None:
+            # Another role with the same model may have asked the same: the first answer holds for both.
+            if (first := self.log.get(key)) is not None:
+                return first
+            self.log.put(key, request, completion, stage)
+        return completion
+
+    async def _ask_again(self, request: ChatRequest, failure: Transient, tally: Tally) -> Completion:
+        """Retry after a first failed try; the slot is free for others while this request waits."""
+        # Imported and built only here: on the way of every request it would be the largest cost.
+        from tenacity import AsyncRetrying, retry_if_exception_type
+
+        seen: Transient | None = failure
+        faults = 0
+
+        async def attempt() -> Completion:
+            nonlocal seen, faults
+            try:
+                if seen is not None:
+                    raise seen
+                async with self._slots:
+                    self.budget.check_open()
+                    tally.retries += 1
+                    return await self.backend.chat(request)
+            except Transient as e:
+                seen = None
+                faults += not _told_to_wait(e)
+                raise
+
+        def stop(state: Any) -> bool:
+            return faults > self.retries or bool(state.idle_for >= _PATIENCE)
+
+        async def sleep(seconds: float) -> None:
+            with contextlib.suppress(TimeoutError):  # a run that is stopping does not wait for it
+                await asyncio.wait_for(self.budget.closed.wait(), seconds)
+
+        retrying = AsyncRetrying(retry=retry_if_exception_type(Transient), wait=_wait, stop=stop, sleep=sleep,
+                                 reraise=True)
+        try:
+            return await retrying(attempt)
+        except Transient as e:
+            self._lost_in_a_row += 1
+            if self._lost_in_a_row >= _LOST_IN_A_ROW:
+                raise UserError(f"the {self.role}'s server fails every request ({e.reason})",
+                                where=self.backend.model, fix="look into the server's own log, then run the same "
+                                "command again; answers so far are kept") from None
+            raise RequestFailed(e.reason) from None
+
+
+def _told_to_wait(failure: Transient) -> bool:
+    return failure.reason == "http_429" or failure.retry_after is not None
+
+
+def _wait(state: Any) -> float:
+    """Seconds before the next try: exponential with jitter, and no less than what the server asked for."""
+    own = random.uniform(0.1, min(0.25 * 2.0 ** state.attempt_number, 30.0))
+    asked: float | None = state.outcome.exception().retry_after
+    if asked is None:
+        return own
+    asked = min(asked, _LONGEST_WAIT)
+    return max(own, asked + random.uniform(0, 0.1 * asked + 0.05))
+
+
+def _sent_seed(seed: int, sample: int) -> int:
+    """31 bits: the widest seed that every server takes. Hashed, so seeds 0 and 1 share no sample."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}:{sample}".encode(), digest_size=4).digest()) >> 1

@@ -1,0 +1,138 @@
+"""The response log: every answer paid for, on disk before anyone sees it.
+
+An append-only JSONL file, one line per answer, addressed by the request's content. It survives kill -9 of
+the process (the kernel has the line); it does not call fsync, so a power cut may cost the last seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from if_factory.chat.base import ChatRequest, Completion
+from if_factory.errors import UserError
+
+_START = b'{"key":"'
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
+class ResponseLog:
+    """``key -> Completion`` on disk; memory holds one offset per key.
+
+    Args:
+        path: the JSONL file; made with its folder if missing. ``<path>.lock`` beside it marks the writer.
+
+    Raises:
+        UserError: another process writes to it, it is not a response log, or it cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._offsets: dict[str, int] = {}
+        self._counted: set[int] = set()
+        self._lock = FileLock(f"{path}.lock", timeout=0)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+            # unbuffered: a read must see what the last write put there
+            self._file = open(path, "ab+", buffering=0)  # noqa: SIM115
+        except Timeout:
+            raise UserError("another run is writing to this response log", where=str(path),
+                            fix="wait for it to end, or give this run its own folder") from None
+        except OSError as e:
+            self._lock.release()
+            raise UserError(f"cannot open: {e.strerror or e}", where=str(path)) from None
+        try:
+            self._end = self._scan()
+        except BaseException:
+            self.close()
+            raise
+
+    def _scan(self) -> int:
+        """Index the complete lines, cut off a torn last one, return where the next line goes."""
+        end = 0
+        with open(self.path, "rb") as f:
+            head = f.read(len(_START))
+            if not _START.startswith(head):
+                raise UserError("this file is not a response log", where=str(self.path),
+                                fix="move it away; a run writes its own")
+            f.seek(0)
+            for line in f:
+                if not line.endswith(b"\n"):
+                    break
+                # A line damaged by the disk is skipped: its request is asked again and logged further down,
+                # so the last line of a key counts.
+                if line.startswith(_START) and line.endswith(b"}\n"):
+                    key = line[len(_START):line.index(b'"', len(_START))].decode("ascii", "replace")
+                    self._offsets[key] = end
+                end += len(line)
+        if end < os.fstat(self._file.fileno()).st_size:
+            os.ftruncate(self._file.fileno(), end)
+        return end
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._offsets
+
+    def get(self, key: str) -> Completion | None:
+        """The logged answer, if there is a readable one."""
+        offset = self._offsets.get(key)
+        if offset is None:
+            return None
+        try:
+            return Completion(**json.loads(self._line(offset))["completion"])
+        except (ValueError, KeyError, TypeError):
+            del self._offsets[key]
+            return None
+
+    def _line(self, offset: int) -> bytes:
+        fd, line, size = self._file.fileno(), b"", 8192
+        while (chunk := os.pread(fd, size, offset + len(line))) and b"\n" not in chunk:
+            line += chunk
+            size *= 2
+        return line + chunk.partition(b"\n")[0]
+
+    def first_use(self, key: str) -> bool:
+        """Whether this is the first call for ``key`` since the log was opened: the time to count its cost."""
+        offset = self._offsets[key]
+        if offset in self._counted:
+            return False
+        self._counted.add(offset)
+        return True
+
+    def put(self, key: str, request: ChatRequest, completion: Completion, stage: str) -> None:
+        """Append one answer. The first answer to a key stays; a later one is not written.
+
+        Raises:
+            UserError: the disk is full or gone; what was logged before is intact.
+        """
+        if key in self._offsets:
+            return
+        line = (_encode({"key": key, "stage": stage, "request": request.fields(),
+                         "completion": {"text": completion.text, "finish_reason": completion.finish_reason,
+                                        "prompt_tokens": completion.prompt_tokens,
+                                        "completion_tokens": completion.completion_tokens}}) + "\n").encode()
+        try:
+            written = os.write(self._file.fileno(), line)
+            if written != len(line):
+                # A disk that fills up takes a part and says nothing; ask again to hear why.
+                os.write(self._file.fileno(), line[written:])
+        except OSError as e:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file.fileno(), self._end)
+            raise UserError(f"cannot write: {e.strerror or e}", where=str(self.path),
+                            fix="free space and run the same command again; answers logged so far are kept"
+                            ) from None
+        self._offsets[key] = self._end
+        self._counted.add(self._end)
+        self._end += len(line)
+
+    def close(self) -> None:
+        self._file.close()
+        self._lock.release()

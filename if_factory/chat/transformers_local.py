@@ -1,0 +1,202 @@
+"""transformers in this process: a model with its adapters, measured by the same engine before and after.
+
+Requests that wait at the same moment are generated as one batch. It is for evaluation, not for serving:
+sampled answers depend on the batch they were drawn in; greedy ones (temperature 0) do not, save for rounding.
+``ChatRequest.schema`` is followed where llguidance is installed (``[local]``), and else only asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from if_factory.chat import grammar
+from if_factory.chat.base import ChatRequest, Completion, RequestFailed
+from if_factory.chat.parse import strip_thinking
+from if_factory.errors import UserError
+
+_GATHER_SECONDS = 0.02  # how long a first request waits for company
+
+
+@dataclass(slots=True)
+class _Waiting:
+    request: ChatRequest
+    ids: list[int]
+    answer: asyncio.Future[Completion]
+
+
+class TransformersBackend:
+    """A ``Backend`` over ``generate``.
+
+    Args:
+        model_path: a Hugging Face directory (or hub name, which needs the network).
+        adapters: LoRA folders, merged one after the other in this order. An adapter trained with
+            ``create_new_adapter`` belongs on top of the ones before it: give them all.
+        device: ``cuda``, ``cpu``, ...; ``None`` takes CUDA where there is one.
+        batch_size: prompts generated together; halved by itself when memory runs out.
+
+    Raises:
+        UserError: on the first request: no such model or adapter, no chat template, missing packages.
+    """
+
+    def __init__(self, model_path: str | Path, adapters: Sequence[Path | str] = (), device: str | None = None,
+                 batch_size: int = 16) -> None:
+        self.path = str(model_path)
+        self.adapters = [Path(a) for a in adapters]
+        self.device = device
+        self.batch_size = batch_size
+        self.model = "+".join([Path(self.path).name, *map(_named, self.adapters)])
+        self._loading: asyncio.Task[tuple[Any, Any]] | None = None
+        self._queue: list[_Waiting] = []
+        self._worker: asyncio.Task[None] | None = None
+
+    async def chat(self, request: ChatRequest) -> Completion:
+        model, tokenizer = await self._loaded()
+        ids = _prompt_ids(tokenizer, request, self.path)
+        room = model.config.get_text_config().max_position_embeddings - len(ids)
+        if room < request.max_tokens:
+            raise RequestFailed(f"too long: {len(ids)} prompt tokens and max_tokens {request.max_tokens}")
+        waiting = _Waiting(request, ids, asyncio.get_running_loop().create_future())
+        self._queue.append(waiting)
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._work())
+        return await waiting.answer
+
+    async def close(self) -> None:
+        if self._worker:
+            self._worker.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._worker
+        self._loading = None  # drops the weights
+
+    async def _loaded(self) -> tuple[Any, Any]:
+        if self._loading is None:
+            self._loading = asyncio.create_task(asyncio.to_thread(load, self.path, self.adapters, self.device))
+        return await asyncio.shield(self._loading)
+
+    async def _work(self) -> None:
+        model, tokenizer = await self._loaded()
+        await asyncio.sleep(_GATHER_SECONDS)
+        while self._queue:
+            first = self._queue[0].request
+            same = [w for w in self._queue if _sampling(w.request) == _sampling(first)]
+            batch = same[:self.batch_size]
+            self._queue = [w for w in self._queue if w not in batch]
+            try:
+                answers = await asyncio.to_thread(generate, model, tokenizer, [w.ids for w in batch],
+                                                  [w.request for w in batch])
+            except Exception as e:
+                for w in batch:
+                    if not w.answer.done():
+                        w.answer.set_exception(RequestFailed(f"{type(e).__name__}: {e}"))
+                continue
+            for w, answer in zip(batch, answers, strict=True):
+                if not w.answer.done():
+                    w.answer.set_result(answer)
+            await asyncio.sleep(0)  # those who got answers may ask again and join the next batch
+
+
+def _named(adapter: Path) -> str:
+    """Name and content: an adapter trained anew under an old name is another model to a response log."""
+    weights = adapter / "adapter_model.safetensors"
+    content = hashlib.sha256(weights.read_bytes()).hexdigest()[:8] if weights.is_file() else "missing"
+    return f"{adapter.name}@{content}"
+
+
+def _sampling(request: ChatRequest) -> tuple[float, float]:
+    return request.temperature, request.top_p
+
+
+def _prompt_ids(tokenizer: Any, request: ChatRequest, path: str) -> list[int]:
+    if not tokenizer.chat_template:
+        raise UserError("its tokenizer has no chat template", where=path, fix="use an instruction-tuned model")
+    text = tokenizer.apply_chat_template(list(request.messages), tokenize=False, add_generation_prompt=True)
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def load(path: str, adapters: Sequence[Path], device: str | None = None,
+         dtype: str | None = None) -> tuple[Any, Any]:
+    """``(model, tokenizer)``, adapters merged in order; bfloat16 on a GPU, float32 on a CPU, unless given."""
+    try:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+    except ImportError as e:
+        raise UserError(f"a local model needs transformers and torch: {e}", where=path,
+                        fix='pip install "if-factory[local]"; `if-factory doctor` says more') from None
+    for adapter in adapters:
+        if not (adapter / "adapter_config.json").is_file():
+            raise UserError("no adapter_config.json here", where=str(adapter),
+                            fix="give the output_dir of a finished LoRA stage")
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = dtype or ("float32" if device == "cpu" else "bfloat16")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
+    except (OSError, ValueError) as e:
+        raise UserError(f"cannot load the model: {str(e).splitlines()[0]}", where=path,
+                        fix="give a Hugging Face directory with config.json, weights and tokenizer") from None
+    if adapters:
+        from peft import PeftModel
+    for adapter in adapters:
+        model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return model.to(device).eval(), tokenizer
+
+
+def generate(model: Any, tokenizer: Any, prompts: Sequence[list[int]],
+             requests: Sequence[ChatRequest]) -> list[Completion]:
+    """One answer per prompt; all requests share temperature and top_p. Halves the batch if memory runs out."""
+    import torch
+
+    try:
+        return _generate(model, tokenizer, prompts, requests)
+    except torch.OutOfMemoryError:
+        if len(prompts) == 1:
+            raise
+    torch.cuda.empty_cache()
+    half = len(prompts) // 2
+    return [*generate(model, tokenizer, prompts[:half], requests[:half]),
+            *generate(model, tokenizer, prompts[half:], requests[half:])]
+
+
+def _generate(model: Any, tokenizer: Any, prompts: Sequence[list[int]],
+              requests: Sequence[ChatRequest]) -> list[Completion]:
+    import torch
+
+    batch = tokenizer.pad({"input_ids": list(prompts)}, return_tensors="pt").to(model.device)
+    width = batch["input_ids"].shape[1]
+    temperature, top_p = _sampling(requests[0])
+    how: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+    if temperature > 0:
+        how = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
+        torch.manual_seed(requests[0].seed or 0)
+    ends = model.generation_config.eos_token_id
+    stops = set(ends if isinstance(ends, list) else [ends]) | {tokenizer.eos_token_id}
+    if any(r.schema for r in requests) and grammar.available():
+        size, last = model.config.get_text_config().vocab_size, tuple(sorted(stops))
+        words = grammar.tokenizer_of(tokenizer, size, last)
+        how["logits_processor"] = [grammar.SchemaMask(words, last, [r.schema for r in requests], width)]
+    with torch.inference_mode():
+        out = model.generate(**batch, **how, max_new_tokens=max(r.max_tokens for r in requests),
+                             pad_token_id=tokenizer.pad_token_id)
+    return [_completion(tokenizer, row[width:].tolist(), len(ids), request, stops)
+            for row, ids, request in zip(out, prompts, requests, strict=True)]
+
+
+def _completion(tokenizer: Any, ids: list[int], prompt_tokens: int, request: ChatRequest,
+                stops: set[int]) -> Completion:
+    end = next((i for i, token in enumerate(ids) if token in stops), None)
+    finished = end is not None and end < request.max_tokens
+    ids = ids[:end if finished else request.max_tokens]
+    text = tokenizer.decode(ids, skip_special_tokens=True)
+    for stop in request.stop:
+        if stop in text:
+            text, finished = text.split(stop, 1)[0], True
+    return Completion(strip_thinking(text), "stop" if finished else "length", prompt_tokens, len(ids))

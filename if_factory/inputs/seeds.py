@@ -1,0 +1,99 @@
+"""Seed prompts in: the shipped ones or a user's file, as records."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from if_factory.errors import UserError
+from if_factory.files import read_rows, read_text
+from if_factory.inputs.ifeval import read_constraints
+from if_factory.inputs.rows import constraints_of
+from if_factory.records import Record, Turn
+
+
+def builtin(name: str) -> Path:
+    """A data file of the package: ``seeds``, ``held_out`` or ``instructions``."""
+    return Path(str(files("if_factory") / "data" / f"{name}.jsonl"))
+
+
+def read_seeds(path: Path, *, method: str = "", limit: int | None = None) -> list[Record]:
+    """Records from ``{"prompt", "system"?, "history"?, "id"?, "category"?}`` rows.
+
+    A row that brings its own constraints, IFEval's (``instruction_id_list``, ``kwargs``) or ours (``constraints:
+    [{"type", "kwargs", "text"}]``), keeps its prompt as it is and gets no further ones.
+    ``history`` is a list of ``{"role": "user" | "assistant", "content": str}``. Other keys are kept as
+    provenance.
+
+    Raises:
+        UserError: names the row and the field; also for a file without a single seed.
+    """
+    records: list[Record] = []
+    for n, row in read_rows(path):
+        if limit is not None and len(records) == limit:
+            break
+        records.append(_record(row, f"{path}:{n}", method))
+    if not records:
+        raise UserError("no seeds: the file has no rows", where=str(path), fix='add rows like {"prompt": "..."}')
+    return records
+
+
+def read_instructions(path: Path) -> list[tuple[str, bool | None]]:
+    """Instructions that can stand under any prompt, each with whether code can verify it (``None``: nobody said).
+
+    Rows ``{"instruction", "verifiable"?}``, or, in a ``.txt`` file, one instruction per line.
+
+    Raises:
+        UserError: names the row and the field.
+    """
+    if path.suffix == ".txt":
+        lines = (line.strip().removeprefix("- ").strip() for line in read_text(path).splitlines())
+        return [(line, None) for line in lines if line]
+    found: list[tuple[str, bool | None]] = []
+    for n, row in read_rows(path):
+        text, verifiable = row.get("instruction"), row.get("verifiable")
+        if not isinstance(text, str) or not text.strip():
+            raise UserError("expected a non-empty string", where=f"{path}:{n}: field 'instruction'",
+                            fix='an instruction row is {"instruction": "Use exactly 40 words."}')
+        if not (verifiable is None or isinstance(verifiable, bool)):
+            raise UserError("expected true or false", where=f"{path}:{n}: field 'verifiable'",
+                            fix="say whether code can verify it, or leave it out")
+        found.append((text.strip(), verifiable))
+    return found
+
+
+def _record(row: dict[str, Any], where: str, method: str) -> Record:
+    prompt = row.get("prompt")
+    if not isinstance(prompt, str) or not prompt.strip():
+        near = [k for k in ("instruction", "query", "question", "text") if k in row]
+        problem = "expected a non-empty string" if "prompt" in row else "missing"
+        raise UserError(problem, where=f"{where}: field 'prompt'",
+                        fix=f"rename '{near[0]}' to 'prompt'" if near else "every seed row needs a prompt")
+    system = row.get("system") or ""
+    if not isinstance(system, str):
+        raise UserError(f"expected a string, found {type(system).__name__}", where=f"{where}: field 'system'",
+                        fix="leave it out, or give the system turn's text")
+    used = {"prompt", "system", "history", "instruction_id_list", "kwargs", "constraints"}
+    rest = {"seed_id" if k == "id" else k: v for k, v in row.items() if k not in used}
+    record = Record.from_seed(prompt.strip(), system=system, history=_history(row, where), method=method,
+                              extra=rest)
+    own = read_constraints(row, where) if "instruction_id_list" in row else constraints_of(row, where)
+    return record.child(record.prompt, own, difficulty=len(own)) if own else record
+
+
+def _history(row: dict[str, Any], where: str) -> tuple[Turn, ...]:
+    turns = row.get("history") or []
+    place = f"{where}: field 'history'"
+    if not isinstance(turns, list):
+        raise UserError(f"expected a list of turns, found {type(turns).__name__}", where=place,
+                        fix='[{"role": "user", "content": ...}, {"role": "assistant", "content": ...}]')
+    expected = "user"
+    for i, turn in enumerate(turns):
+        if not (isinstance(turn, dict) and turn.get("role") == expected and isinstance(turn.get("content"), str)):
+            raise UserError(f"turn {i + 1} must be {{'role': '{expected}', 'content': text}}", where=place,
+                            fix="turns alternate user, assistant and end with assistant")
+        expected = "assistant" if expected == "user" else "user"
+    if expected == "assistant":
+        raise UserError("ends with a user turn", where=place, fix="the last user turn is the row's `prompt`")
+    return tuple(Turn(role=t["role"], content=t["content"]) for t in turns)

@@ -1,1 +1,0 @@
-"""Judging and comparing texts: the judge, its calibration, near-duplicates."""

@@ -1,0 +1,1 @@
+"""Comparing texts with each other: near-duplicates and contamination."""
