@@ -34,7 +34,7 @@ def humpback(recipe: Path, model: str, template: str | None, out: Path, iteratio
     from if_factory.errors import UserError
     from if_factory.loops.humpback import markdown, run
     from if_factory.loops.rounds import Trainer
-    from if_factory.methods.humpback import Options
+    from if_factory.methods.humpback.options import Options
     from if_factory.pipeline.progress import Progress
     from if_factory.recipe import load
 
@@ -87,7 +87,7 @@ def humpback_sizes(recipe: Path, model: str, template: str | None, out: Path, si
     from if_factory.evaluation.suites import suite as build
     from if_factory.loops.rounds import Trainer
     from if_factory.loops.sizes import compare, read_rated
-    from if_factory.methods.humpback import Options
+    from if_factory.methods.humpback.options import Options
     from if_factory.recipe import load
 
     loaded = load(recipe)
