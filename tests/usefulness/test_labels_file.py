@@ -15,10 +15,11 @@ from if_factory.constraints.base import get
 ROOT = Path(__file__).resolve().parents[2]
 LABELS = ROOT / "if_factory" / "data" / "usefulness_labels.jsonl"
 SHIPPED = Path(__file__).with_name("shipped_0_1.jsonl")
-FIELDS = {"id", "prompt", "request", "constraints", "response", "finish_reason", "model", "answers", "reason", "split"}
+FIELDS = {"id", "prompt", "request", "constraints", "response", "finish_reason", "model", "answers", "reason",
+          "split"}
 MODELS = {"SmolLM2-135M-Instruct", "Qwen2.5-Coder-1.5B-Instruct", "swapped", "written"}
-REASONS = {"refusal", "echoes_request", "echoes_constraint", "only_required_text", "offers_help_instead", "off_topic",
-           "asks_back", "placeholder_text", "repeats_itself", "control_tokens", "reasoning_left_in",
+REASONS = {"refusal", "echoes_request", "echoes_constraint", "only_required_text", "offers_help_instead",
+           "off_topic", "asks_back", "placeholder_text", "repeats_itself", "control_tokens", "reasoning_left_in",
            "wrong_language", "cut"}
 
 
