@@ -145,7 +145,7 @@ def test_a_signal_to_itself_is_refused(pool: Pool) -> None:
 @pytest.mark.parametrize(("number", "reason"), [(signal.SIGSEGV, "crashed the interpreter (segmentation fault)"),
                                                 (signal.SIGILL, "crashed the interpreter (illegal instruction)"),
                                                 (signal.SIGUSR1, "died of signal 10")])
-def test_a_process_that_ends_by_a_signal_costs_one_input_and_is_named(pool: Pool, number: int, reason: str) -> None:
+def test_a_process_ended_by_a_signal_costs_one_input_and_is_named(pool: Pool, number: int, reason: str) -> None:
     """The signal comes from the test: what the parent sees is the same as of a crash."""
     server = pool._workers[0].server(0).process.pid
     children = Path(f"/proc/{server}/task/{server}/children")
