@@ -84,8 +84,7 @@ def register(cls: T) -> T:
 
 @cache
 def _load_builtin() -> None:
-    from if_factory.constraints import types
-
+    types = importlib.import_module("if_factory.constraints.types")  # by name: whatever files are there register
     for module in pkgutil.walk_packages(types.__path__, f"{types.__name__}."):
         importlib.import_module(module.name)
 
