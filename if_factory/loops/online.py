@@ -189,8 +189,8 @@ async def _paired(number: int, records: Sequence[Record], given: Sequence[Sequen
         rng = Random(content_id(options.seed, number, record.id))
         for chosen, rejected in pairs(good, bad, rng, options.pairs_per_side):
             example = emit_preference(
-                record.model_copy(update={"extra": {"iteration": number, "functions_passed": chosen.votes,
-                                                    "functions_passed_rejected": rejected.votes}}),
+                record.model_copy(update={"extra": {}}).with_extra(
+                    iteration=number, functions_passed=chosen.votes, functions_passed_rejected=rejected.votes),
                 chosen.candidate, rejected.candidate)
             if isinstance(example, PreferenceExample):
                 examples.append(example)

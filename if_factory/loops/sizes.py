@@ -25,7 +25,7 @@ from if_factory.files import read_rows
 from if_factory.judge.judge import judge_pair
 from if_factory.loops.humpback import rows
 from if_factory.loops.rounds import Trainer
-from if_factory.methods.humpback import Options
+from if_factory.methods.humpback.options import Options
 from if_factory.records import Record, SFTExample, emit_sft
 
 ARMS = ("curated", "uncurated")

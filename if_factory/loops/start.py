@@ -22,7 +22,7 @@ from if_factory.loops import humpback as rounds
 from if_factory.loops.online import Iteration, OnlineOptions, run_online
 from if_factory.loops.rounds import Trainer
 from if_factory.loops.sizes import compare, read_rated
-from if_factory.methods.humpback import ROUNDS, Options
+from if_factory.methods.humpback.options import ROUNDS, Options
 from if_factory.pipeline.rundir import RunDir
 from if_factory.pipeline.runner import Observer
 from if_factory.recipe import Recipe
