@@ -20,7 +20,7 @@ from random import Random
 from typing import Any, ClassVar, TypeVar
 
 from if_factory.constraints.demands import Demands
-from if_factory.errors import UserError
+from if_factory.errors import UserError, suggest
 
 
 class ConstraintType(ABC):
@@ -110,11 +110,8 @@ def get(type_id: str) -> ConstraintType:
     try:
         return _REGISTRY[type_id]
     except KeyError:
-        from difflib import get_close_matches
-
-        near = get_close_matches(type_id, _REGISTRY, n=1)
         raise UserError(f"unknown constraint type '{type_id}'",
-                        fix=f"did you mean '{near[0]}'?" if near else "see `if-factory constraints`") from None
+                        fix=suggest(type_id, _REGISTRY) or "see `if-factory constraints`") from None
 
 
 def all_types() -> Iterator[ConstraintType]:
