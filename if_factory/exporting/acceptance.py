@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from if_factory.errors import UserError
+from if_factory.errors import UserError, suggest
 from if_factory.exporting import arrow, rules
 from if_factory.exporting.dataset_info import FILE_NAME, read_entries
 from if_factory.exporting.rules import COLUMNS, FORMATS, TAGS, Effect, Fails, Shape, Stage
@@ -105,9 +104,8 @@ def check_dataset(dataset_dir: Path, name: str, *, stage: Stage | None = None,
     info = dataset_dir / FILE_NAME
     entries = read_entries(info)
     if name not in entries:
-        near = get_close_matches(name, entries, n=1)
         raise UserError(f"no dataset '{name}'", where=str(info),
-                        fix=f"did you mean '{near[0]}'?" if near else f"it has: {', '.join(entries) or 'none'}")
+                        fix=suggest(name, entries) or f"it has: {', '.join(entries) or 'none'}")
     entry = entries[name]
     where = f"{info}: '{name}'"
     if not isinstance(entry, dict):
@@ -262,10 +260,8 @@ def _entry_problems(entry: dict[str, Any]) -> list[Problem]:
         found.append(Problem(None, "formatting", f"unknown formatting {formatting!r}; known: {', '.join(FORMATS)}",
                              "fails"))
     for key in sorted(set(entry) - set(_ENTRY_KEYS)):
-        near = get_close_matches(key, _ENTRY_KEYS, n=1)
-        if near:
-            found.append(Problem(None, key, f"unknown key, ignored by LLaMA-Factory; did you mean '{near[0]}'?",
-                                 "kept"))
+        if near := suggest(key, _ENTRY_KEYS):
+            found.append(Problem(None, key, f"unknown key, ignored by LLaMA-Factory; {near}", "kept"))
     if not isinstance(entry.get("ranking", False), bool):
         found.append(Problem(None, "ranking", f"is {entry['ranking']!r}, not true or false: no stage check is "
                              "made and it counts as " + ("true" if entry["ranking"] else "false"), "kept"))
@@ -291,9 +287,8 @@ def _entry_problems(entry: dict[str, Any]) -> list[Problem]:
             found.append(Problem(None, key, f"is {given!r:.40}, not an object", "fails"))
             continue
         for name in sorted(set(given) - set(known)):
-            near = get_close_matches(name, known, n=1)
-            found.append(Problem(None, f"{key}.{name}", "unknown name, ignored by LLaMA-Factory" +
-                                 (f"; did you mean '{near[0]}'?" if near else ""), "kept"))
+            ignored = filter(None, ("unknown name, ignored by LLaMA-Factory", suggest(name, known)))
+            found.append(Problem(None, f"{key}.{name}", "; ".join(ignored), "kept"))
         found += [Problem(None, f"{key}.{name}", f"is {value!r:.40}, not a string", "fails")
                   for name, value in given.items() if name in known and not isinstance(value, str | None)]
         lost = [name for name in needed if name not in given and not (entry.get("ranking") and name == "response")]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
+
+from if_factory.errors import suggest
 
 
 @cache
@@ -29,5 +30,4 @@ def template_problem(name: str) -> str | None:
     known = template_names()
     if not known or name in known:
         return None
-    near = get_close_matches(name, known, n=3)
-    return f"unknown template '{name}'" + (f"; did you mean {' or '.join(near)}?" if near else "")
+    return "; ".join(filter(None, (f"unknown template '{name}'", suggest(name, known, most=3))))

@@ -7,14 +7,13 @@ import pkgutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from pydantic import BaseModel
 
-from if_factory.errors import UserError
+from if_factory.errors import UserError, suggest
 from if_factory.pipeline.stage import Stage
 from if_factory.prompts import load
 from if_factory.records import Example, Record, Refusal
@@ -117,9 +116,8 @@ def get_method(name: str) -> Method:
     """The method in ``if_factory/methods/<name>/``; an unknown name is a ``UserError`` with a suggestion."""
     known = names()
     if name not in known:
-        near = get_close_matches(name, known, n=1)
         raise UserError(f"unknown method '{name}'", where="method",
-                        fix=f"did you mean '{near[0]}'?" if near else f"one of: {', '.join(known)}")
+                        fix=suggest(name, known) or f"one of: {', '.join(known)}")
     method: Method = importlib.import_module(f"if_factory.methods.{name}").METHOD
     return method
 
