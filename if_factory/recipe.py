@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from if_factory.errors import UserError, deprecated, suggest
 from if_factory.files import read_text
-from if_factory.methods.base import PATH, Method, get
+from if_factory.methods.base import PATH, Method, get_method
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -116,7 +116,7 @@ class Recipe(_Strict):
 
     @property
     def definition(self) -> Method:
-        return get(self.method)
+        return get_method(self.method)
 
     def method_options(self) -> BaseModel:
         """The preset's values, overridden by ``options``, validated by the method."""
@@ -246,7 +246,7 @@ def _fields_at(model: type[BaseModel], keys: list[str]) -> Iterator[str]:
 
 def commented(method_name: str) -> str:
     """A recipe for the method with every default written out and explained; parses to the defaults."""
-    method = get(method_name)
+    method = get_method(method_name)
     lines = [f"# {method.name}: {method.summary}.",
              f"# Difficulty of a row: {method.difficulty}.",
              "# Every key below shows its default; delete what you do not change.",

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypedDict, Unpack
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Kind = Literal["code", "generated_code", "judge"]
+ConstraintKind = Literal["code", "generated_code", "judge"]
 
 
 class _Frozen(BaseModel):
@@ -32,7 +32,7 @@ class Constraint(_Frozen):
     type: str
     kwargs: dict[str, Any] = Field(default_factory=dict)
     text: str = ""
-    kind: Kind = "code"
+    kind: ConstraintKind = "code"
 
 
 class Outcome(StrEnum):

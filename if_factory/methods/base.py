@@ -86,7 +86,7 @@ class Method:
             ``(file, or None for builtin; options; at most so many)`` -> records.
         bins: the upper difficulty of every curriculum bin but the last, where the method says so (``[3]``: up to
             3 is easy, the rest hard); ``None`` cuts into equal shares.
-        apart: datasets for a model of their own, which a curriculum leaves out unless they are named.
+        separate: datasets that train a model of their own; a curriculum leaves them out unless they are named.
         training: LLaMA-Factory keys the method's authors train with, by stage: ``{"dpo": {"pref_ftx": 1.0}}``.
     """
 
@@ -102,7 +102,7 @@ class Method:
     inputs: Callable[[Path | None, Any, int | None], list[Record]] | None = None
     bins: Callable[[Any], Sequence[float] | None] = lambda options: None
     training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    apart: Sequence[str] = ()
+    separate: Sequence[str] = ()
 
 
 def names() -> list[str]:
@@ -112,7 +112,7 @@ def names() -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(methods.__path__) if m.ispkg)
 
 
-def get(name: str) -> Method:
+def get_method(name: str) -> Method:
     """The method in ``if_factory/methods/<name>/``; an unknown name is a ``UserError`` with a suggestion."""
     known = names()
     if name not in known:

@@ -466,4 +466,4 @@ def test_unknown_names_and_options_show_in_the_plan():
         recipe({"constraint_weights": [0, 0]})
     with pytest.raises(UserError, match="nobody"):
         recipe({"responses": 0})
-    assert base.get("decif") is METHOD
+    assert base.get_method("decif") is METHOD

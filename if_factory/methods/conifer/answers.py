@@ -77,9 +77,9 @@ async def attempt(record: Record, ctx: Context, *, options: Options) -> Record:
               for i in weak.failed_positions]
     ask = template(NAME, "feedback", options.prompts).render(instruction=record.prompt, response=weak.text,
                                                             missed=missed)
-    said = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": ask}],
-                            partial(parse_tagged, tag="feedback"))
-    return record.with_extra(feedback="" if isinstance(said, Failure) else said, attempt=failing[0])
+    feedback = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": ask}],
+                                partial(parse_tagged, tag="feedback"))
+    return record.with_extra(feedback="" if isinstance(feedback, Failure) else feedback, attempt=failing[0])
 
 
 def is_hardest(record: Record, options: Options) -> bool:
