@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-# The largest cosine at which relevance alone still keeps 95 % of the answers of the calibration split of
+# The largest cosine at which relevance alone still keeps 92 % of the answers of the calibration split of
 # data/usefulness_labels.jsonl (`if-factory calibrate` prints the sweep); for all-MiniLM-L6-v2.
-THRESHOLD = 0.34
+THRESHOLD = 0.40
 
 
 class UsefulnessSpec(BaseModel):
