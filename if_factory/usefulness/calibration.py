@@ -19,7 +19,7 @@ from if_factory.usefulness.gate import Gate, Item
 from if_factory.usefulness.reasons import Usefulness
 from if_factory.usefulness.rules import Asked
 
-_KEEP = 0.92  # of the answers: what a threshold must let through
+_KEEP = 0.95  # of the answers: what a threshold must let through
 
 
 @dataclass(frozen=True, slots=True)
