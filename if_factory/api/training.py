@@ -62,7 +62,7 @@ def curriculum(run_folder: AnyPath, *, model: str, dataset_dir: AnyPath, out: An
     recipe, dataset_dir = recipe_of_run(run_folder), Path(dataset_dir)
     entries = read_entries(dataset_dir / FILE_NAME)
     manifest = read_manifest(dataset_dir, recipe.name) or _without_record(recipe, run_folder, dataset_dir, bins)
-    wanted = tuple(stages) or default_stages(manifest, recipe.definition.apart)
+    wanted = tuple(stages) or default_stages(manifest, recipe.definition.separate)
     number = len(bins_of(recipe, bins).labels) if bins else manifest.bins
     datasets = _chosen(manifest, wanted, number, f"run `if-factory export {run_folder} --into {dataset_dir}")
     for name in (*datasets.values(), *manifest.replay()):
@@ -83,7 +83,7 @@ def default_stages(manifest: Manifest, apart: Sequence[str] = ()) -> tuple[str, 
     """What a curriculum trains when no stage is named: SFT first, then I-ORPO, then DPO, never KTO.
 
     Args:
-        apart: emitted datasets for a model of their own (``Method.apart``); left out.
+        apart: emitted datasets for a model of their own (``Method.separate``); left out.
 
     Raises:
         UserError: none of them was exported.

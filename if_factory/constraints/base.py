@@ -20,7 +20,7 @@ from random import Random
 from typing import Any, ClassVar, TypeVar
 
 from if_factory.constraints.demands import Demands
-from if_factory.errors import UserError
+from if_factory.errors import UserError, suggest
 
 
 class ConstraintType(ABC):
@@ -95,8 +95,7 @@ def register(cls: T) -> T:
 
 @cache
 def _load_builtin() -> None:
-    from if_factory.constraints import types
-
+    types = importlib.import_module("if_factory.constraints.types")  # by name: whatever files are there register
     for module in pkgutil.walk_packages(types.__path__, f"{types.__name__}."):
         importlib.import_module(module.name)
 
@@ -122,11 +121,8 @@ def get(type_id: str) -> ConstraintType:
     try:
         return _REGISTRY[type_id]
     except KeyError:
-        from difflib import get_close_matches
-
-        near = get_close_matches(type_id, _REGISTRY, n=1)
         raise UserError(f"unknown constraint type '{type_id}'",
-                        fix=f"did you mean '{near[0]}'?" if near else "see `if-factory constraints`") from None
+                        fix=suggest(type_id, _REGISTRY) or "see `if-factory constraints`") from None
 
 
 def all_types() -> Iterator[ConstraintType]:
