@@ -55,6 +55,17 @@ class ConstraintType(ABC):
         """What a complying response must be like; see ``Demands``."""
         return Demands()
 
+    def required_text(self, kwargs: Mapping[str, Any]) -> tuple[str, ...]:
+        """Texts that a complying response holds whatever it answers: phrases, keywords, markers.
+
+        An answer is not useful for holding them, nor less useful; see ``if_factory.usefulness``.
+        """
+        demands = self.demands(kwargs)
+        edges = tuple(text for text in (demands.starts, demands.ends) if text)
+        counted = tuple(unit[len("word:"):] for unit, limit in demands.counts.items()
+                        if unit.startswith("word:") and limit.low > 0)
+        return tuple(dict.fromkeys((*demands.literals, *demands.words, *edges, *counted)))
+
     def describe(self, kwargs: Mapping[str, Any], rng: Random) -> str:
         """One of the descriptions, with the arguments filled in."""
         return rng.choice(self.descriptions).format_map(self.words(kwargs))
