@@ -1,7 +1,7 @@
-"""Rules that tell an answer from a text that only looks like one. Pure functions of the texts; no model, no dependency.
+"""Rules that tell an answer from a text that only looks like one; they need no model and no dependency.
 
 An answer is refused only where every sentence of it, without what the constraints demand, is empty: a refusal, an
-echo, an offer, a question back, a pleasantry. One sentence with something of its own and the rules say nothing, and
+echo, an offer, a question back, a pleasantry. One sentence with something of its own and the rules say nothing;
 relevance or a judge may decide. What a constraint demands is never held against an answer.
 """
 
@@ -37,7 +37,7 @@ _ABOUT_THE_TASK = frozenset(map(stem, """
     respectively provide provided appropriate necessary note one two three four five six seven eight nine
     ten first second third last once twice times time few fewer more less each every separate separated
     follow followed observe observed ensure ensured
-    """.split()))
+    """.split()))  # noqa: SIM905
 _QUESTION_WORD = re.compile(r"(?:what|why|how|when|where|who|which|whose|whom|explain|describe|define|tell|"
                             r"discuss)\b")
 _CLOSED = re.compile(
@@ -210,7 +210,8 @@ def why_not(asked: Asked, response: str, *, finish_reason: str = "stop") -> Reas
 
 def _marks(asked: Asked, response: str) -> Reason | None:
     marked = "<" in response or "[" in response
-    if ((marked or "◁" in response or "assistantfinal" in response or response[:40].lstrip(" *\n")[:4] in _THINKS_ALOUD)
+    thinks = "◁" in response or "assistantfinal" in response or response[:40].lstrip(" *\n")[:4] in _THINKS_ALOUD
+    if ((marked or thinks)
             and patterns.REASONING.search(response) and not asked.allows("reasoning_left_in")):
         return "reasoning_left_in"
     if ((marked or "##" in response or "\ufffd" in response) and "```" not in response
@@ -249,7 +250,7 @@ _BLANKS = re.compile(r"[\[<{]|___|\.\.\.\.|TODO|TBD|XXX|[Ll]orem")
 
 
 def loops(text: str) -> bool:
-    """Whether a text goes round in circles: most of its runs of four words were there before, or its lines were."""
+    """Whether a text goes round in circles: most runs of four words, or most lines, were there before."""
     tokens = text.casefold().split()
     if len(tokens) >= 30:
         runs = len(tokens) - 3
@@ -290,12 +291,12 @@ def _empty_sentences(asked: Asked, bare: str, removed: bool) -> Reason | None:
         kinds[kind] += 1
     for reason in ("refusal", "echoes_constraint", "echoes_request", "asks_back", "offers_help_instead"):
         if kinds[reason]:
-            return reason  # type: ignore[return-value]
+            return reason
     return "only_required_text" if removed and kinds else None
 
 
 def _sentences(text: str) -> Iterator[tuple[str, bool]]:
-    """Sentences with more than marks in them, each with whether it is the last; split no further than is asked for."""
+    """Sentences with more than marks in them, each with whether it is the last; split lazily."""
     start, held = 0, ""
     while start < len(text):
         found = _SENTENCE.search(text, start)
@@ -320,7 +321,8 @@ def _kind(asked: Asked, sentence: str, removed: bool, *, last: bool) -> str | No
     if patterns.FILLER.issuperset(tokens) and not (asked.closed and tokens[0] in _REPLIES):
         return "offers_help_instead" if not removed else "nothing"
     own = content(tokens)
-    if (len(tokens) <= 40 and (not plain.isascii() or not _OFFERS.isdisjoint(tokens)) and patterns.OFFER.search(plain)
+    if (len(tokens) <= 40 and (not plain.isascii() or not _OFFERS.isdisjoint(tokens))
+            and patterns.OFFER.search(plain)
             and not (asked.creates and len(tokens) > 25)):
         return "offers_help_instead"
     if plain.endswith(("?", "？")) or sentence.rstrip(_MARKS).endswith(("?", "？")):
@@ -339,8 +341,12 @@ def _kind(asked: Asked, sentence: str, removed: bool, *, last: bool) -> str | No
     return None if own or (asked.closed and tokens[0] in _REPLIES) else "nothing"
 
 
-_OFFERS = frozenset("i i'd i'll i'm me we us help thank thanks feel hesitate anything something all end ask tell".split())  # noqa: SIM905
-_REPLIES = frozenset("yes no sure certainly absolutely definitely maybe never always neither both true false ok okay".split())  # noqa: SIM905
+_OFFERS = frozenset("""
+    i i'd i'll i'm me we us help thank thanks feel hesitate anything something all end ask tell
+    """.split())  # noqa: SIM905
+_REPLIES = frozenset("""
+    yes no sure certainly absolutely definitely maybe never always neither both true false ok okay
+    """.split())  # noqa: SIM905
 _GOES_ON = re.compile(r"[,;:–—]\s*(?:but|however|though|although|here|still|instead|nevertheless|yet|aber|mais|"
                       r"pero|mas|ma|"
                       r"hier|voici|aqu[ií])\b(?P<rest>.*)|:\s*(?P<list>\S.*)", re.DOTALL)
@@ -354,7 +360,7 @@ def _refuses(plain: str) -> bool:
 
 
 def _goes_on(plain: str) -> bool:
-    """A refusal whose sentence continues with something else: "I cannot foresee it, but in May it is often warm"."""
+    """A refusal whose sentence goes on to answer: "I cannot foresee it, but in May it is often warm"."""
     for found in _GOES_ON.finditer(plain):
         rest = (found["rest"] or found["list"] or "").strip()
         # "I'm sorry, but I cannot" is not going on, nor is "but I can help with something else"
@@ -379,8 +385,8 @@ def _echoes_constraint(asked: Asked, tokens: list[str], own: list[str], removed:
 def _echoes_request(asked: Asked, tokens: list[str], own: list[str]) -> bool:
     """The sentence says the request again, with nothing new in it.
 
-    Rewriting and its like share their words with the request by nature: there only a copy of nearly all of it is an
-    echo. A question that a choice or a yes answers may be answered in its own words.
+    Rewriting and its like share their words with the request by nature: there only a copy of nearly all of it is
+    an echo. A question that a choice or a yes answers may be answered in its own words.
     """
     asked_words = asked.words
     if len(tokens) < 3 or not asked_words:

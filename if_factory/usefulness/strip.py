@@ -25,7 +25,7 @@ class Required:
     """What a set of constraints demands of every answer, ready to be taken out of one.
 
     Attributes:
-        phrases: demanded phrases and markers, lower case, the longest first: of what one holds, none may leave half.
+        phrases: demanded phrases and markers, lower case, the longest first, so that none is left in half.
         words: demanded single words, lower case; one may be the answer itself, so they are told apart.
         postscript: the postscript's marker, from which on nothing counts as an answer.
         title: whether a title in double angular brackets is demanded.
@@ -65,7 +65,7 @@ def required_text(constraint: Constraint) -> tuple[str, ...]:
 
 
 def without_required(response: str, needed: Required, *, keywords: bool = False) -> str:
-    """The answer without demanded phrases, title and postscript; single demanded words go if ``keywords`` is set."""
+    """The answer without demanded phrases, title and postscript; single words go if ``keywords`` is set."""
     text = response
     if needed.postscript:
         before, found, after = text.partition(needed.postscript)
