@@ -80,10 +80,13 @@ class Asked:
     Args:
         request: the prompt without its constraints, where it is known; else the constraints' sentences are taken
             out of ``prompt``.
+        history: what the user said before, oldest first; the topic of a later turn may stand there only.
     """
 
-    def __init__(self, prompt: str, constraints: Sequence[Constraint] = (), *, request: str | None = None) -> None:
+    def __init__(self, prompt: str, constraints: Sequence[Constraint] = (), *, request: str | None = None,
+                 history: Sequence[str] = ()) -> None:
         self.prompt = prompt
+        self.history = tuple(history)
         self.constraints = tuple(constraints)
         self._request = request
         self.required: Required = required(constraints)
@@ -94,6 +97,11 @@ class Asked:
     def request(self) -> str:
         given = self._request
         return given if given is not None and given.strip() else request_of(self.prompt, self.constraints)
+
+    @cached_property
+    def topic(self) -> str:
+        """What an answer should be about: the request, with what the user asked for before it."""
+        return "\n".join((self.request, *reversed(self.history)))
 
     @cached_property
     def _head(self) -> str:
