@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from if_factory.constraints.ifeval import read_constraints
+from if_factory.inputs.ifeval import read_constraints
 from if_factory.records import Constraint
 from if_factory.usefulness.rules import Asked, why_not
 

@@ -25,7 +25,8 @@ from if_factory.judge.judge import Ask
 from if_factory.judge.reply import read_one
 from if_factory.prompts import load
 from if_factory.records import content_id
-from if_factory.similarity.dedup import WORD, embed, shingles
+from if_factory.similarity.dedup import WORD, shingles
+from if_factory.similarity.embedding import embed
 
 PROMPTS = Path(__file__).parent / "prompts"
 

@@ -36,7 +36,7 @@ _ENGLISH = (
     r"|as an? (?:ai|artificial intelligence|language model|large language model|ai language model|"
     r"virtual assistant)"
     r"[^,.]{0,40}, (?:i|my|it)\b[^.]*\b(?:not|n't|cannot|unable|lack|limited|only)\b"
-    r"|i(?:'m| am) (?:just |only |merely |sorry )?an? (?:ai|artificial|language model|large language model|"
+    r"|i(?:'m| am) (?:just |only |merely |sorry |not )?an? (?:\w+ ){0,2}(?:ai|artificial|language model|large language model|"
     r"chatbot|"
     r"computer program|virtual assistant)\b"
     r"|i (?:do not|don't|did not|didn't) (?:really |quite |actually )?(?:know|understand|have (?:an|the|any|"
@@ -149,6 +149,7 @@ OFFER = re.compile(
     r"\bi(?:'m| am) here (?:to|for|if)\b|\blet me (?:know|help|assist|think|see|explain|start|begin|"
     r"answer)\b[^,:]{0,60}$|"
     r"\b(?:feel free|do not hesitate|don't hesitate|please don't hesitate) to\b|"
+    r"\b(?:here|available|ready) (?:for you|to help|to assist)\b|\bour team\b[^.]{0,30}\bhere\b|"
     r"\bi can (?:certainly |definitely |surely |also |gladly )*(?:help|assist)\b|\bi(?:'ll| will)? (?:try|"
     r"do) (?:to|my best)\b|"
     r"\bis there (?:anything|something) (?:else|specific|in particular|i can)\b|\bglad to help\b|"
@@ -167,9 +168,16 @@ OFFER = re.compile(
     r"out )+[^,:;]{0,80}$|"
     r"¿?en qu[eé] puedo ayudar|estar[eé]? (?:encantad|feliz|aqu[ií])|comment puis-je (?:vous|t)|"
     r"wie kann ich (?:ihnen|dir) helfen|"
-    r"como posso (?:te |lhe )?ajud|come posso aiut|"
+    r"como posso (?:te |lhe )?ajud|come posso aiut|\bn'h[eé]site[zr]?\b|\bravie? de (?:vous |t')?aid|"
+    r"plaisir de vous aid|\bhelfe (?:ich )?(?:ihnen |dir )?gern|\bgern helfe|\bcon (?:mucho )?gusto (?:te|le|les) ayud|"
+    r"\bno dude[sn]? en\b|\bnon esitare?\b|\bfelice di aiut|\bfeliz em (?:\w+ )?ajud|\bn[aã]o hesite\b|"
     r"有什么(?:我)?可以(?:帮|为)|我可以(?:帮|为)(?:您|你)|お手伝い(?:でき|します|いたし)|"
     r"何かお(?:手伝い|困り)|чем (?:я )?могу (?:вам )?помочь|무엇을 도와|도와드릴까요")
+
+# A sentence that begins like this is about its speaker, if its other words are of no more than speaking.
+ABOUT_ITSELF = re.compile(
+    r"(?:i|i'm|i'll|i've|my (?:role|goal|job|purpose|task|aim|answer|response)|it(?: is|'s) my|"
+    r"in this (?:instance|case),? i)\b")
 
 CLARIFY = re.compile(
     r"\b(?:please |can you |could you |would you (?:please )?|kindly )(?:please )?(?:provide|specify|clarify|"
@@ -190,7 +198,8 @@ FILLER = frozenset("""
     the very much and that's that this is a an here it's here's what need know let let's us me begin start
     get started answer response reply below above following as follows requested now then we will do please
     read on end done finished enjoy luck goodbye bye hope helps help helpful was be etc first word again
-    today
+    today wonderful task can how bien sûr natürlich gerne claro certo certamente supuesto por selbstverständlich
+    naturellement
     """.split())  # noqa: SIM905
 
 # ---------------------------------------------------------------- marks that do not belong in an answer
@@ -210,5 +219,5 @@ REASONING = re.compile(
 # In small letters.
 PLACEHOLDER = re.compile(
     r"\[(?:\.\.\.|…)?\]|\[\s*(?:insert|your|enter|add|put|fill)\b[^\[\]\n]{0,80}\]|\[\s*[a-z][a-z' /_-]{0,40}\]|"
-    r"<(?:insert|your|enter)[^<>\n]{1,40}>|\{\{?[\w ]{1,30}\}?\}|lorem ipsum[^.\n]*|\b(?:todo|tbd|xxx+)\b|_{3,}|"
+    r"<(?:insert|your|enter)[^<>\n]{1,40}>|\{\{?[a-z_][\w ]{1,30}\}?\}|lorem ipsum[^.\n]*|\b(?:todo|tbd|xxx+)\b|_{3,}|"
     r"\.{4,}")

@@ -37,6 +37,17 @@ _ABOUT_THE_TASK = frozenset(map(stem, """
     respectively provide provided appropriate necessary note one two three four five six seven eight nine
     ten first second third last once twice times time few fewer more less each every separate separated
     follow followed observe observed ensure ensured
+    array object key keys header row rows column columns csv yaml xml emoji digit digits tag tags example remember
+    add added avoid avoids put make sure ensure essential markdown form part parts structure structured valid level
+    heading headings exclamation contraction contractions pronoun pronouns english language
+    """.split()))  # noqa: SIM905
+# What a speaker says of itself and of its help.
+_ABOUT_ITSELF = frozenset(map(stem, """
+    ai artificial intelligence assistant assist assisting assistance help helpful helping support provide providing
+    information designed design capable able ability user users question questions answer answers answering role goal
+    job task purpose program programmed trained model language machine learning knowledge advice guidance topic topics
+    instance accurate detailed solution solutions understand respond responding response ensure try best work happy
+    glad thing things type need needs here available time ask asked request requests service services
     """.split()))  # noqa: SIM905
 _QUESTION_WORD = re.compile(r"(?:what|why|how|when|where|who|which|whose|whom|explain|describe|define|tell|"
                             r"discuss)\b")
@@ -68,6 +79,22 @@ _WANTS_TEMPLATE = re.compile(
     r"\bfunction\b|\bhtml\b|\bprogram|\bscript\b")
 _SENTENCE = re.compile(r"(?<=[.!?…])[\"'”’)\]*_]*\s+|(?<=[。！？])(?!$)|\n+")
 _MARKS = " \t\"'“”‘’«»()[]{}*_#>|~`-–—•·:;,.\\/=+<"
+_FIXED_REPLY = re.compile(
+    r"\b(?:reply|respond|answer|say|output|print|return|type|write|repeat)\b[^.\n]{0,60}\b(?:only|just|single|exactly|"
+    r"nothing else|the words?|verbatim|after me)\b")
+_COPIES_RIGHTLY = re.compile(  # the right answer may be the given text, or its words in another order or form
+    r"\b(?:correct|proofread|fix|edit|mend|sort|arrang|order|rearrang|reorder|alphabeti|format|convert|turn|punctuat|"
+    r"capital|uppercase|lowercase|copy|repeat|quote|split|join|combin|list|type|transl|mistake|error|grammar|spelling|"
+    r"scramble|fill)")
+_TEXTS = re.compile(
+    r"\b(?:story|poem|dialog(?:ue)?|conversation|e-?mail|letter|essay|fable|article|speech|message|scene|description|"
+    r"paragraph|diary|review|report|describe)\b")
+_QUOTED = re.compile(r"[\"“«「](.{20,}?)[\"”»」]|"
+                     r"(?:text|sentence|passage|paragraph|following|note|story):\s*\n?(.{30,})", re.DOTALL)
+_LEAD_IN = re.compile(r"^[^:\n]{0,80}\b(?:here|this|following|answer|version|summary|rewritten|revised|is|are|would be)\b"
+                      r"[^:\n]{0,40}:\s*")
+_ASKS_USER = re.compile(r"(?:what|which|how|where|when|who|do|are|would|could|can|have|is)\b")
+_NEGATES = re.compile(r"\b(?:not|no|cannot|unable|nicht|keine?n?|ne|pas|não|non|niet|geen)\b|n't\b")
 _WORD_LIKE = re.compile(r"[^\W_]|[\U0001F000-\U0001FAFF\u2600-\u27BF+=<>×÷√∑]")
 _LIST_MARKS = re.compile(r"(?m)^\s*(?:\d+|[a-zA-Z])[.)](?=\s|$)")
 
@@ -148,6 +175,14 @@ class Asked:
         return _CREATES.search(self._head) is not None
 
     @cached_property
+    def source(self) -> tuple[str, ...]:
+        """The words of the text that the request is about, where it quotes one of some length."""
+        given = self.request
+        if '"' not in given and ":" not in given and given.isascii():
+            return ()
+        return tuple(words(max((a or b for a, b in _QUOTED.findall(given)), key=len, default="")))
+
+    @cached_property
     def language(self) -> str | None:
         return language_of(self._head[:300], short=True)
 
@@ -204,12 +239,16 @@ def why_not(asked: Asked, response: str, *, finish_reason: str = "stop") -> Reas
         return None
     bare = without_required(response, asked.required)
     removed = bare != response
+    if _FIXED_REPLY.search(asked._head) and asked.stems.issuperset(map(stem, words(bare))) and _says(bare):
+        return None  # "Reply with the single word OK"
     if not _says(without_required(bare, asked.required, keywords=True)):
         return _empty(asked, bare)
     if _placeholders(bare) and not asked.allows("placeholder_text"):
         return "placeholder_text"
     if loops(response) and not asked.allows("repeats_itself"):
         return "repeats_itself"
+    if _copies(asked, bare):
+        return "echoes_request"
     return _empty_sentences(asked, bare, removed) or _language(asked, bare)
 
 
@@ -263,11 +302,11 @@ def loops(text: str) -> bool:
     if len(tokens) >= 30:
         runs = len(tokens) - 3
         new = len(set(zip(tokens, tokens[1:], tokens[2:], tokens[3:], strict=False)))
-        if new < 0.4 * runs or new > 0.75 * runs:
-            return new < 0.4 * runs
+        if new < 0.5 * runs or new > 0.75 * runs:
+            return new < 0.5 * runs
     elif len(tokens) < 3:
         return len(tokens) == 1 and len(text) > 60 and len(set(text)) < 6
-    lines = [line for line in (s.strip(_MARKS) for s in _LINE.split(text.casefold())) if line]
+    lines = [s for s in (s.strip(_MARKS) for s in _LINE.split(text.casefold())) if s and not s.isdigit()]
     if len(lines) >= 3:
         line, count = Counter(lines).most_common(1)[0]
         if count >= 3 and count * (len(line) + 1) > 0.55 * sum(len(s) + 1 for s in lines):
@@ -307,7 +346,7 @@ def _sentences(text: str) -> Iterator[tuple[str, bool]]:
     """Sentences with more than marks in them, each with whether it is the last; split lazily."""
     start, held = 0, ""
     while start < len(text):
-        found = _SENTENCE.search(text, start)
+        found = _SENTENCE.search(text, start + 1)  # one may end here already: nothing stands between
         stop, after = (found.start(), found.end()) if found else (len(text), len(text))
         if text[start:stop].strip(_MARKS):
             if held:
@@ -333,9 +372,14 @@ def _kind(asked: Asked, sentence: str, removed: bool, *, last: bool) -> str | No
             and patterns.OFFER.search(plain)
             and not (asked.creates and len(tokens) > 25)):
         return "offers_help_instead"
+    if _about_itself(asked, plain, own):
+        return "offers_help_instead"
+    if sentence.rstrip(" *_\"'").endswith((":", "：")) and len(tokens) <= 20:
+        return "offers_help_instead" if last else "nothing"  # an announcement
     if plain.endswith(("?", "？")) or sentence.rstrip(_MARKS).endswith(("?", "？")):
-        wanted = last and "end:question" in asked.types
-        if not wanted and (patterns.CLARIFY.search(plain) or not (asked.creates or asked.transforms)) and (
+        back = patterns.CLARIFY.search(f"{plain.rstrip('?')}?") is not None
+        wanted = last and "end:question" in asked.types and not (back and _ASKS_USER.match(plain))
+        if not wanted and (back or not (asked.creates or asked.transforms)) and (
                 not asked.allows("asks_back")):
             return "echoes_request" if _echoes_request(asked, tokens, own) else "asks_back"
     elif patterns.CLARIFY.match(plain) and not asked.creates and not asked.allows("asks_back"):
@@ -372,9 +416,32 @@ def _goes_on(plain: str) -> bool:
     for found in _GOES_ON.finditer(plain):
         rest = (found["rest"] or found["list"] or "").strip()
         # "I'm sorry, but I cannot" is not going on, nor is "but I can help with something else"
-        if len(content(words(rest))) >= 4 and not _refuses(rest) and not patterns.OFFER.search(rest):
+        said = content(words(rest))
+        if len(said) >= 4 and not _refuses(rest) and not patterns.OFFER.search(rest) and (
+                len(said) >= 12 or not _NEGATES.search(rest)):
             return True
     return False
+
+
+def _copies(asked: Asked, bare: str) -> bool:
+    """Whether the answer is the text that it should have worked on, with nothing new and little left out."""
+    source = asked.source
+    if len(source) < 5 or len(bare) > 2 * len(asked.request) + 80:
+        return False
+    tokens = words(_LEAD_IN.sub("", bare.lower(), count=1))
+    if not 0.8 * len(source) <= len(tokens) <= 1.2 * len(source) + 2:
+        return False
+    told = asked.request.lower().split('"', 1)[0].split(":", 1)[0]
+    known, said = set(asked.words), set(tokens)
+    if not content(said - known) and len(said & set(source)) >= 0.85 * len(set(source)):
+        return tokens == list(source) and "correct" not in told if _COPIES_RIGHTLY.search(told) else True
+    return False
+
+
+def _about_itself(asked: Asked, plain: str, own: list[str]) -> bool:
+    if not patterns.ABOUT_ITSELF.match(plain) or _ABOUT_ITSELF.isdisjoint(own):
+        return False
+    return sum(w not in _ABOUT_ITSELF and w not in _ABOUT_THE_TASK and w not in asked.stems for w in own) <= 1
 
 
 def _echoes_constraint(asked: Asked, tokens: list[str], own: list[str], removed: bool) -> bool:
@@ -386,8 +453,10 @@ def _echoes_constraint(asked: Asked, tokens: list[str], own: list[str], removed:
     theirs = [w for w in own if (w in asked.constraint_stems or w in _ABOUT_THE_TASK) and w not in asked.stems]
     if len(theirs) < (1 if removed and len(own) <= 2 else 2):
         return False
+    if asked.closed and any(w in asked.stems for w in own):
+        return False  # "The review is positive, in small letters"
     new = sum(w not in asked.constraint_stems and w not in _ABOUT_THE_TASK and w not in asked.stems for w in own)
-    return new == 0 and 2 * len(theirs) >= len(own)
+    return 2 * len(theirs) >= len(own) and (new == 0 or (new == 1 and len(theirs) >= 4))
 
 
 def _echoes_request(asked: Asked, tokens: list[str], own: list[str]) -> bool:
@@ -402,7 +471,10 @@ def _echoes_request(asked: Asked, tokens: list[str], own: list[str]) -> bool:
     copied = f" {' '.join(tokens)} " in f" {' '.join(asked_words)} "
     if asked.transforms:
         return copied and len(tokens) >= 0.8 * len(asked_words)
-    if not own or any(w not in asked.stems for w in own):
+    new = sum(w not in asked.stems for w in own)
+    if new == 1 and len(own) >= 4 and len(tokens) <= 14 and asked.creates and _TEXTS.search(asked._head):
+        return True  # "There is a tourist looking for the museum" is no conversation
+    if not own or new:
         return False
     if copied and len(tokens) >= 0.6 * len(asked_words):
         return True
@@ -428,6 +500,8 @@ def _language(asked: Asked, bare: str) -> Reason | None:
     if head.isascii() and _PLAINLY_ENGLISH.search(head) and _PLAINLY_ENGLISH.search(asked.prompt, 0, 200):
         return None
     found = language_of(head)
-    if found is None or asked.language is None or found == asked.language or asked.allows("wrong_language"):
+    if found is None:
+        return None
+    if asked.language in (None, found) or asked.allows("wrong_language"):
         return None
     return "wrong_language"
