@@ -36,7 +36,8 @@ _ENGLISH = (
     r"|as an? (?:ai|artificial intelligence|language model|large language model|ai language model|"
     r"virtual assistant)"
     r"[^,.]{0,40}, (?:i|my|it)\b[^.]*\b(?:not|n't|cannot|unable|lack|limited|only)\b"
-    r"|i(?:'m| am) (?:just |only |merely |sorry |not )?an? (?:\w+ ){0,2}(?:ai|artificial|language model|large language model|"
+    r"|i(?:'m| am) (?:just |only |merely |sorry |not )?an? (?:\w+ ){0,2}(?:ai|artificial|language model|"
+    r"large language model|"
     r"chatbot|"
     r"computer program|virtual assistant)\b"
     r"|i (?:do not|don't|did not|didn't) (?:really |quite |actually )?(?:know|understand|have (?:an|the|any|"
@@ -169,7 +170,8 @@ OFFER = re.compile(
     r"¿?en qu[eé] puedo ayudar|estar[eé]? (?:encantad|feliz|aqu[ií])|comment puis-je (?:vous|t)|"
     r"wie kann ich (?:ihnen|dir) helfen|"
     r"como posso (?:te |lhe )?ajud|come posso aiut|\bn'h[eé]site[zr]?\b|\bravie? de (?:vous |t')?aid|"
-    r"plaisir de vous aid|\bhelfe (?:ich )?(?:ihnen |dir )?gern|\bgern helfe|\bcon (?:mucho )?gusto (?:te|le|les) ayud|"
+    r"plaisir de vous aid|\bhelfe (?:ich )?(?:ihnen |dir )?gern|\bgern helfe|\bcon (?:mucho )?gusto (?:te|le|"
+    r"les) ayud|"
     r"\bno dude[sn]? en\b|\bnon esitare?\b|\bfelice di aiut|\bfeliz em (?:\w+ )?ajud|\bn[aã]o hesite\b|"
     r"有什么(?:我)?可以(?:帮|为)|我可以(?:帮|为)(?:您|你)|お手伝い(?:でき|します|いたし)|"
     r"何かお(?:手伝い|困り)|чем (?:я )?могу (?:вам )?помочь|무엇을 도와|도와드릴까요")
@@ -219,5 +221,6 @@ REASONING = re.compile(
 # In small letters.
 PLACEHOLDER = re.compile(
     r"\[(?:\.\.\.|…)?\]|\[\s*(?:insert|your|enter|add|put|fill)\b[^\[\]\n]{0,80}\]|\[\s*[a-z][a-z' /_-]{0,40}\]|"
-    r"<(?:insert|your|enter)[^<>\n]{1,40}>|\{\{?[a-z_][\w ]{1,30}\}?\}|lorem ipsum[^.\n]*|\b(?:todo|tbd|xxx+)\b|_{3,}|"
+    r"<(?:insert|your|enter)[^<>\n]{1,40}>|\{\{?[a-z_][\w ]{1,30}\}?\}|lorem ipsum[^.\n]*|\b(?:todo|tbd|xxx+)\b|"
+    r"_{3,}|"
     r"\.{4,}")

@@ -1,7 +1,7 @@
 """Whether an answer is about its request: the similarity of their sentence embeddings.
 
-The request without its constraints is compared with the answer without demanded text. A model reads about 180 words
-at a time, so of a long answer the beginning, what follows it and the end are compared, and the best counts.
+The request without its constraints is compared with the answer without demanded text. A model reads about 180
+words at a time, so of a long answer the first two such pieces and the last are compared, and the best counts.
 """
 
 from __future__ import annotations
@@ -41,8 +41,10 @@ class Relevance:
 
     def _pair(self, asked: Asked, response: str) -> tuple[list[str], list[str]] | None:
         """The chunks of request and answer to compare, or ``None``: abstain."""
+        if any(c.type == "language:response_language" for c in asked.constraints):
+            return None
         answer = prose_of(without_required(response, asked.required))
-        if asked.language not in (None, "en") or language_of(answer[:600]) not in (None, "en") or not _readable(answer):
+        if not _english(asked.language) or not _english(language_of(answer[:600])) or not _readable(answer):
             return None
         if len(words(answer)) <= 3 and (asked.closed or asked.transforms):
             return None  # a name, a label, a yes: right or wrong, its words are not the question's
@@ -59,6 +61,11 @@ class Relevance:
 
     def _best(self, request: list[str], answer: list[str]) -> float:
         return round(max(float(self._vectors[a] @ self._vectors[b]) for a in request for b in answer), 3)
+
+
+def _english(language: str | None) -> bool:
+    """Or not known to be another one: the default model reads English only."""
+    return language in (None, "en")
 
 
 def prose_of(text: str) -> str:

@@ -36,18 +36,19 @@ _ABOUT_THE_TASK = frozenset(map(stem, """
     placeholders bracket brackets asterisk asterisks quotation postscript json markdown table text
     respectively provide provided appropriate necessary note one two three four five six seven eight nine
     ten first second third last once twice times time few fewer more less each every separate separated
-    follow followed observe observed ensure ensured
-    array object key keys header row rows column columns csv yaml xml emoji digit digits tag tags example remember
-    add added avoid avoids put make sure ensure essential markdown form part parts structure structured valid level
-    heading headings exclamation contraction contractions pronoun pronouns english language
+    follow followed observe observed ensure ensured array object key keys header row rows column columns csv
+    yaml xml emoji digit digits tag tags example remember add added avoid avoids put make sure ensure
+    essential markdown form part parts structure structured valid level heading headings exclamation
+    contraction contractions pronoun pronouns english language
     """.split()))  # noqa: SIM905
 # What a speaker says of itself and of its help.
 _ABOUT_ITSELF = frozenset(map(stem, """
-    ai artificial intelligence assistant assist assisting assistance help helpful helping support provide providing
-    information designed design capable able ability user users question questions answer answers answering role goal
-    job task purpose program programmed trained model language machine learning knowledge advice guidance topic topics
-    instance accurate detailed solution solutions understand respond responding response ensure try best work happy
-    glad thing things type need needs here available time ask asked request requests service services
+    ai artificial intelligence assistant assist assisting assistance help helpful helping support provide
+    providing information designed design capable able ability user users question questions answer answers
+    answering role goal job task purpose program programmed trained model language machine learning
+    knowledge advice guidance topic topics instance accurate detailed solution solutions understand respond
+    responding response ensure try best work happy glad thing things type need needs here available time ask
+    asked request requests service services
     """.split()))  # noqa: SIM905
 _QUESTION_WORD = re.compile(r"(?:what|why|how|when|where|who|which|whose|whom|explain|describe|define|tell|"
                             r"discuss)\b")
@@ -91,8 +92,8 @@ _TEXTS = re.compile(
     r"paragraph|diary|review|report|describe)\b")
 _QUOTED = re.compile(r"[\"“«「](.{20,}?)[\"”»」]|"
                      r"(?:text|sentence|passage|paragraph|following|note|story):\s*\n?(.{30,})", re.DOTALL)
-_LEAD_IN = re.compile(r"^[^:\n]{0,80}\b(?:here|this|following|answer|version|summary|rewritten|revised|is|are|would be)\b"
-                      r"[^:\n]{0,40}:\s*")
+_LEAD_IN = re.compile(r"^[^:\n]{0,80}\b(?:here|this|following|answer|version|summary|rewritten|revised|is|are|"
+                      r"would be)\b[^:\n]{0,40}:\s*")
 _ASKS_USER = re.compile(r"(?:what|which|how|where|when|who|do|are|would|could|can|have|is)\b")
 _NEGATES = re.compile(r"\b(?:not|no|cannot|unable|nicht|keine?n?|ne|pas|não|non|niet|geen)\b|n't\b")
 _WORD_LIKE = re.compile(r"[^\W_]|[\U0001F000-\U0001FAFF\u2600-\u27BF+=<>×÷√∑]")
@@ -124,6 +125,11 @@ class Asked:
     def request(self) -> str:
         given = self._request
         return given if given is not None and given.strip() else request_of(self.prompt, self.constraints)
+
+    @cached_property
+    def full(self) -> str:
+        """All that the user said, oldest first, as a judge is shown it."""
+        return "\n\n".join((*self.history, self.prompt))
 
     @cached_property
     def topic(self) -> str:

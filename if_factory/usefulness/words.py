@@ -19,8 +19,8 @@ _FUNCTION_WORDS = frozenset("""
     something such take than that that's the their theirs them then there there's these they thing things
     this those through thus to too under until up upon us use used uses using very want wants was wasn't we
     well were what what's when where where's whether which while who whom whose why will with within without
-    won't would you you'd you'll you're you've your yours yourself s t d m ll ve re certainly sure okay ok indeed simply
-    really actually follow following follows
+    won't would you you'd you'll you're you've your yours yourself s t d m ll ve re certainly sure okay ok
+    indeed simply really actually follow following follows
     """.split())  # noqa: SIM905
 
 
