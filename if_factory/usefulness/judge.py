@@ -7,8 +7,8 @@ from if_factory.judge.judge import Ask, judge_criteria
 from if_factory.usefulness.reasons import Usefulness
 
 CRITERION = ("The response attempts what the request asks for, with content of its own: it is no refusal, no "
-             "repetition or description of the request or its requirements, no offer or announcement, and not about "
-             "something else. Whether it is good, complete or correct does not matter.")
+             "repetition or description of the request or its requirements, no offer or announcement, and not "
+             "about something else. Whether it is good, complete or correct does not matter.")
 
 
 async def judged(ask: Ask, prompt: str, response: str, before: Usefulness, *, tries: int = 3,
