@@ -40,8 +40,8 @@ class TransformersBackend:
             ``create_new_adapter`` belongs on top of the ones before it: give them all.
         device: ``cuda``, ``cpu``, ...; ``None`` takes CUDA where there is one.
         batch_size: prompts generated together; halved by itself when memory runs out.
-        on_tokens: called with the number of tokens of each step of a batch, in another thread; not for sampled
-            answers or answers by schema.
+        on_tokens: called in another thread with the number of new tokens: at each step of a batch, or at its end
+            for sampled answers and answers by schema; in any case before its answers are there.
 
     Raises:
         UserError: on the first request: no such model or adapter, no chat template, missing packages.
@@ -200,15 +200,19 @@ def _generate(model: Any, tokenizer: Any, prompts: Sequence[list[int]], requests
         words = grammar.tokenizer_of(tokenizer, size, last)
         how["logits_processor"] = [grammar.SchemaMask(words, last, [r.schema for r in requests], width)]
     with torch.inference_mode(), quiet():
-        if temperature == 0 and "logits_processor" not in how and _plain(model):
+        counted = temperature == 0 and "logits_processor" not in how and _plain(model)
+        if counted:
             rows = greedy(model, batch["input_ids"], batch["attention_mask"], [r.max_tokens for r in requests],
                           stops, on_tokens)
         else:
             out = model.generate(**batch, **how, max_new_tokens=max(r.max_tokens for r in requests),
                                  pad_token_id=tokenizer.pad_token_id)
             rows = [row[width:].tolist() for row in out]
-    return [_completion(tokenizer, row, len(ids), request, stops)
-            for row, ids, request in zip(rows, prompts, requests, strict=True)]
+    answers = [_completion(tokenizer, row, len(ids), request, stops)
+               for row, ids, request in zip(rows, prompts, requests, strict=True)]
+    if on_tokens and not counted:
+        on_tokens(sum(answer.completion_tokens for answer in answers))
+    return answers
 
 
 def _plain(model: Any) -> bool:

@@ -78,16 +78,11 @@ async def run(items: Sequence[Item], open_model: Open, chains: Mapping[str, tupl
         if judge:
             ask = partial((await stack.enter_async_context(judge)).chat, stage="evaluate")
         progress = stack.enter_context(Progress(len(items) * len(chains), out / "evaluation.log"))
-        fresh = [0]  # tokens of the answers that were generated and not read from the log
-
-        def generated(tokens: int) -> None:
-            fresh[0] += tokens
-            progress.generated(tokens)
 
         def answered(label: str, item: Item, answer: Answer) -> None:
-            progress.answer(answer.completion_tokens, from_log=answer.from_log)
+            progress.answer(answer.completion_tokens)
 
-        models = {label: open_model(chain, generated) for label, chain in chains.items()}
+        models = {label: open_model(chain, progress.generated) for label, chain in chains.items()}
         return await evaluate(items, models, out, max_tokens=max_tokens, concurrency=concurrency, system=system,
                               log=log, trained=trained, read=read, judge=ask, on_model=progress.model,
                               on_answer=answered)

@@ -25,7 +25,7 @@ class Progress:
 
     def __init__(self, answers: int, log: Path, console: TextIO | None = None,
                  clock: Callable[[], float] = time.monotonic) -> None:
-        self.answers, self.done, self.tokens, self.drafted = answers, 0, 0, 0
+        self.answers, self.done, self.tokens = answers, 0, 0
         self.console = console or sys.stderr
         self._terminal = self.console.isatty()
         self._clock = clock
@@ -33,7 +33,8 @@ class Progress:
         self._told = -_EVERY
         self._label = ""
         self._width = 0
-        self._known = 0
+        self._generating = False
+        self._asked = self._in_answers = 0  # answers generated now, and their tokens
         try:
             log.parent.mkdir(parents=True, exist_ok=True)
             self._log = log.open("a", encoding="utf-8")
@@ -54,38 +55,37 @@ class Progress:
 
     def model(self, label: str, name: str) -> None:
         """The next answers are this model's."""
-        self._label = label
+        self._label, self._generating = label, False
         self.say(f"{label}: {name}")
 
     def generated(self, tokens: int) -> None:
-        """So many tokens more of answers that are not finished."""
+        """So many tokens more, of answers that may not be finished."""
         if self._started is None:
             self._started = self._clock()
-        self.drafted += tokens
+        self._generating = True
+        self.tokens += tokens
         self._tell()
 
-    def answer(self, tokens: int, *, from_log: bool = False) -> None:
-        """One answer more; ``from_log`` if it was there before and took no time."""
-        if self._started is None and not from_log:
-            self._started = self._clock()
+    def answer(self, tokens: int) -> None:
+        """One answer more. One that arrives before its model generated anything was in the log and took no time."""
         self.done += 1
-        self.tokens += 0 if from_log else tokens
-        self._known += from_log
+        if self._generating:
+            self._asked += 1
+            self._in_answers += tokens
         self._tell(last=self.done == self.answers)
 
     def line(self) -> str:
         """``before: 50 of 200 answers, 312 tokens/s, 2 min 10 s left``."""
         text = f"{self._label}: {self.done} of {self.answers} answers"
-        asked = self.done - self._known
         seconds = self._clock() - self._started if self._started is not None else 0.0
-        tokens = max(self.tokens, self.drafted)
-        if not seconds or not tokens:
+        if not seconds or not self.tokens:
             return text
-        text += f", {tokens / seconds:.0f} tokens/s"
-        if asked:
-            per_answer = self.tokens / asked if self.tokens else tokens / asked
-            left = max(0.0, (self.answers - self._known) * per_answer - tokens) / (tokens / seconds)
-            text += f", {_time(left)} left"
+        rate = self.tokens / seconds
+        text += f", {rate:.0f} tokens/s"
+        if self._in_answers and self.done < self.answers:
+            unfinished = self.tokens - self._in_answers
+            wanted = (self.answers - self.done) * self._in_answers / self._asked
+            text += f", {_time(max(0.0, wanted - unfinished) / rate)} left"
         return text
 
     def _tell(self, *, last: bool = False) -> None:
