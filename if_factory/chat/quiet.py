@@ -1,4 +1,4 @@
-"""Silence for libraries that draw loading bars and warn about their own insides while a command reports progress."""
+"""No loading bars and warnings of other libraries while a command reports its own progress."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
               help="A trained adapter; repeat it, in order, where a stage says so.")
 @click.option("--curriculum", type=FOLDER,
               help="Instead of --adapter: a folder of YAML files; takes the adapters its export YAML merges.")
-@click.option("--each-stage", is_flag=True, help="With --curriculum: the model after each stage, not only the last.")
+@click.option("--each-stage", is_flag=True, help="With --curriculum: after each stage.")
 @click.option("--suite", default="held_out", show_default=True,
               help="`held_out`, or a .jsonl of prompts with constraints (IFEval rows, or yours).")
 @click.option("-n", "--prompts", type=click.IntRange(1), help="At most so many prompts.")
@@ -43,8 +43,8 @@ FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 @click.option("-o", "--out", type=click.Path(path_type=Path, file_okay=False))
 def evaluate(model_path: str | None, adapters: tuple[Path, ...], curriculum: Path | None, each_stage: bool,
              suite: str, prompts: int | None, types: str | None, low: int | None, high: int | None,
-             like: Path | None, system: str, max_tokens: int, batch: int, judge: str | None, judge_model: str | None,
-             api_key_env: str, read: int, score_blind: Path | None, out: Path | None) -> None:
+             like: Path | None, system: str, max_tokens: int, batch: int, judge: str | None,
+             judge_model: str | None, api_key_env: str, read: int, score_blind: Path | None, out: Path | None) -> None:
     """Answers that satisfy their constraints and attempt their request, before and after training, on the same
     held-out prompts, with 95 % confidence intervals."""
     if score_blind:

@@ -1,8 +1,8 @@
 """The constraint types that recipes never draw unless they name them: what a trained model is tested on.
 
-A model that was trained on some types may satisfy only those. These types are therefore kept out of training data by
-default, so that `evaluate` can measure types that no training row had. None of IFEval's own types is among them:
-data for IFEval may train all of those. They are spread over families and difficulties, and none is another way of
+A model that was trained on some types may satisfy only those. These types are therefore kept out of training data
+by default, so that `evaluate` can measure types that no training row had. None of IFEval's types is among them:
+data for IFEval may train them all. They are spread over families and difficulties, and none is another way of
 saying a type that is drawn by default.
 """
 

@@ -1,7 +1,7 @@
 """A person reads answers without knowing whose they are, and the decisions of code and gate are compared.
 
-``blind.jsonl`` has the answers, shuffled; ``blind.key.json`` beside it says whose each is. The reader writes true or
-false into ``satisfied`` and ``answers`` of each row; ``score_blind`` then reads the key.
+``blind.jsonl`` has the answers, shuffled; ``blind.key.json`` beside it says whose each is. The reader writes true
+or false into ``satisfied`` and ``answers`` of each row; ``score_blind`` then reads the key.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ def score_blind(path: Path) -> dict[str, Any]:
     """
     key_path, answers_path = path.with_name("blind.key.json"), path.with_name("responses.jsonl")
     try:
-        key = {entry["n"]: (str(entry["id"]), str(entry["label"])) for entry in json.loads(read_text(key_path))["key"]}
+        entries = json.loads(read_text(key_path))["key"]
+        key = {entry["n"]: (str(entry["id"]), str(entry["label"])) for entry in entries}
     except (ValueError, KeyError, TypeError):
         raise UserError("not the key of a blind reading", where=str(key_path)) from None
     answers = {row["id"]: row["responses"] for _, row in read_rows(answers_path)}
@@ -94,7 +95,8 @@ def score_blind(path: Path) -> dict[str, Any]:
                    "answers": (said["useful"] or {}).get("answers") is True}
         found.setdefault(label, []).append((row["n"], {m: row[m] for m in _MARKS}, program))
     if not found:
-        raise UserError("no row is marked", where=str(path), fix="write true or false into `satisfied` and `answers`")
+        raise UserError("no row is marked", where=str(path),
+                        fix="write true or false into `satisfied` and `answers`")
     order = [label for label in next(iter(answers.values())) if label in found]
     every = [pair for label in order for pair in found[label]]
     return {"by_label": {label: {"n": len(found[label]),
@@ -109,7 +111,8 @@ def _counts(marks: Sequence[Mapping[str, bool]]) -> dict[str, dict[str, float]]:
     hits = {**{m: sum(row[m] for row in marks) for m in _MARKS},
             "both": sum(all(row[m] for m in _MARKS) for row in marks)}
     rates = {k: wilson(v, len(marks)) for k, v in hits.items()}
-    return {k: {"passed": r.passed, "n": r.n, "value": r.value, "low": r.low, "high": r.high} for k, r in rates.items()}
+    return {k: {"passed": r.passed, "n": r.n, "value": r.value, "low": r.low, "high": r.high}
+            for k, r in rates.items()}
 
 
 def markdown(scored: Mapping[str, Any]) -> str:

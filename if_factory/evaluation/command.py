@@ -26,7 +26,8 @@ Open = Callable[[tuple[Path, ...], Callable[[int], None]], Backend]
 
 
 def suite_like(name: str, n: int | None, *, types: Collection[str] = (), low: int | None = None,
-               high: int | None = None, run_folder: Path | None = None) -> tuple[list[Item], frozenset[str] | None]:
+               high: int | None = None,
+               run_folder: Path | None = None) -> tuple[list[Item], frozenset[str] | None]:
     """The prompts to evaluate on, and the constraint types that were trained (``None`` where that is unknown).
 
     Args:
@@ -66,8 +67,8 @@ def models_of(adapters: Sequence[Path], curriculum: Path | None, *,
 
 
 async def run(items: Sequence[Item], open_model: Open, chains: Mapping[str, tuple[Path, ...]], out: Path, *,
-              trained: Collection[str] | None = None, max_tokens: int = 512, concurrency: int = 64, system: str = "",
-              read: int = 60, judge: AbstractAsyncContextManager[ChatClient] | None = None) -> Results:
+              trained: Collection[str] | None = None, max_tokens: int = 512, concurrency: int = 64,
+              system: str = "", read: int = 60, judge: AbstractAsyncContextManager[ChatClient] | None = None) -> Results:
     """Evaluate the base model with each chain of adapters and show how far it is; see ``generate.evaluate``.
 
     Answers are kept in ``out/asked.jsonl``: a killed evaluation continues, one more adapter asks only its own.

@@ -125,7 +125,7 @@ async def evaluate(items: Sequence[Item], models: Mapping[str, Backend], out: Pa
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What is known about answers beside what checkers say; see ``passrate.measure``. ``deciders`` of usefulness."""
+    """What is known about answers beside what checkers say; see ``passrate.measure``."""
 
     useful: Mapping[str, Mapping[str, Usefulness]]
     trained: Collection[str] | None = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 from if_factory.evaluation.stats import (
@@ -114,7 +115,8 @@ def headline(constraints: Sequence[Sequence[Constraint]], verdicts: Mapping[str,
     measures.append(_whole("useful", attempts))
     measures.append(_words(answers, seed))
     return Headline(tuple(measures), tuple(_warnings(measures, satisfied, attempts)),
-                    {k: _counted(u.reason for u in useful[k] if u is not None and u.answers is False) for k in labels},
+                    {k: _counted(u.reason for u in useful[k] if u is not None and u.answers is False)
+                     for k in labels},
                     {k: sum(u is not None and u.answers is None for u in useful[k]) for k in labels})
 
 
@@ -163,17 +165,18 @@ def _words(answers: Mapping[str, Sequence[str | None]], seed: int) -> Measure:
         return median_difference([b for b, _ in pairs], [a for _, a in pairs], seed)
 
     first, *others = answers
-    return Measure("words", "words", {k: median([n for n in v if n is not None], seed) for k, v in lengths.items()},
+    known = {k: [n for n in v if n is not None] for k, v in lengths.items()}
+    return Measure("words", "words", {k: median(v, seed) for k, v in known.items()},
                    {k: change(first, k) for k in others}, _steps(list(answers), change), {})
 
 
 def _steps(labels: Sequence[str], change: Any) -> dict[str, Difference | None]:
-    return {b: change(a, b) for a, b in zip(labels, labels[1:], strict=False)} if len(labels) > 2 else {}
+    return {b: change(a, b) for a, b in pairwise(labels)} if len(labels) > 2 else {}
 
 
 def _warnings(measures: Sequence[Measure], satisfied: Mapping[str, Sequence[int]],
               attempts: Mapping[str, Sequence[int]]) -> list[str]:
-    """Constraints up and useful answers down is over-optimisation, however small: the reader judges by intervals."""
+    """Constraints up and useful answers down: the checkers are over-optimised. The reader judges by intervals."""
     by_key = {m.key: m for m in measures}
     useful, types = by_key["useful"], by_key.get("trained_types")
     n = len(next(iter(satisfied.values())))
@@ -186,9 +189,9 @@ def _warnings(measures: Sequence[Measure], satisfied: Mapping[str, Sequence[int]
         if fell and fell.value < 0 and up > 0:
             what = "constraints of trained types are satisfied" if types else "prompts are satisfied"
             sure = "" if fell.high < 0 else " (the interval of the fall includes 0)"
-            found.append(f"{label}: {what} more often ({100 * up:+.1f} points) but fewer answers attempt the request "
-                         f"({100 * fell.value:+.1f} points{sure}): the model may be learning to please the checkers "
-                         f"and to say nothing")
+            found.append(f"{label}: {what} more often ({100 * up:+.1f} points) but fewer answers attempt the "
+                         f"request ({100 * fell.value:+.1f} points{sure}): the model may be learning to satisfy "
+                         f"checkers and to say nothing")
     return found
 
 

@@ -1,4 +1,4 @@
-"""How far an evaluation is: answers done, tokens per second and time left, on the console and in ``evaluation.log``."""
+"""How far an evaluation is: answers done, tokens per second, time left; on the console and in a log file."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Progress:
         self._tell()
 
     def answer(self, tokens: int) -> None:
-        """One answer more. One that arrives before its model generated anything was in the log and took no time."""
+        """One answer more. One that comes before its model generated anything was in the log and took no time."""
         self.done += 1
         if self._generating:
             self._asked += 1

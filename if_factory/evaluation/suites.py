@@ -1,8 +1,8 @@
 """Which prompts are evaluated: the shipped held-out prompts with constraints drawn from a seed, or your own file.
 
 The held-out prompts share nothing with the shipped seeds, and their constraints depend on the seed and the
-installed types only, so before and after, on any machine, see the same suite. Every third prompt has constraints of
-types that were never trained: a gain that is seen on the trained types alone is no gain in following instructions.
+installed types only, so before and after, on any machine, see the same suite. Every third prompt has constraints
+of types that were never trained: a gain on the trained types alone is no gain in following instructions.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from if_factory.inputs.rows import constraints_of, prompt_of
 from if_factory.inputs.seeds import builtin
 from if_factory.pipeline.rundir import RunDir
 from if_factory.records import Constraint, Turn, content_id
-
 
 _UNSEEN_EVERY = 3
 

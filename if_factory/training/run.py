@@ -104,7 +104,7 @@ def adapters_of(folder: Path) -> tuple[Path, ...]:
 
 
 def adapters_by_stage(folder: Path) -> dict[str, tuple[Path, ...]]:
-    """After each stage of a curriculum, in training order: its name and the adapters that are then merged, in order.
+    """For each stage of a curriculum, in training order, the adapters to merge after it, in order.
 
     A stage that continues an adapter replaces it; one with ``create_new_adapter`` stands on top of those it loads.
 
