@@ -44,7 +44,8 @@ FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 def evaluate(model_path: str | None, adapters: tuple[Path, ...], curriculum: Path | None, each_stage: bool,
              suite: str, prompts: int | None, types: str | None, low: int | None, high: int | None,
              like: Path | None, system: str, max_tokens: int, batch: int, judge: str | None,
-             judge_model: str | None, api_key_env: str, read: int, score_blind: Path | None, out: Path | None) -> None:
+             judge_model: str | None, api_key_env: str, read: int,
+             score_blind: Path | None, out: Path | None) -> None:
     """Answers that satisfy their constraints and attempt their request, before and after training, on the same
     held-out prompts, with 95 % confidence intervals."""
     if score_blind:

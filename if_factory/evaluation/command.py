@@ -68,7 +68,8 @@ def models_of(adapters: Sequence[Path], curriculum: Path | None, *,
 
 async def run(items: Sequence[Item], open_model: Open, chains: Mapping[str, tuple[Path, ...]], out: Path, *,
               trained: Collection[str] | None = None, max_tokens: int = 512, concurrency: int = 64,
-              system: str = "", read: int = 60, judge: AbstractAsyncContextManager[ChatClient] | None = None) -> Results:
+              system: str = "", read: int = 60,
+              judge: AbstractAsyncContextManager[ChatClient] | None = None) -> Results:
     """Evaluate the base model with each chain of adapters and show how far it is; see ``generate.evaluate``.
 
     Answers are kept in ``out/asked.jsonl``: a killed evaluation continues, one more adapter asks only its own.
