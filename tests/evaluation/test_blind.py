@@ -19,8 +19,8 @@ TEXTS = {"before": {str(i): f"a, b {i}" for i in range(6)}, "after": {str(i): f"
 @pytest.fixture
 def folder(tmp_path):
     useful = {label: {k: Usefulness(answers=label == "before") for k in by_id} for label, by_id in TEXTS.items()}
-    write_results(ITEMS, {label: {k: Answer(t, "stop") for k, t in by_id.items()} for label, by_id in TEXTS.items()},
-                  tmp_path, decided=Decided(useful))
+    said = {label: {k: Answer(t, "stop") for k, t in by_id.items()} for label, by_id in TEXTS.items()}
+    write_results(ITEMS, said, tmp_path, decided=Decided(useful))
     write_blind(ITEMS, TEXTS, tmp_path, 4)
     return tmp_path
 

@@ -1,4 +1,4 @@
-"""The headline: satisfied and useful, split by trained types, paired, and a warning where the checkers are gamed."""
+"""The headline: satisfied and useful, split by trained types, paired; a warning where checkers are gamed."""
 
 from __future__ import annotations
 
