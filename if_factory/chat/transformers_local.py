@@ -262,13 +262,13 @@ def greedy(model: Any, ids: Any, mask: Any, limits: Sequence[int], stops: set[in
         logits = model(input_ids=ids, attention_mask=mask, position_ids=position, past_key_values=cache,
                        use_cache=True, logits_to_keep=1).logits[:, -1]
         tokens = logits.argmax(-1)
+        if on_tokens:
+            on_tokens(len(limits) - sum(ended))
         for row, token in zip(rows, tokens.tolist(), strict=True):
             if not ended[row]:
                 out[row].append(token)
                 ended[row] = token in stops or len(out[row]) >= limits[row]
         left = [i for i, row in enumerate(rows) if not ended[row]]
-        if on_tokens:
-            on_tokens(len(left))
         if not left:
             return out
         ids, position = tokens[:, None], position[:, -1:] + 1
