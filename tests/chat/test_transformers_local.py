@@ -172,8 +172,8 @@ async def test_greedy_answers_do_not_depend_on_who_shares_the_batch(tiny: Path) 
 
 @needs_torch
 @pytest.mark.e2e
-def test_greedy_is_what_generate_would_say_though_rows_that_ended_are_taken_out(tiny: Path) -> None:
-    """Rows end at different steps (each at a limit of its own, some at an end token), so the batch is compacted."""
+def test_greedy_says_what_generate_says_though_ended_rows_are_taken_out(tiny: Path) -> None:
+    """Rows end at different steps (each at a limit of its own, some at an end token): the batch is compacted."""
     import torch
 
     model, tokenizer = transformers_local.load(str(tiny), [], "cpu")

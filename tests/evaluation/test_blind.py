@@ -21,7 +21,7 @@ def folder(tmp_path):
     useful = {label: {k: Usefulness(answers=label == "before") for k in by_id} for label, by_id in TEXTS.items()}
     said = {label: {k: Answer(t, "stop") for k, t in by_id.items()} for label, by_id in TEXTS.items()}
     write_results(ITEMS, said, tmp_path, decided=Decided(useful))
-    write_blind(ITEMS, TEXTS, tmp_path, 4)
+    write_blind(ITEMS, TEXTS, tmp_path, 5)
     return tmp_path
 
 
@@ -31,7 +31,7 @@ def rows(folder):
 
 def test_the_rows_do_not_say_whose_they_are_and_the_key_does(folder):
     found = rows(folder)
-    assert len(found) == 8
+    assert len(found) == 10
     assert set(found[0]) == {"n", "prompt", "response", "satisfied", "answers"}
     key = json.loads((folder / "blind.key.json").read_text())["key"]
     assert [(k["n"], TEXTS[k["label"]][k["id"]]) for k in key] == [(r["n"], r["response"]) for r in found]
@@ -57,7 +57,7 @@ def test_marks_are_scored_beside_the_programs(folder):
 def test_a_persons_marks_are_never_written_over(folder):
     marked = [{**r, "satisfied": True, "answers": True} for r in rows(folder)]
     write_jsonl(folder / "blind.jsonl", marked)
-    write_blind(ITEMS, TEXTS, folder, 4)
+    write_blind(ITEMS, TEXTS, folder, 5)
     assert rows(folder) == marked
     with pytest.raises(UserError, match="marks of a person"):
         write_blind(ITEMS, TEXTS, folder, 3)
