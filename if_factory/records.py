@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -93,12 +93,89 @@ def content_id(*parts: Any) -> str:
     return hashlib.blake2b(blob.encode(), digest_size=8).hexdigest()
 
 
+class Extra(TypedDict, total=False):
+    """The keys of ``Record.extra`` that this package writes. Set them with ``Record.with_extra``."""
+
+    # inputs: texts (Suri, Humpback)
+    text_source: str  # the file that the text came from
+    title: str
+    row: dict[str, Any]  # the other columns of the text's row
+    # From Complex to Simple writes none
+    # Step-by-Step Mastery
+    missing: list[str]  # reasons why soft constraints could not be written
+    k: int  # the step
+    steps: int  # K, the number of steps of this seed
+    new: str  # type of the constraint that step k added
+    judgement: dict[str, Any]  # winner, by, reason, carried; orders and raw where the judge was asked
+    # Humpback and Conifer
+    form: str  # Humpback: "seed" or "text"; Conifer: "conversation" or "internal"
+    # Humpback
+    score: float | None  # mean rating, 1 to 5; AutoIF: the quality score of the answer
+    scores: Sequence[float | None]  # each rating; AutoIF: quality score by candidate, None if unread
+    unread: int  # ratings that could not be parsed
+    # Conifer
+    categories: dict[str, list[str]]  # category -> constraint items
+    question: str  # the reframed instruction that all levels share
+    level: int
+    version: str  # instruction with format and number constraints, before the request to explain
+    feedback: str  # on the first failing attempt; empty if it could not be parsed
+    attempt: int  # position of that attempt among the candidates
+    turn_of: str  # id of the record whose history this one is part of
+    # Suri
+    removed_lines: dict[str, int]  # lines removed by cleaning, by reason
+    piece: int  # position of the segment in its text
+    main_instruction: str
+    asked: list[str]  # constraints by back-translation, before corruption
+    pairs: list[dict[str, Any]]  # constraints with their corrupted forms and verdicts (suri.constraints.Pair)
+    dropped: dict[str, int]  # constraints dropped on the way, by reason
+    told: dict[str, dict[str, int]]  # counts of dropped constraints and skipped draws, on one record per text
+    x_w_is_new: bool  # no earlier triple of this text has the same x_w
+    prompt_rejected: str  # x_l
+    corrupted_positions: list[int]
+    corruptions: list[dict[str, Any]]  # the corrupted form of each constraint
+    corruption_verdicts: list[dict[str, Any]]  # the text's verdict under each
+    labels: list[dict[str, str]]
+    surrogate_of: str  # dataset that a KTO row stands in for
+    # AutoIF
+    origin: str  # "seed", "augmented" or "augmentation" (a call that becomes instructions)
+    call: int  # number of the augmentation call
+    place: int  # position of the instruction in that call's answer
+    cut: bool  # the answer was cut off inside this instruction
+    verifiable: bool | None  # the seed row's own mark
+    written: list[tuple[str, Any]]  # functions with their test cases
+    unread_answers: dict[str, int]  # answers that could not be parsed, by reason
+    unread_cases: int
+    cases: Sequence[Any]  # test cases that survived cross-validation
+    back_translations: list[str]
+    consistency: list[Any]  # relation of the instruction to each back-translation
+    instructions: list[str]
+    bare: bool  # the prompt is the instruction itself; its test cases are the answers
+    votes: list[Any]  # by candidate and constraint: functions that accept, functions with a verdict
+    functions_passed: Any  # votes on the response, or on the chosen side
+    functions_passed_rejected: Any
+    iteration: int  # of online DPO
+    # DecIF
+    number: int
+    draw: int  # number of the request for domains
+    examples: list[str]  # domains shown in that request
+    domain: str
+    request: str
+    scenario: str
+    pool: list[str]  # the list that the record will be given one item of
+    wild: bool  # written without drawn constraints
+    task: str
+    refined_because: list[str]
+    task_before_refinement: str
+
+
 class Record(_Frozen):
     """Everything known about one prompt, from seed to emission.
 
     ``prompt`` is exactly what is sent to a model and what is emitted as the training prompt; ``seed_prompt``
     is what the user supplied. ``history`` holds earlier user/assistant turns. ``difficulty`` is what the
-    method calls hard (for *From Complex to Simple*, the number of constraints).
+    method calls hard (for *From Complex to Simple*, the number of constraints). ``extra`` holds the columns of
+    the user's row that have no field here, and what the steps of a method leave for later steps: the keys of
+    ``Extra``. Whatever is in it when a record is emitted is part of the row's provenance.
     """
 
     id: str
@@ -127,6 +204,11 @@ class Record(_Frozen):
 
     def with_candidates(self, *candidates: Candidate) -> Record:
         return self.model_copy(update={"candidates": self.candidates + candidates})
+
+    def with_extra(self, *, without: Sequence[str] = (), **extra: Unpack[Extra]) -> Record:
+        """The record with these keys added to ``extra``, or replaced in it, and the keys ``without`` removed."""
+        kept = {key: value for key, value in self.extra.items() if key not in without}
+        return self.model_copy(update={"extra": {**kept, **extra}})
 
     def messages(self) -> list[dict[str, str]]:
         """The chat sent to a model: system, history, prompt."""

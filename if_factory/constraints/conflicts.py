@@ -167,7 +167,9 @@ def _too_few_allowed(whole: Whole) -> Iterator[str]:
             needed = 1 if sentences is None else -(-fewest_words // max(1, sentences))
             needed = max(needed, *(measure.count_words(s) for text in exact for s in measure.sentences(text)), 0)
         elif unit == "sentences":
-            needed = max(map(measure.count_sentences, texts), default=1)
+            # Every list item is a sentence of its own.
+            items = whole.low("bullets") + whole.low("numbered")
+            needed = max([1, items, *map(measure.count_sentences, texts)])
         elif unit == "repeated_starts":
             needed = max((_repeated_starts(text) for text in texts), default=0)
         elif unit == "lines":
@@ -212,6 +214,9 @@ def _no_room(whole: Whole) -> Iterator[str]:
     if words is not None and needed > words:
         yield f"at most {words} words leave no room for the {needed} that the other constraints need"
     sentences, opening = whole.high("sentences"), measure.count_sentences(whole.demands.starts or "")
+    items = whole.low("bullets") + whole.low("numbered")
+    if sentences is not None and items and items >= sentences:
+        yield f"at most {sentences} sentences leave no room for an answer beside {items} list items"
     if sentences is not None and opening >= sentences:
         yield f"at most {sentences} sentences leave no room for an answer after the {opening} it must open with"
     needed = max(needed, whole.low("words"))

@@ -1,4 +1,4 @@
-"""What `if-factory evaluate` does: suite and models from its options, progress, the judge; for Python alike."""
+"""What `if-factory evaluate` does around the measuring: suite from its options, progress, log, judge."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from if_factory.evaluation.suites import held_out_suite, load_suite, named_types
 from if_factory.judge.judge import Ask
 from if_factory.pipeline.rundir import RunDir
 from if_factory.recipe import parse
-from if_factory.training.run import adapters_by_stage, adapters_of
 
 Open = Callable[[tuple[Path, ...], Callable[[int], None]], Backend]
 """Makes a backend from adapters and a function that is told of tokens as they are generated."""
@@ -54,16 +53,6 @@ def _drawn_like(run_folder: Path | None) -> dict[str, Any]:
     if run_folder is None:
         return {}
     return parse(RunDir(run_folder).recipe(), where=f"{run_folder}/recipe.yaml").method_options().model_dump()
-
-
-def models_of(adapters: Sequence[Path], curriculum: Path | None, *,
-              each_stage: bool = False) -> dict[str, tuple[Path, ...]]:
-    """Adapters by label: ``before`` and ``after``, or ``before`` and a curriculum's stages by name."""
-    if curriculum and each_stage:
-        return {"before": ()} | adapters_by_stage(curriculum)
-    if curriculum:
-        adapters = adapters_of(curriculum)
-    return {"before": ()} | ({"after": tuple(adapters)} if adapters else {})
 
 
 async def run(items: Sequence[Item], open_model: Open, chains: Mapping[str, tuple[Path, ...]], out: Path, *,

@@ -24,7 +24,7 @@ from typing import Any
 import yaml
 
 from if_factory.errors import UserError
-from if_factory.export.dataset_info import FILE_NAME, read_entries
+from if_factory.exporting.dataset_info import FILE_NAME, read_entries
 from if_factory.files import dump_json, read_text, write_atomic
 
 NOTE = "if_factory_stage.json"

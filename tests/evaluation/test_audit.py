@@ -7,7 +7,7 @@ from rich.console import Console
 from if_factory.constraints.verify import verify
 from if_factory.errors import UserError
 from if_factory.evaluation.audit import audit, print_report, to_json
-from if_factory.export.formats import write_dataset
+from if_factory.exporting.formats import write_dataset
 from if_factory.records import Candidate, Constraint, Record, emit_kto, emit_preference, emit_sft
 
 NO_COMMA = {"type": "punctuation:no_comma", "kwargs": {}}

@@ -16,7 +16,7 @@ from if_factory.errors import UserError
 from if_factory.evaluation.ranking import GIVEN, SETTINGS, Scores, Triple, contests, markdown, measure, rank
 from if_factory.evaluation.score import LogProb, Pair, ScoreLog
 from if_factory.evaluation.triples import read_triples
-from if_factory.export.formats import write_dataset
+from if_factory.exporting.formats import write_dataset
 from if_factory.records import Candidate, Constraint, Outcome, Record, TripleExample, Turn, Verdict, emit_triple
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from if_factory.errors import UserError
-from if_factory.export.dataset_info import dataset_entry
+from if_factory.exporting.dataset_info import dataset_entry
 from tests.iorpo.tiny import ALPACA, COLUMNS, SHAREGPT, chat, config, register_data, triple
 
 pytestmark = pytest.mark.slow

@@ -64,7 +64,7 @@ def make_root(folder: Path) -> Path:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from tests.export.reference import _byte_tokenizer
+    from tests.exporting.reference import _byte_tokenizer
 
     torch.manual_seed(0)
     tokenizer = _byte_tokenizer()

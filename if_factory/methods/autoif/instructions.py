@@ -80,7 +80,7 @@ async def augment(record: Record, ctx: Context, *, options: Options) -> Record |
     new = [_instruction(text, origin="augmented", call=record.extra["call"], place=i)
            for i, text in enumerate(found)]
     if answer.finish_reason == "length":
-        new[-1] = with_extra(new[-1], cut=True)
+        new[-1] = new[-1].with_extra(cut=True)
     return new
 
 
@@ -164,7 +164,7 @@ async def write_functions(record: Record, ctx: Context, *, options: Options) -> 
     if not written:
         raise Dropped("no_readable_function", ", ".join(f"{k} {n}" for k, n in sorted(unread.items())))
     pairs = [(wash(w.source) if options.wash else w.source, w.cases) for w in written]
-    return with_extra(record, written=pairs, unread_answers=dict(sorted(unread.items())),
+    return record.with_extra(written=pairs, unread_answers=dict(sorted(unread.items())),
                       unread_cases=sum(w.unread_cases for w in written))
 
 
@@ -184,7 +184,7 @@ async def cross_validated(record: Record, ctx: Context, *, options: Options) -> 
                                     "accuracy": [share for _, share in found.functions],
                                     "more_than": options.response_accuracy})
     child = record.child(record.prompt, [constraint], difficulty=1)
-    return with_extra(child, without=("written",), cases=found.cases)
+    return child.with_extra(without=("written",), cases=found.cases)
 
 
 def _values(result: FunctionResult) -> list[Any] | None:
@@ -213,7 +213,7 @@ async def back_translate(record: Record, ctx: Context, *, options: Options) -> R
     said = [s.strip() for s in answer.instructions if s.strip()][:options.back_translate]
     if not said:
         raise Dropped("back_translation_empty")
-    return with_extra(record, back_translations=said)
+    return record.with_extra(back_translations=said)
 
 
 async def consistent(record: Record, ctx: Context, *, options: Options) -> Record:
@@ -225,7 +225,7 @@ async def consistent(record: Record, ctx: Context, *, options: Options) -> Recor
     for bad in ("contradiction", "unrelated"):
         if bad in found:
             raise Dropped(f"back_translation_{bad}", record.extra["back_translations"][found.index(bad)])
-    return with_extra(record, consistency=found)
+    return record.with_extra(consistency=found)
 
 
 async def compose(records: list[Record], ctx: Context, *, options: Options,
@@ -258,8 +258,3 @@ async def compatible(record: Record, ctx: Context, *, options: Options) -> Recor
 async def _relations(premise: str, hypotheses: Sequence[str], ctx: Context, options: Options) -> list[Any]:
     return await relations(premise, hypotheses, by=options.consistency, ask=judge_of(ctx),
                            model=options.consistency_model, prompts=options.prompts)
-
-
-def with_extra(record: Record, *, without: Sequence[str] = (), **extra: Any) -> Record:
-    kept = {k: v for k, v in record.extra.items() if k not in without}
-    return record.model_copy(update={"extra": {**kept, **extra}})

@@ -79,9 +79,7 @@ async def attempt(record: Record, ctx: Context, *, options: Options) -> Record:
                                                             missed=missed)
     said = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": ask}],
                             partial(parse_tagged, tag="feedback"))
-    unread = isinstance(said, Failure)
-    found = {"feedback": "" if unread else said, "attempt": failing[0]}
-    return record.model_copy(update={"extra": {**record.extra, **found}})
+    return record.with_extra(feedback="" if isinstance(said, Failure) else said, attempt=failing[0])
 
 
 def is_hardest(record: Record, options: Options) -> bool:
@@ -108,7 +106,7 @@ async def converse(records: list[Record], ctx: Context, *, options: Options
         changed[last.id] = last.model_copy(update={"history": tuple(history),
                                                    "difficulty": max(r.difficulty for r in group)})
         for r in before:
-            changed[r.id] = r.model_copy(update={"extra": {**r.extra, "turn_of": last.id}})
+            changed[r.id] = r.with_extra(turn_of=last.id)
     return [changed.get(r.id, r) for r in records], []
 
 

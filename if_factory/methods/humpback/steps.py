@@ -118,6 +118,6 @@ def scored(record: Record, scores: Sequence[float], unread: int, threshold: floa
     outcome = Outcome.PASS if mean >= threshold else Outcome.FAIL
     verdict = Verdict(outcome=outcome, reason=f"mean {mean:.2f} of {len(scores)} ratings")
     candidate = record.candidates[0].model_copy(update={"verdicts": (verdict,)})
-    extra = {**record.extra, "score": round(mean, 4), "scores": list(scores), "unread": unread}
-    return record.model_copy(update={"constraints": (asked,), "candidates": (candidate,), "extra": extra,
-                                     "difficulty": round(5 - mean, 4)})
+    record = record.model_copy(update={"constraints": (asked,), "candidates": (candidate,),
+                                       "difficulty": round(5 - mean, 4)})
+    return record.with_extra(score=round(mean, 4), scores=list(scores), unread=unread)

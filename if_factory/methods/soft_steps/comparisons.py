@@ -44,11 +44,11 @@ async def compare(record: Record, ctx: Context, *, options: Options) -> list[Rec
                                          _decided(step, new, known, ask, options))
         outcome = await _comparison(step, held, new, ask, options)
         failed = [c.model_copy(update={"verdicts": verify(c.text, step.constraints)}) for c in attempts]
-        extra = {**record.extra, "k": k, "steps": len(record.constraints), "new": step.constraints[-1].type,
-                 "judgement": outcome}
+        step = step.with_candidates(held, new, *failed).with_extra(
+            k=k, steps=len(record.constraints), new=step.constraints[-1].type, judgement=outcome)
         if k < len(record.constraints):
-            extra["missing"] = []  # counted once, with the last step
-        made.append(step.with_candidates(held, new, *failed).model_copy(update={"extra": extra}))
+            step = step.with_extra(missing=[])  # counted once, with the last step
+        made.append(step)
         winner = (held, new)[outcome["carried"]]
     return made
 

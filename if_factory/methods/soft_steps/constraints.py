@@ -47,7 +47,7 @@ async def constrain(record: Record, ctx: Context, *, options: Options) -> Record
     if not chain:
         raise Dropped(missing[0] if missing else "no_constraint_fits")
     made = record.child(step_prompts(record.seed_prompt, chain)[-1], chain, difficulty=len(chain))
-    return made.model_copy(update={"extra": {**record.extra, "missing": missing}})
+    return made.with_extra(missing=missing)
 
 
 def step_prompts(seed_prompt: str, constraints: Sequence[Constraint]) -> list[str]:

@@ -313,7 +313,7 @@ _FITS: dict[str, Fit] = {
     "start:phrase": _edge("phrase", _first_words),
     "end:last_word": _edge("word", lambda t, n: (measure.words(t) or [""])[-1]),
     "startend:end_checker": _edge("end_phrase", _last_words),
-    "detectable_format:number_bullet_lists": _exactly(lambda t: len(measure.bullets(t)), "num_bullets"),
+    "detectable_format:number_bullet_lists": _exactly(lambda t: len(measure.bullets(t, "*-")), "num_bullets"),
     "list:numbered_items": _exactly(lambda t: len(measure.numbered_items(t)), "num_items"),
     "digits:exact_numbers": _exactly(lambda t: len(re.findall(r"\d+", t)), "count", 12),
     "change_case:capital_word_frequency": _counted(lambda t: len(measure.capital_words(t)), "capital_relation",

@@ -1,9 +1,7 @@
-"""Commands that look: evaluate, rank, repetition, audit, report, constraints."""
+"""Commands that measure: evaluate, rank, repetition, scaling, audit."""
 
 from __future__ import annotations
 
-import asyncio
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,27 +58,16 @@ def evaluate(model_path: str | None, adapters: tuple[Path, ...], curriculum: Pat
     assert out is not None
     if each_stage and not curriculum:
         raise click.UsageError("--each-stage needs --curriculum")
-    from if_factory.chat.transformers_local import TransformersBackend
-    from if_factory.evaluation.command import models_of, run, suite_like
+    from if_factory import api
     from if_factory.evaluation.passrate import markdown
 
-    items, trained = suite_like(suite, prompts, types=tuple(types.split(",")) if types else (), low=low, high=high,
-                                run_folder=like)
-    chains = models_of(adapters, curriculum, each_stage=each_stage)
-    results = asyncio.run(run(
-        items, lambda chain, on_tokens: TransformersBackend(model_path, adapters=chain, batch_size=batch,
-                                                            on_tokens=on_tokens),
-        chains, out, trained=trained, max_tokens=max_tokens, concurrency=4 * batch, system=system, read=read,
-        judge=_judge_for(judge, out, judge_model, api_key_env)))
+    results = api.evaluate(
+        model_path, out, adapters=adapters, curriculum=curriculum, each_stage=each_stage, suite=suite, prompts=prompts,
+        types=types.split(",") if types else (), low=low, high=high, like=like, system=system,
+        max_tokens=max_tokens, batch=batch, judge=judge, judge_model=judge_model, api_key_env=api_key_env, read=read)
     click.echo(markdown(results))
     click.echo(f"written: {out}/results.md, results.json, responses.jsonl, evaluation.log"
                + (", blind.jsonl" if read else ""))
-
-
-def _judge_for(endpoint: str | None, out: Path, name: str | None, api_key_env: str) -> Any:
-    from if_factory.cli.common import judge_at
-
-    return judge_at(endpoint, out / "judge", name=name, api_key_env=api_key_env) if endpoint else None
 
 
 @click.command()
@@ -109,32 +96,15 @@ def rank(triples: Path, model_path: str, adapters: tuple[Path, ...], curriculum:
     TRIPLES is an exported I-ORPO dataset (with its provenance file beside it), or rows with `main`, `constraints`,
     `corrupted` and `response`, or finished triples.
     """
-    from if_factory.evaluation.ranking import rank as run_ranking
-    from if_factory.evaluation.score import Scorer
-    from if_factory.evaluation.triples import read_triples
-    from if_factory.training.run import adapters_of
+    from if_factory import api
+    from if_factory.cli.common import pairs
 
-    items = read_triples(triples)[:most]
-    if curriculum:
-        adapters = adapters_of(curriculum)
-    chains: dict[str, tuple[Path, ...]] = {"before": ()} | ({"after": adapters} if adapters else {})
-    for name, chain in map(_named_adapters, also):
-        if name in chains:
-            raise click.BadParameter(f"'{name}' is used twice", param_hint="--also")
-        chains[name] = chain
-    models = {name: partial(Scorer, model_path, chain, template=template, float32=float32,
-                            batch_tokens=batch_tokens) for name, chain in chains.items()}
-    run_ranking(items, models, out, max_tokens=max_tokens, seed=seed,
-                watch=lambda label, tokens: click.progressbar(length=tokens, label=f"{label}, tokens"))
+    others = {name: paths.split(",") for name, paths in pairs(also, "--also", "NAME=ADAPTER[,ADAPTER]").items()}
+    api.rank(triples, model_path, out, adapters=adapters, curriculum=curriculum, also=others, template=template,
+             items=most, seed=seed, max_tokens=max_tokens, batch_tokens=batch_tokens, float32=float32,
+             watch=lambda label, tokens: click.progressbar(length=tokens, label=f"{label}, tokens"))
     click.echo((out / "ranking.md").read_text(encoding="utf-8"))
     click.echo(f"written: {out}/ranking.md, ranking.json, ranking.jsonl")
-
-
-def _named_adapters(text: str) -> tuple[str, tuple[Path, ...]]:
-    name, _, paths = text.partition("=")
-    if not (name and paths):
-        raise click.BadParameter(f"'{text}' is not NAME=ADAPTER[,ADAPTER]", param_hint="--also")
-    return name, tuple(Path(p) for p in paths.split(","))
 
 
 @click.command()
@@ -153,21 +123,24 @@ def repetition(generations: tuple[Path, ...], column: str | None, choice: str, a
     GENERATIONS are any .jsonl or .json files with a text per row; of `responses.jsonl` from `evaluate`, each
     model's answers are counted apart.
     """
-    from if_factory.evaluation import repetition as counting
-    from if_factory.files import dump_json, write_atomic
+    from if_factory import api
 
-    counted_in = counting.tokens(choice)
-    texts: dict[str, list[str | None]] = {}
-    for path in generations:
-        for label, found in counting.read_texts(path, column).items():
-            texts.setdefault(label if len(generations) == 1 else f"{path.stem}: {label}", []).extend(found)
-    results = {label: counting.measure(found, counted_in) for label, found in texts.items()}
-    json_text = dump_json(counting.as_dict(results, counted_in), indent=1) + "\n"
-    table = counting.markdown(results, counted_in)
-    if out:
-        write_atomic(out / "repetition.json", json_text)
-        write_atomic(out / "repetition.md", table)
-    click.echo(json_text if as_json else table, nl=False)
+    report = api.repetition(generations, column=column, tokens=choice, out=out)
+    click.echo(report.as_json() if as_json else report.markdown(), nl=False)
+
+
+@click.command()
+@click.argument("points", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--base", type=click.Choice(["e", "2", "10"]), default="e", show_default=True,
+              help="Logarithm of the fit: alpha is per factor of this.")
+@click.option("--label", default="score (%)", show_default=True, help="What the score is, for the plot.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path, file_okay=False))
+def scaling(points: Path, base: Any, label: str, out: Path) -> None:
+    """Fit score = alpha log N + C to runs at several N: rows {n, score, series}."""
+    from if_factory import api
+    from if_factory.evaluation.scaling import markdown
+
+    click.echo(markdown(api.scaling(points, out, base=base, label=label)))
 
 
 @click.command()
@@ -182,10 +155,10 @@ def repetition(generations: tuple[Path, ...], column: str | None, choice: str, a
 def audit(dataset: Path, constraints: Path | None, loose: bool, ifeval_compat: bool, examples: int, as_json: bool,
           fail_under: float | None) -> None:
     """Re-check any dataset's answers against its own constraints."""
-    from if_factory.evaluation.audit import audit as run_audit
+    from if_factory import api
     from if_factory.evaluation.audit import print_report, to_json
 
-    report = run_audit(dataset, constraints=constraints, mode="loose" if loose else "strict",
+    report = api.audit(dataset, constraints=constraints, mode="loose" if loose else "strict",
                        ifeval_compat=ifeval_compat)
     if as_json:
         click.echo(to_json(report))
@@ -194,40 +167,4 @@ def audit(dataset: Path, constraints: Path | None, loose: bool, ifeval_compat: b
     raise SystemExit(report.exit_status(fail_under))
 
 
-@click.command()
-@click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--evaluation", type=click.Path(path_type=Path, exists=True, file_okay=False),
-              help="What `evaluate` wrote.")
-@click.option("--saves", type=click.Path(path_type=Path, exists=True, file_okay=False),
-              help="What training wrote, for the loss curves.")
-@click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help="Default: RUN/report.html.")
-def report(run_folder: Path, evaluation: Path | None, saves: Path | None, out: Path | None) -> None:
-    """Write one self-contained HTML page: funnel, reasons, cost, pass rates, losses, sample rows."""
-    from if_factory.report.html import write_report
-
-    click.echo(write_report(run_folder, evaluation=evaluation, saves=saves, out=out))
-
-
-@click.command()
-@click.argument("family", required=False)
-def constraints(family: str | None) -> None:
-    """List the constraint types (of one FAMILY) with a sample description each."""
-    from random import Random
-
-    from rich.console import Console
-    from rich.table import Table
-
-    from if_factory.constraints.base import all_types
-
-    table = Table("type", "difficulty", "for example")
-    for kind in all_types():
-        if family and family not in (kind.type, kind.type.split(":")[0]):
-            continue
-        rng = Random(kind.type)
-        kwargs = kind.sample(rng, "Describe how a small bakery prepares its bread and cakes in the morning.")
-        table.add_row(kind.type, str(kind.difficulty_hint),
-                      kind.describe(kwargs, rng) if kwargs is not None else kind.descriptions[0])
-    Console().print(table)
-
-
-COMMANDS = (evaluate, rank, repetition, audit, report, constraints)
+COMMANDS = (evaluate, rank, repetition, scaling, audit)

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from if_factory.errors import UserError
-from if_factory.export import dataset_info
-from if_factory.export.dataset_info import dataset_entry, merge_entries, read_entries
-from if_factory.export.rules import COLUMNS, TAGS
+from if_factory.exporting import dataset_info
+from if_factory.exporting.dataset_info import dataset_entry, merge_entries, read_entries
+from if_factory.exporting.rules import COLUMNS, TAGS
 
 OURS = {"ours": dataset_entry("ours.jsonl", "sharegpt", "dpo")}
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

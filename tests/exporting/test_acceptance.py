@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from if_factory.errors import UserError
-from if_factory.export.acceptance import check_dataset, check_rows, local_names
-from tests.export.cases import CASES, HISTORY, KTO, PAIR, SHARE, SHARE_KTO, SHARE_PAIR, kto, pair, sft, talk
-from tests.export.reference import accepted_by_llamafactory, jsonl, need_llamafactory, put
+from if_factory.exporting.acceptance import check_dataset, check_rows, local_names
+from tests.exporting.cases import CASES, HISTORY, KTO, PAIR, SHARE, SHARE_KTO, SHARE_PAIR, kto, pair, sft, talk
+from tests.exporting.reference import accepted_by_llamafactory, jsonl, need_llamafactory, put
 
 # [rows trained, whether it raised], seen with llamafactory 0.9.5; test_llamafactory_still_does_that proves it anew
 RECORDED = json.loads((Path(__file__).parent / "expected.json").read_text())

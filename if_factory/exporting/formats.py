@@ -14,8 +14,8 @@ from random import Random
 from typing import Any, Literal
 
 from if_factory.errors import UserError
-from if_factory.export.acceptance import KTO_BATCH, Problem, check_rows
-from if_factory.export.dataset_info import CORRUPTED, Kind, dataset_entry
+from if_factory.exporting.acceptance import KTO_BATCH, Problem, check_rows
+from if_factory.exporting.dataset_info import CORRUPTED, Kind, dataset_entry
 from if_factory.files import write_jsonl
 from if_factory.records import Example, KTOExample, PreferenceExample, SFTExample, TripleExample, content_id
 

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 from filelock import FileLock, Timeout
 
 from if_factory.errors import UserError
-from if_factory.export.rules import TAGS
+from if_factory.exporting.rules import TAGS
 from if_factory.files import dump_json, write_atomic
 
 FILE_NAME = "dataset_info.json"

@@ -12,7 +12,7 @@ from if_factory.pipeline.ledger import Ledger
 from if_factory.pipeline.rundir import RunDir
 from if_factory.pipeline.runner import DroppedRecord, RunResult
 from if_factory.records import Candidate, Constraint, Outcome, Record, Verdict
-from if_factory.report.html import training_stages, write_report
+from if_factory.reporting.html import training_stages, write_report
 from if_factory.usefulness.reasons import Usefulness
 
 ATTACK = "<script>alert('x')</script><img src=https://evil.invalid/x onerror=alert(1)>"
@@ -168,7 +168,7 @@ def test_results_of_something_else_are_refused(run):
 
 
 def test_ranking_is_shown_where_it_was_measured(run):
-    from tests.report.test_plots import ranking_results
+    from tests.reporting.test_plots import ranking_results
 
     (run / "evaluation").mkdir()
     assert "corrupted instructions" not in write_report(run).read_text()

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from if_factory.errors import UserError
-from if_factory.export.acceptance import check_dataset
-from if_factory.export.dataset_info import merge_entries
-from if_factory.export.formats import alpaca_rows, apart, sharegpt_rows, write_dataset, write_replay
+from if_factory.exporting.acceptance import check_dataset
+from if_factory.exporting.dataset_info import merge_entries
+from if_factory.exporting.formats import alpaca_rows, apart, sharegpt_rows, write_dataset, write_replay
 from if_factory.records import Constraint, KTOExample, PreferenceExample, SFTExample, TripleExample, Turn
-from tests.export.reference import accepted_by_llamafactory, need_llamafactory
+from tests.exporting.reference import accepted_by_llamafactory, need_llamafactory
 
 COMMAS = Constraint(type="punctuation:no_comma", text="no commas")
 PAST = (Turn(role="user", content="q"), Turn(role="assistant", content="a"))

@@ -20,7 +20,7 @@ from if_factory.errors import UserError
 from if_factory.files import read_text, write_atomic
 from if_factory.pipeline.rundir import RunDir
 from if_factory.records import Candidate, Outcome, Record
-from if_factory.report import plots
+from if_factory.reporting import plots
 
 MARKS = {Outcome.PASS: "✓", Outcome.FAIL: "✗", Outcome.NO_VERDICT: "?"}
 

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from if_factory.errors import UserError
-from if_factory.report import plots
+from if_factory.reporting import plots
 
 LEDGER = [{"stage": "seeds", "taken": 10, "advanced": 10, "produced": 10, "rejected": {}, "unfinished": 0},
           {"stage": "ask", "taken": 10, "advanced": 6, "produced": 6, "rejected": {"a": 1, "b": 1, "c": 1},

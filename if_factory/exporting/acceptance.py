@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from if_factory.errors import UserError
-from if_factory.export import arrow, rules
-from if_factory.export.dataset_info import FILE_NAME, read_entries
-from if_factory.export.rules import COLUMNS, FORMATS, TAGS, Effect, Fails, Shape, Stage
-from if_factory.export.templates import template_problem
+from if_factory.exporting import arrow, rules
+from if_factory.exporting.dataset_info import FILE_NAME, read_entries
+from if_factory.exporting.rules import COLUMNS, FORMATS, TAGS, Effect, Fails, Shape, Stage
+from if_factory.exporting.templates import template_problem
 
 _EXTENSIONS = {"arrow": "arrow", "csv": "csv", "json": "json", "jsonl": "json", "parquet": "parquet",
                "txt": "text"}
