@@ -2,7 +2,8 @@
 
 One record type goes from seed to emitted row and its fields are never renamed on the way. The emission
 rule lives here and nowhere else: the only way to obtain an ``SFTExample``, ``PreferenceExample``, ``KTOExample``
-or ``TripleExample`` is a function of this module that refuses, with a reason, whatever was not checked.
+or ``TripleExample`` is a function of this module that refuses, with a reason, whatever was not checked, and
+whatever satisfies its constraints without attempting the request (``if_factory.usefulness``).
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from enum import StrEnum
 from typing import Any, Literal, TypedDict, Unpack
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from if_factory.usefulness.reasons import Usefulness
 
 Kind = Literal["code", "generated_code", "judge"]
 
@@ -63,7 +66,8 @@ class Candidate(_Frozen):
 
     ``source`` is the method's name for how it was made (``vanilla``, ``generation``, ``discrimination``...).
     ``verdicts[i]`` belongs to ``record.constraints[i]``. ``finish_reason`` is the server's: an answer cut by
-    ``length`` has no end and is never something to learn from.
+    ``length`` has no end and is never something to learn from. ``usefulness`` says whether it attempts the
+    request; ``None`` is not decided yet, and then emission has the rules decide.
     """
 
     text: str
@@ -71,6 +75,17 @@ class Candidate(_Frozen):
     model: str = ""
     finish_reason: str = "stop"
     verdicts: tuple[Verdict, ...] = ()
+    usefulness: Usefulness | None = None
+
+    @property
+    def useful(self) -> bool:
+        """Nobody has found that it does not attempt the request."""
+        return self.usefulness is None or self.usefulness.answers is True
+
+    @property
+    def may_be_rejected(self) -> bool:
+        """As far as usefulness goes, it may stand on the worse side of a pair."""
+        return self.useful or (self.usefulness is not None and self.usefulness.excused)
 
     @property
     def verified(self) -> bool:
@@ -221,9 +236,14 @@ class Record(_Frozen):
 
 
 class Refusal(_Frozen):
-    """Why an example was not emitted; counted in the ledger under ``reason``."""
+    """Why an example was not emitted; counted in the ledger under ``reason``.
+
+    ``prompt`` and ``response`` are there where the response does not attempt the request, to be shown.
+    """
 
     reason: str
+    prompt: str = ""
+    response: str = ""
 
 
 class Example(_Frozen):
@@ -280,6 +300,37 @@ def _said(candidate: Candidate) -> list[dict[str, Any]]:
     return [v.model_dump(mode="json") for v in candidate.verdicts]
 
 
+def _useful(record: Record, candidate: Candidate) -> Usefulness:
+    """What was found out, or what the rules say where nobody was asked: no text leaves undecided."""
+    if candidate.usefulness is not None:
+        return candidate.usefulness
+    from if_factory.usefulness.gate import by_rules
+
+    return by_rules(record, candidate)
+
+
+def _not_useful(record: Record, candidate: Candidate) -> Refusal | None:
+    """Why the response does not attempt the request, or one before it in the conversation."""
+    found = _useful(record, candidate)
+    if found.answers is not True:
+        return Refusal(reason=found.reason if found.answers is False else "usefulness_undecided",
+                       prompt=record.prompt, response=candidate.text)
+    from if_factory.usefulness.gate import first_useless_turn
+
+    if (earlier := first_useless_turn(record)) is not None:
+        reason, prompt, response = earlier
+        return Refusal(reason=reason, prompt=prompt, response=response)
+    return None
+
+
+def _usefulness_of(record: Record, candidate: Candidate) -> dict[str, Any]:
+    return _useful(record, candidate).model_dump(mode="json", exclude_defaults=True, exclude={"excused"})
+
+
+def _words(text: str) -> int:
+    return len(text.split())
+
+
 def _why_not_good(record: Record, candidate: Candidate) -> str | None:
     if not candidate.text.strip():
         return "empty_response"
@@ -301,16 +352,22 @@ def _why_not_bad(record: Record, candidate: Candidate) -> str | None:
 
 
 def emit_sft(record: Record, candidate: Candidate) -> SFTExample | Refusal:
-    """An SFT row, if the response passes every constraint; else the reason why not."""
+    """An SFT row, if the response passes every constraint and attempts the request; else the reason why not."""
     if why := _why_not_good(record, candidate):
         return Refusal(reason=why)
-    return SFTExample(response=candidate.text, **_common(record, source=candidate.source, model=candidate.model,
-                                                         verdicts=_said(candidate)))
+    if useless := _not_useful(record, candidate):
+        return useless
+    return SFTExample(response=candidate.text, **_common(
+        record, source=candidate.source, model=candidate.model, verdicts=_said(candidate),
+        usefulness=_usefulness_of(record, candidate)))
 
 
 def emit_preference(record: Record, chosen: Candidate, rejected: Candidate, *,
                     lost: Verdict | None = None) -> PreferenceExample | Refusal:
     """A preference pair: ``chosen`` passes everything, ``rejected`` fails at least one named constraint.
+
+    Both attempt the request: a pair is about the constraint. Where ``rejected`` does not, the refusal's reason is
+    ``rejected_`` and why, unless its usefulness is excused (the recipe's ``rejected_attempts: false``).
 
     Args:
         lost: for methods that compare: the verdict that ``rejected`` is worse than ``chosen``. A fail stands in
@@ -322,23 +379,34 @@ def emit_preference(record: Record, chosen: Candidate, rejected: Candidate, *,
         return Refusal(reason=why)
     if chosen.text.strip() == rejected.text.strip():
         return Refusal(reason="chosen_equals_rejected")
+    if useless := _not_useful(record, chosen):
+        return useless
+    worse = _useful(record, rejected)
+    if worse.answers is False and not worse.excused:
+        return Refusal(reason=f"rejected_{worse.reason}", prompt=record.prompt, response=rejected.text)
     return PreferenceExample(
         chosen=chosen.text, rejected=rejected.text, violated=rejected.failed_positions,
         **_common(record, chosen_source=chosen.source, chosen_model=chosen.model,
                   rejected_source=rejected.source, rejected_model=rejected.model,
                   chosen_verdicts=_said(chosen), rejected_verdicts=_said(rejected),
+                  chosen_usefulness=_usefulness_of(record, chosen),
+                  rejected_usefulness=_usefulness_of(record, rejected),
+                  chosen_words=_words(chosen.text), rejected_words=_words(rejected.text),
                   violated=[record.constraints[i].type for i in rejected.failed_positions],
                   **({"lost": lost.reason} if lost is not None and beaten else {})))
 
 
 def emit_kto(record: Record, candidate: Candidate) -> KTOExample | Refusal:
-    """A KTO row: desirable if everything passes, undesirable if a named constraint fails, else refused."""
+    """A KTO row: desirable if everything passes and it is useful, undesirable if a named constraint fails, else refused."""
     good = _why_not_good(record, candidate)
     if good is not None and (why := _why_not_bad(record, candidate)):
         return Refusal(reason=good if why == "rejected_fails_nothing" else why)
+    if good is None and (useless := _not_useful(record, candidate)):
+        return useless  # neither: it fails no constraint, and is nothing to learn from
     return KTOExample(response=candidate.text, label=good is None,
                       **_common(record, source=candidate.source, model=candidate.model, verdicts=_said(candidate),
-                                violated=[record.constraints[i].type for i in candidate.failed_positions]))
+                                violated=[record.constraints[i].type for i in candidate.failed_positions],
+                                usefulness=_usefulness_of(record, candidate)))
 
 
 def emit_triple(record: Record, candidate: Candidate, prompt_rejected: str,
@@ -357,8 +425,11 @@ def emit_triple(record: Record, candidate: Candidate, prompt_rejected: str,
         return Refusal(reason="follows_the_corrupted_constraint")
     if not all(v.failed for v in corrupted.values()):
         return Refusal(reason="no_verdict")
+    if useless := _not_useful(record, candidate):
+        return useless
     return TripleExample(
         response=candidate.text, prompt_rejected=prompt_rejected, corrupted=tuple(sorted(corrupted)),
         **_common(record, source=candidate.source, model=candidate.model, verdicts=_said(candidate),
                   corrupted_verdicts=[corrupted[i].model_dump(mode="json") for i in sorted(corrupted)],
-                  corrupted=[record.constraints[i].type for i in sorted(corrupted)]))
+                  corrupted=[record.constraints[i].type for i in sorted(corrupted)],
+                  usefulness=_usefulness_of(record, candidate)))

@@ -103,7 +103,8 @@ def evaluate(model: str, out: AnyPath, *, adapters: Sequence[AnyPath] = (), curr
     from if_factory.chat.transformers_local import TransformersBackend
 
     out = Path(out)
-    items, trained = suite_like(suite, prompts, types=types, low=low, high=high, run_folder=Path(like) if like else None)
+    items, trained = suite_like(suite, prompts, types=types, low=low, high=high,
+                                run_folder=Path(like) if like else None)
     weights = ({"before": ()} | adapters_by_stage(Path(curriculum)) if curriculum and each_stage
                else chains(adapters, curriculum))
     asked = judge_at(judge, out / "judge", name=judge_model, api_key_env=api_key_env) if judge else None

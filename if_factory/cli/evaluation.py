@@ -62,9 +62,10 @@ def evaluate(model_path: str | None, adapters: tuple[Path, ...], curriculum: Pat
     from if_factory.evaluation.passrate import markdown
 
     results = api.evaluate(
-        model_path, out, adapters=adapters, curriculum=curriculum, each_stage=each_stage, suite=suite, prompts=prompts,
-        types=types.split(",") if types else (), low=low, high=high, like=like, system=system,
-        max_tokens=max_tokens, batch=batch, judge=judge, judge_model=judge_model, api_key_env=api_key_env, read=read)
+        model_path, out, adapters=adapters, curriculum=curriculum, each_stage=each_stage, suite=suite,
+        prompts=prompts, types=types.split(",") if types else (), low=low, high=high, like=like, system=system,
+        max_tokens=max_tokens, batch=batch, judge=judge, judge_model=judge_model, api_key_env=api_key_env,
+        read=read)
     click.echo(markdown(results))
     click.echo(f"written: {out}/results.md, results.json, responses.jsonl, evaluation.log"
                + (", blind.jsonl" if read else ""))

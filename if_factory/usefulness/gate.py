@@ -73,6 +73,44 @@ class Gate:
         return found
 
 
+def decided(gate: Gate, records: Sequence[Record]) -> list[Record]:
+    """The records with every candidate's usefulness made anew, all of them in one batch.
+
+    What a judge said stays where rules and relevance still let the text through: a judge is not asked twice.
+    """
+    places = [(i, candidate) for i, record in enumerate(records) for candidate in record.candidates]
+    asked = [asked_of(record) for record in records]
+    found = gate.decide([Item(asked[i], c.text, c.finish_reason) for i, c in places])
+    made: list[list[Candidate]] = [[] for _ in records]
+    for (i, candidate), now in zip(places, found, strict=True):
+        before = candidate.usefulness
+        if now.answers and before is not None and before.decided_by == "judge":
+            now = before.model_copy(update={"score": now.score})
+        if not gate.spec.rejected_attempts:
+            now = now.model_copy(update={"excused": True})
+        made[i].append(candidate.model_copy(update={"usefulness": now}))
+    return [record.model_copy(update={"candidates": tuple(candidates)})
+            for record, candidates in zip(records, made, strict=True)]
+
+
+def by_rules(record: Record, candidate: Candidate) -> Usefulness:
+    reason = why_not(asked_of(record), candidate.text, finish_reason=candidate.finish_reason)
+    return Usefulness(answers=reason is None, reason=reason or "")
+
+
+def first_useless_turn(record: Record) -> tuple[str, str, str] | None:
+    """Reason, prompt and response of the first answer in a conversation's history that the rules refuse."""
+    said: list[str] = []
+    for turn in record.history:
+        if turn.role == "user":
+            said.append(turn.content)
+        elif turn.role == "assistant" and said:
+            reason = why_not(Asked(said[-1], history=said[:-1]), turn.content)
+            if reason is not None:
+                return reason, said[-1], turn.content
+    return None
+
+
 def asked_of(record: Record) -> Asked:
     """What a record asks: its prompt without its constraints, after what the user said before."""
     return Asked(record.prompt, record.constraints,

@@ -36,6 +36,7 @@ class Usefulness(BaseModel):
         reason: one of ``WHAT`` where ``answers`` is false; what kept a judge from deciding where it is ``None``.
         decided_by: who said so last, ``rules``, ``relevance`` or ``judge``.
         score: similarity of request and answer in [-1, 1]; ``None`` where relevance had no say.
+        excused: it may be the worse side of a pair all the same (the recipe's ``rejected_attempts: false``).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,3 +45,4 @@ class Usefulness(BaseModel):
     reason: str = ""
     decided_by: Literal["rules", "relevance", "judge"] = "rules"
     score: float | None = None
+    excused: bool = False

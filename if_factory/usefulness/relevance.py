@@ -20,6 +20,9 @@ from if_factory.usefulness.words import words
 _CHUNK = 180  # words; all-MiniLM-L6-v2 reads 256 word pieces
 _KEPT = 20_000  # vectors held at a time: 30 MB at 384 dimensions
 _FENCE = re.compile(r"```[\w-]*\n?|```")
+_WANTS_PROSE = re.compile(
+    r"\b(?:why|how (?!many|much|old|long|far|tall|often|big|do you (?:say|spell|write))|explain|describe|compare|write|tell|story|"
+    r"poem|plan|tips|ideas|differ|summar|what (?:happens|causes|should|can|could|might|makes?|do|does))\b")
 _LETTERS = re.compile(r"[^\W\d_]")
 
 
@@ -46,7 +49,7 @@ class Relevance:
         answer = prose_of(without_required(response, asked.required))
         if not _english(asked.language) or not _english(language_of(answer[:600])) or not _readable(answer):
             return None
-        if len(words(answer)) <= 3 and (asked.closed or asked.transforms):
+        if len(words(answer)) <= 3 and (asked.closed or not _WANTS_PROSE.search(asked.request.lower())):
             return None  # a name, a label, a yes: right or wrong, its words are not the question's
         return _chunks(asked.topic)[:2], _chunks(answer)
 

@@ -206,7 +206,8 @@ class Asked:
         judged = " ".join(c.text for c in self.constraints if c.kind != "code").lower()
         asked = f"{self._head}\n{judged}"
         if reason == "refusal":
-            return patterns.WANTS_REFUSAL.search(asked) is not None or _refuses(asked)
+            return (patterns.WANTS_REFUSAL.search(asked) is not None
+                    or any(_refuses(part.strip()) for part in re.split(r'[\n":“”「]', asked)))
         if reason == "control_tokens":
             return patterns.CONTROL.search(self.prompt) is not None
         if reason == "reasoning_left_in":
@@ -315,7 +316,7 @@ def loops(text: str) -> bool:
     lines = [s for s in (s.strip(_MARKS) for s in _LINE.split(text.casefold())) if s and not s.isdigit()]
     if len(lines) >= 3:
         line, count = Counter(lines).most_common(1)[0]
-        if count >= 3 and count * (len(line) + 1) > 0.55 * sum(len(s) + 1 for s in lines):
+        if count >= 3 and count * (len(line) + 1) >= 0.6 * sum(len(s) + 1 for s in lines):
             return True
     return len(tokens) >= 8 and len(set(tokens)) <= len(tokens) // 5
 
@@ -423,7 +424,7 @@ def _goes_on(plain: str) -> bool:
         rest = (found["rest"] or found["list"] or "").strip()
         # "I'm sorry, but I cannot" is not going on, nor is "but I can help with something else"
         said = content(words(rest))
-        if len(said) >= 4 and not _refuses(rest) and not patterns.OFFER.search(rest) and (
+        if len(said) >= 3 and not _refuses(rest) and not patterns.OFFER.search(rest) and (
                 len(said) >= 12 or not _NEGATES.search(rest)):
             return True
     return False

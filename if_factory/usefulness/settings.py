@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,19 +12,14 @@ THRESHOLD = 0.34
 
 
 class UsefulnessSpec(BaseModel):
-    """The recipe's ``usefulness``. Rules always decide; the others where they can.
-
-    Attributes:
-        relevance: ``auto`` (the packaged model, where it and sentence-transformers are installed), ``off``, or a
-            sentence-transformers model's folder or name.
-        threshold: cosine below which an answer is ``off_topic``; default ``THRESHOLD``. Each model needs its own.
-        judge: ``auto`` asks the judge wherever the recipe has that role; ``off`` never.
-        rejected_attempts: whether the worse side of a pair must attempt the request too.
-    """
+    """The recipe's ``usefulness``: whether an answer attempts its request. Rules always decide, others where they can."""
 
     model_config = ConfigDict(extra="forbid")
 
-    relevance: str = "auto"
-    threshold: float | None = Field(default=None, ge=-1, le=1)
-    judge: Literal["auto", "off"] = "auto"
-    rejected_attempts: bool = True
+    rules: Literal[True] = Field(True, description="always on: refusals, echoes, offers, loops...")
+    relevance: str = Field("auto", description="`auto` (the packaged model, where \"if-factory[embed]\" is installed), "
+                           "`off`, or a sentence-transformers model's folder or name")
+    threshold: Annotated[float, Field(ge=-1, le=1)] | None = Field(
+        None, description=f"cosine below which an answer is off topic; null is {THRESHOLD}, for the packaged model")
+    judge: Literal["auto", "off"] = Field("auto", description="`auto` asks the judge wherever the recipe has one")
+    rejected_attempts: bool = Field(True, description="the worse side of a pair must attempt the request too")
