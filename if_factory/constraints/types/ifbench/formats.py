@@ -133,6 +133,12 @@ class Options(Public):
         found = measure.folded(response).strip(PUNCTUATION)
         return found in {measure.folded(option).strip(PUNCTUATION) for option in self._options(kwargs)}
 
+    def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
+        # Options such as "a), b)" are compared as written by the public checker.
+        if re.match(r"\W*[aA]\W*[bB]\W*[cC]\W*", str(kwargs["options"])):
+            return response in self._options(kwargs)
+        return response.strip(PUNCTUATION).lower() in {o.strip(PUNCTUATION).lower() for o in self._options(kwargs)}
+
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
         self._options(kwargs)
         return Demands(owns="fixed_answer")
