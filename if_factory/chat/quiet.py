@@ -47,8 +47,8 @@ def _hide_bars(stack: contextlib.ExitStack) -> None:
         from transformers.utils import logging as bars
 
         if bars.is_progress_bar_enabled():
-            bars.disable_progress_bar()  # type: ignore[no-untyped-call]
-            stack.callback(bars.enable_progress_bar)  # type: ignore[arg-type]
+            bars.disable_progress_bar()
+            stack.callback(bars.enable_progress_bar)
     if "datasets" in sys.modules:
         import datasets
 
