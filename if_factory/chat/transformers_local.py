@@ -133,7 +133,7 @@ def load(path: str, adapters: Sequence[Path], device: str | None = None,
     Raises:
         UserError: no such model or adapter, missing packages.
     """
-    with quiet():
+    with quiet("transformers", "peft"):
         return _load(path, adapters, device, dtype)
 
 
