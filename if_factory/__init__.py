@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from if_factory.version import __version__
 
 if TYPE_CHECKING:
     from if_factory.api import (
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         contamination,
         curriculum,
         decontaminate,
+        doctor,
         evaluate,
         export,
         init,
@@ -41,15 +42,41 @@ if TYPE_CHECKING:
         scaling,
         tokenize,
         train,
+        write_model,
     )
     from if_factory.errors import UserError
     from if_factory.loops.start import humpback, humpback_sizes, online
     from if_factory.recipe import Recipe
 
 __all__ = [
-    "Recipe", "UserError", "__version__", "audit", "calibrate", "check", "constraint_types", "contamination",
-    "curriculum", "decontaminate", "evaluate", "export", "humpback", "humpback_sizes", "init", "load_recipe",
-    "online", "plan", "preview", "rank", "repetition", "report", "run", "scaling", "tokenize", "train",
+    "Recipe",
+    "UserError",
+    "__version__",
+    "audit",
+    "calibrate",
+    "check",
+    "constraint_types",
+    "contamination",
+    "curriculum",
+    "decontaminate",
+    "doctor",
+    "evaluate",
+    "export",
+    "humpback",
+    "humpback_sizes",
+    "init",
+    "load_recipe",
+    "online",
+    "plan",
+    "preview",
+    "rank",
+    "repetition",
+    "report",
+    "run",
+    "scaling",
+    "tokenize",
+    "train",
+    "write_model",
 ]
 _ELSEWHERE = {"Recipe": "if_factory.recipe", "UserError": "if_factory.errors",
               **dict.fromkeys(("humpback", "humpback_sizes", "online"), "if_factory.loops.start")}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     )
     from if_factory.api.models import judge_at, open_models
     from if_factory.api.overlap import Contamination, Decontamination, contamination, decontaminate
-    from if_factory.api.training import Curriculum, curriculum, tokenize, train
+    from if_factory.api.training import Curriculum, curriculum, doctor, tokenize, train, write_model
 
 __all__ = [
     "ConstraintExample",
@@ -43,6 +43,7 @@ __all__ = [
     "contamination",
     "curriculum",
     "decontaminate",
+    "doctor",
     "emit",
     "evaluate",
     "export",
@@ -65,6 +66,7 @@ __all__ = [
     "seeds_of",
     "tokenize",
     "train",
+    "write_model",
 ]
 
 _MODULES = {
@@ -72,7 +74,7 @@ _MODULES = {
     "common": "as_recipe load_plugins load_recipe prepare recipe_of_run seeds_of",
     "data": "Plan Preview RunReport emit plan preview run run_recipe",
     "datasets": "ExportReport check export replay_rows",
-    "training": "Curriculum curriculum tokenize train",
+    "training": "Curriculum curriculum doctor tokenize train write_model",
     "measuring": "RepetitionReport audit calibrate evaluate rank repetition report scaling",
     "models": "judge_at open_models",
     "overlap": "Contamination Decontamination contamination decontaminate",

@@ -14,7 +14,7 @@ from if_factory.inputs.seeds import builtin, read_seeds
 from if_factory.pipeline.rundir import RunDir
 from if_factory.recipe import Recipe, load, parse
 from if_factory.records import Record
-from if_factory.sandbox.pool import Limits
+from if_factory.sandbox import Limits
 
 T = TypeVar("T")
 AnyPath = str | Path

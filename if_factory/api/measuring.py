@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from if_factory.api.common import AnyPath, wait
+from if_factory.api.evaluation import run as run_evaluation
+from if_factory.api.evaluation import suite_like
 from if_factory.api.models import judge_at
 from if_factory.constraints.verify import Mode
 from if_factory.errors import UserError
 from if_factory.evaluation import repetition as counting
 from if_factory.evaluation.audit import AuditReport
 from if_factory.evaluation.audit import audit as audit_file
-from if_factory.evaluation.command import run as run_evaluation
-from if_factory.evaluation.command import suite_like
 from if_factory.evaluation.passrate import Item, Results
 from if_factory.evaluation.ranking import Ranking
 from if_factory.evaluation.repetition import Repetition, Tokens

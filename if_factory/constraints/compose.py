@@ -8,7 +8,6 @@ the same as drawing from the compatible set at each step, without computing the 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from difflib import get_close_matches
 from functools import lru_cache
 from random import Random
 
@@ -16,7 +15,7 @@ from if_factory.constraints.base import ConstraintType, all_types
 from if_factory.constraints.conflicts import clash
 from if_factory.constraints.demands import Demands
 from if_factory.constraints.held_out import HELD_OUT_TYPES
-from if_factory.errors import UserError
+from if_factory.errors import UserError, suggest
 from if_factory.records import Constraint
 
 
@@ -80,9 +79,8 @@ def _pool(kinds: tuple[ConstraintType, ...], include: tuple[str, ...], exclude: 
     known = {kind.type for kind in kinds} | {_family(kind.type) for kind in kinds}
     for name in (*include, *exclude, *weights):
         if name not in known:
-            near = get_close_matches(name, sorted(known), n=1)
             raise UserError(f"'{name}' is neither a constraint type nor a family of types",
-                            fix=f"did you mean '{near[0]}'?" if near else "see `if-factory constraints`")
+                            fix=suggest(name, sorted(known)) or "see `if-factory constraints`")
     if negative := [name for name, weight in weights.items() if weight < 0]:
         raise UserError(f"the weight of '{negative[0]}' is below 0", fix="give 0 to never draw it")
     families: dict[str, tuple[ConstraintType, ...]] = {}

@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from if_factory.chat.parse import Failure
 from if_factory.evaluation.passrate import Item
 from if_factory.judge.judge import Ask, judge_criteria
-from if_factory.records import Outcome, Verdict
+from if_factory.records import Outcome, Usefulness, Verdict
 from if_factory.usefulness import gate as gates
 from if_factory.usefulness.gate import Gate
-from if_factory.usefulness.reasons import Usefulness
 from if_factory.usefulness.rules import Asked
 
 

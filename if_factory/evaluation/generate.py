@@ -23,8 +23,8 @@ from if_factory.evaluation.decide import judged_constraints, usefulness
 from if_factory.evaluation.passrate import MODES, Item, Judged, Results, check_all, markdown, measure
 from if_factory.files import dump_json, write_atomic, write_jsonl
 from if_factory.judge.judge import Ask
+from if_factory.records import Usefulness
 from if_factory.usefulness.gate import Gate
-from if_factory.usefulness.reasons import Usefulness
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,7 @@ from if_factory.evaluation.stats import (
     median_difference,
     wilson,
 )
-from if_factory.records import Constraint, Verdict
-from if_factory.usefulness.reasons import Usefulness
+from if_factory.records import Constraint, Usefulness, Verdict
 
 TITLES = {
     "satisfied_and_useful": "satisfied and useful (whole prompts)",

@@ -21,8 +21,7 @@ from if_factory.errors import UserError
 from if_factory.evaluation import headline as first_of_all
 from if_factory.evaluation.headline import Headline
 from if_factory.evaluation.stats import Difference, Rate, cluster_difference, cluster_rate, mcnemar, wilson
-from if_factory.records import Constraint, Outcome, Turn, Verdict
-from if_factory.usefulness.reasons import Usefulness
+from if_factory.records import Constraint, Outcome, Turn, Usefulness, Verdict
 
 MODES: tuple[Mode, ...] = ("strict", "loose")
 

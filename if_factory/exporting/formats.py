@@ -14,7 +14,7 @@ from random import Random
 from typing import Any, Literal
 
 from if_factory.errors import UserError
-from if_factory.exporting.acceptance import KTO_BATCH, Problem, check_rows
+from if_factory.exporting.acceptance import KTO_BATCH, Problem, check_rows, in_pieces
 from if_factory.exporting.dataset_info import CORRUPTED, Kind, dataset_entry
 from if_factory.files import write_jsonl
 from if_factory.records import Example, KTOExample, PreferenceExample, SFTExample, TripleExample, content_id
@@ -98,8 +98,9 @@ def provenance_rows(examples: Sequence[Example]) -> list[dict[str, Any]]:
 def write_dataset(name: str, examples: Sequence[Example], folder: Path, fmt: Format = "sharegpt") -> Written:
     """Check the rows against LLaMA-Factory's rules, then write ``<name>.jsonl`` and its provenance.
 
-    Returns the entry for ``merge_entries``. Rows are written in the order given, but for KTO rows that share an
-    answer: those are moved apart (``apart``).
+    Returns the entry for ``merge_entries``. Rows are written in the order given, with two exceptions: KTO rows that
+    share an answer are moved apart (``apart``), and in an alpaca file of more than 10 MB a row with a history
+    comes first if the first 10 MB would have none (``typed_first``).
 
     Raises:
         UserError: no examples, or LLaMA-Factory would refuse the whole file; nothing is then written.
@@ -110,6 +111,8 @@ def write_dataset(name: str, examples: Sequence[Example], folder: Path, fmt: For
                         fix="look at the run's ledger: it says where the records went")
     entry = dataset_entry(path.name, fmt, kind_of(examples))
     examples = apart(examples)
+    if fmt == "alpaca":
+        examples = typed_first(examples)
     rows = alpaca_rows(examples) if fmt == "alpaca" else sharegpt_rows(examples)
     report = check_rows(rows, entry, name=name)
     if report.fails:
@@ -117,6 +120,21 @@ def write_dataset(name: str, examples: Sequence[Example], folder: Path, fmt: For
     write_jsonl(provenance_path(path), provenance_rows(examples))
     written = write_jsonl(path, rows)
     return Written(name, path, entry, written, report.accepted, report.problems)
+
+
+def typed_first(examples: Sequence[Example]) -> list[Example]:
+    """The first example with a history in front, where else the first 10 MB of an alpaca file would have none.
+
+    The loader types a .jsonl file in pieces of 10 MB and takes the types of the first: ``history: []`` throughout
+    it is a list of nothing, and a history in a later piece is then refused with the whole file.
+    """
+    found = next((i for i, e in enumerate(examples) if e.history), None)
+    if not found:
+        return list(examples)
+    first = next(in_pieces(alpaca_rows(examples[:found + 1])))
+    if found < len(first.rows):
+        return list(examples)
+    return [examples[found], *examples[:found], *examples[found + 1:]]
 
 
 def apart(examples: Sequence[Example], batch: int = KTO_BATCH) -> list[Example]:

@@ -14,6 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from if_factory.exporting.calls import call_problem, tools_problem
+from if_factory.exporting.templates import PLAIN, TemplateFacts
+
 Stage = Literal["sft", "dpo", "kto", "iorpo"]
 Effect = Literal["fails", "dropped", "kept"]
 
@@ -48,7 +51,7 @@ class Shape:
     @property
     def stage(self) -> Stage:
         """The stage this dataset is meant for."""
-        if self.ranking:
+        if self.ranking or (self.columns["chosen"] and self.columns["rejected"]):
             return "dpo"
         return "kto" if self.columns["kto_tag"] else "iorpo" if self.columns["rejected"] else "sft"
 
@@ -87,6 +90,8 @@ class _Row:
         column = self.shape.columns[role]
         if column is None:
             raise Fails(role, f"the entry names no column for '{role}', which it needs; name every column")
+        if not isinstance(column, str):
+            raise Fails(role, f"the entry names the column {column!r:.40}, which is not a string")
         if column not in self.values:
             raise Fails(str(column), f"no row has the column '{column}' named in dataset_info.json")
         return self.values[column]
@@ -96,6 +101,18 @@ class _Row:
 
     def get(self, role: str, default: Any = "") -> Any:
         return self[role] if self.shape.columns[role] else default
+
+    def lenient(self, role: str) -> Any:
+        """The openai converter's way: a column that the file does not have is empty."""
+        column = self.shape.columns[role]
+        if isinstance(column, list | dict):
+            raise Fails(role, f"the entry names the column {column!r:.40}, which is not a string")
+        return self.values.get(column, "") if column else ""
+
+    def media(self) -> None:
+        """Media are not looked at, but a column that is named must be there."""
+        for role in ("images", "videos", "audios"):
+            self.get(role)
 
 
 def convert(values: dict[str, Any], shape: Shape) -> Turns:
@@ -111,9 +128,13 @@ def _alpaca(row: _Row) -> Turns:
     history = row.get("history", None)
     if isinstance(history, list):
         for pair in history:
-            if not isinstance(pair, list | str) or len(pair) != 2:
+            if not isinstance(pair, list | str | dict) or len(pair) != 2:
                 raise Fails(row.name("history"), "every item of the history is a pair [question, answer]")
-            t.prompt += [("user", pair[0]), ("assistant", pair[1])]
+            if isinstance(pair, dict):
+                t.notes.append((row.name("history"), f"an item of the history is an object: its keys {list(pair)} "
+                                "are trained as question and answer; write [question, answer]"))
+            question, answer = pair
+            t.prompt += [("user", question), ("assistant", answer)]
     query = [(row.name(r), row[r]) for r in ("prompt", "query") if row.shape.columns[r] and row[r]]
     for name, text in query:
         if not isinstance(text, str):
@@ -127,6 +148,7 @@ def _alpaca(row: _Row) -> Turns:
         t.response = [("assistant", row["response"])]
     t.notes += _unlabelled(row, str)
     t.system, t.tools = row.get("system"), row.get("tools")
+    row.media()
     return t
 
 
@@ -138,7 +160,10 @@ def _feedback(desirable: bool, answer: list[tuple[str, Any]]) -> list[tuple[str,
 def _unlabelled(row: _Row, side: type) -> Iterator[tuple[str, str]]:
     """Why the row is neither feedback nor a pair although the entry says so."""
     want = "a string" if side is str else "an object with a role and a content"
-    if row.shape.columns["kto_tag"] and not isinstance(row["kto_tag"], bool):
+    labelled = row.shape.columns["kto_tag"] and isinstance(row["kto_tag"], bool)
+    if labelled:
+        return
+    if row.shape.columns["kto_tag"]:
         yield row.name("kto_tag"), f"the label is {row['kto_tag']!r:.40}, not true or false"
     elif row.shape.ranking:
         for r in ("chosen", "rejected"):
@@ -161,7 +186,9 @@ def _chat(row: _Row, *, openai: bool) -> Turns:
         t.system = _part(messages[0], tags["content_tag"], where)
         messages = messages[1:]
     else:
-        t.system = row.get("system")
+        t.system = row.lenient("system") if openai else row.get("system")
+    if any(isinstance(tag, list | dict) for tag in tags.values()):
+        raise Fails("tags", "a tag is a list or an object, not a string")
     roles = {tags["user_tag"]: "user", tags["assistant_tag"]: "assistant", tags["observation_tag"]: "observation",
              tags["function_tag"]: "function", tags["system_tag"]: "system"}
     aligned = _align_openai(t, messages, row, roles) if openai else _align(t, messages, row, roles)
@@ -170,15 +197,24 @@ def _chat(row: _Row, *, openai: bool) -> Turns:
         if not t.broken:
             t.breaks(where, f"{len(aligned)} turns; the number of turns must be {kind}")
         t.broken = True
-    if t.broken:
-        return t
+    if not t.broken:
+        _respond(t, aligned, row, roles)
+    t.tools = row.lenient("tools") if openai else row.get("tools")
+    if openai:
+        _openai_system(t, row)
+    row.media()
+    return t
+
+
+def _respond(t: Turns, aligned: list[tuple[str, Any]], row: _Row, roles: dict[Any, str]) -> None:
+    tags = row.shape.tags
     if row.shape.columns["kto_tag"] and isinstance(row["kto_tag"], bool):
         t.prompt, t.response = aligned[:-1], _feedback(row["kto_tag"], aligned[-1:])
     elif row.shape.ranking and isinstance(row["chosen"], dict) and isinstance(row["rejected"], dict):
         t.prompt = aligned
         for r in ("chosen", "rejected"):
             role = _part(row[r], tags["role_tag"], row.name(r))
-            if role not in roles:
+            if not _known(role, roles):
                 raise Fails(row.name(r), f"unknown role {role!r:.40}")
             if roles[role] not in ("assistant", "function"):
                 t.notes.append((row.name(r), f"has the role {role!r}: trained as that, not as an answer"))
@@ -187,15 +223,30 @@ def _chat(row: _Row, *, openai: bool) -> Turns:
         t.prompt, t.response = aligned[:-1], aligned[-1:]
         t.notes += _unlabelled(row, dict)
         if not aligned:
-            t.notes.append((where, "the list of messages is empty"))
-    t.tools = row.get("tools")
-    return t
+            t.notes.append((row.name("messages"), "the list of messages is empty"))
+
+
+def _known(role: Any, roles: dict[Any, str]) -> bool:
+    return not isinstance(role, list | dict) and role in roles
+
+
+def _openai_system(t: Turns, row: _Row) -> None:
+    """The openai converter takes tools as a list or an object, and adds its own words to the system prompt."""
+    if isinstance(t.tools, dict | list):
+        try:
+            t.tools = json.dumps(t.tools)
+        except TypeError:
+            raise Fails(row.name("tools"), "the tools hold a date, which the loader made a timestamp") from None
+    if t.system and not isinstance(t.system, str | list):
+        raise Fails(row.name("system"), f"the system prompt is {t.system!r:.40}, not a string")
+    if not t.tools and not t.system:
+        t.system = "detailed thinking off"
 
 
 def _part(message: Any, key: Any, where: str) -> Any:
     if not isinstance(message, dict):
         raise Fails(where, f"a message is {message!r:.40}, not an object")
-    if key not in message:
+    if isinstance(key, list | dict) or key not in message:
         raise Fails(where, f"a message has no '{key}', the name given under `tags`")
     return message[key]
 
@@ -208,7 +259,7 @@ def _align(t: Turns, messages: list[Any], row: _Row, roles: dict[Any, str]) -> l
     for i, message in enumerate(messages):
         role = _part(message, tags["role_tag"], where)
         if role not in (asks, answers)[i % 2]:
-            known = role in roles and role is not None
+            known = _known(role, roles) and role is not None
             t.breaks(where, f"turn {i + 1} has the role {role!r:.40}, which " +
                      (f"cannot stand there: expected {' or '.join(map(repr, (asks, answers)[i % 2]))}" if known
                       else "is not named under `tags`"))
@@ -232,9 +283,9 @@ def _align_openai(t: Turns, messages: list[Any], row: _Row, roles: dict[Any, str
         if observations:
             if not all(isinstance(o, str) for o in observations):
                 raise Fails(where, "an observation is not a string")
-            aligned.append(("observation", "\n".join(observations)))
+            aligned.append(("observation", "\n</tool_response>\n<tool_response>\n".join(observations)))
             observations = []
-        if role not in roles:
+        if not _known(role, roles):
             raise Fails(where, f"unknown role {role!r:.40}")
         aligned.append((roles[role], content))
     for i, (role, _) in enumerate(aligned):
@@ -289,7 +340,8 @@ def no_triple(t: Turns, row: dict[str, Any], shape: Shape) -> tuple[str, str] | 
     return None
 
 
-def tokenise(turns: list[tuple[str, Any]], t: Turns, row: dict[str, Any], shape: Shape) -> None:
+def tokenise(turns: list[tuple[str, Any]], t: Turns, row: dict[str, Any], shape: Shape,
+             facts: TemplateFacts = PLAIN) -> None:
     """Raise ``Fails`` where the template would refuse a turn: contents are strings, tools and calls are JSON."""
     where = str(shape.columns["messages" if shape.formatting != "alpaca" else "history"] or "response")
     for i, (role, content) in enumerate(turns):
@@ -298,15 +350,12 @@ def tokenise(turns: list[tuple[str, Any]], t: Turns, row: dict[str, Any], shape:
             raise Fails(field, f"turn {i + 1} ({role}) is {content!r:.40}, not a string")
         if role == "system":  # only a `tags` map with unset names leads here
             raise Fails(where, f"turn {i + 1} gets no role: the `tags` map does not name it")
-        if role == "function":
-            _calls_are_json(content, where)
+        if role == "function" and (why := call_problem(content, facts)):
+            raise Fails(where, why)
     if t.system and not isinstance(t.system, str):
         raise Fails(str(shape.columns["system"]), f"the system prompt is {t.system!r:.40}, not a string")
-    if t.tools:
-        try:
-            json.loads(t.tools)
-        except (ValueError, TypeError):
-            raise Fails(str(shape.columns["tools"]), "the tools are not a JSON string") from None
+    if t.tools and (why := tools_problem(t.tools, facts)):
+        raise Fails(str(shape.columns["tools"]), why)
 
 
 def answer_field(shape: Shape, content: Any, row: dict[str, Any]) -> str:
@@ -315,12 +364,3 @@ def answer_field(shape: Shape, content: Any, row: dict[str, Any]) -> str:
     roles = ("chosen", "rejected") if shape.ranking else (answer,)
     named = [str(shape.columns[r]) for r in roles]
     return next((n for n in named if row.get(n) is content), named[0])
-
-
-def _calls_are_json(content: str, where: str) -> None:
-    try:
-        calls = json.loads(content)
-        for call in calls if isinstance(calls, list) else [calls]:
-            call["name"], call["arguments"]
-    except (ValueError, TypeError, KeyError):
-        raise Fails(where, 'a function call is not JSON {"name": ..., "arguments": ...}') from None

@@ -22,11 +22,11 @@ from pydantic import BaseModel, BeforeValidator
 
 from if_factory.chat.base import Completion
 from if_factory.chat.parse import Failure
+from if_factory.embedding import load as load_embedder
 from if_factory.errors import UserError
 from if_factory.judge.judge import PROMPTS, REASON, Ask, ask_until_read, mark_for
 from if_factory.judge.reply import read_one
 from if_factory.prompts import load
-from if_factory.similarity.embedding import load as load_embedder
 
 Relation = Literal["entailment", "neutral", "contradiction", "unrelated"]
 By = Literal["judge", "nli", "embedding", "off"]

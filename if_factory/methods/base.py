@@ -7,14 +7,13 @@ import pkgutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from pydantic import BaseModel
 
-from if_factory.errors import UserError
+from if_factory.errors import UserError, suggest
 from if_factory.pipeline.stage import Stage
 from if_factory.prompts import load
 from if_factory.records import Example, Record, Refusal
@@ -94,7 +93,7 @@ class Method:
             ``(file, or None for builtin; options; at most so many)`` -> records.
         bins: the upper difficulty of every curriculum bin but the last, where the method says so (``[3]``: up to
             3 is easy, the rest hard); ``None`` cuts into equal shares.
-        apart: datasets for a model of their own, which a curriculum leaves out unless they are named.
+        separate: datasets that train a model of their own; a curriculum leaves them out unless they are named.
         training: LLaMA-Factory keys the method's authors train with, by stage: ``{"dpo": {"pref_ftx": 1.0}}``.
     """
 
@@ -110,7 +109,7 @@ class Method:
     inputs: Callable[[Path | None, Any, int | None], list[Record]] | None = None
     bins: Callable[[Any], Sequence[float] | None] = lambda options: None
     training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    apart: Sequence[str] = ()
+    separate: Sequence[str] = ()
 
 
 def names() -> list[str]:
@@ -120,13 +119,12 @@ def names() -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(methods.__path__) if m.ispkg)
 
 
-def get(name: str) -> Method:
+def get_method(name: str) -> Method:
     """The method in ``if_factory/methods/<name>/``; an unknown name is a ``UserError`` with a suggestion."""
     known = names()
     if name not in known:
-        near = get_close_matches(name, known, n=1)
         raise UserError(f"unknown method '{name}'", where="method",
-                        fix=f"did you mean '{near[0]}'?" if near else f"one of: {', '.join(known)}")
+                        fix=suggest(name, known) or f"one of: {', '.join(known)}")
     method: Method = importlib.import_module(f"if_factory.methods.{name}").METHOD
     return method
 

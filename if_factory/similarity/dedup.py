@@ -17,8 +17,8 @@ from itertools import pairwise
 from math import ceil
 from typing import Literal
 
+from if_factory.embedding import embed
 from if_factory.errors import UserError
-from if_factory.similarity.embedding import embed
 
 WORD = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff]|[^\W_]+")
 _INSIDE_WORDS = dict.fromkeys(map(ord, "-'’\u2010\u2011\u00ad"))  # deleted: e-mail and email, don't and dont

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from if_factory.chat.parse import Failure
 from if_factory.judge.judge import Ask, judge_criteria
-from if_factory.usefulness.reasons import Usefulness
+from if_factory.records import Usefulness
 
 CRITERION = ("The response attempts what the request asks for, with content of its own: it is no refusal, no "
              "repetition or description of the request or its requirements, no offer or announcement, and not "

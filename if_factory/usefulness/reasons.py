@@ -1,10 +1,8 @@
-"""The reasons for which an answer counts as none, and the verdict that carries one."""
+"""The reasons for which an answer counts as none, each with what it means."""
 
 from __future__ import annotations
 
 from typing import Literal
-
-from pydantic import BaseModel, ConfigDict
 
 Reason = Literal[
     "refusal", "echoes_request", "echoes_constraint", "only_required_text", "offers_help_instead", "off_topic",
@@ -26,23 +24,3 @@ WHAT: dict[str, str] = {
     "wrong_language": "is in another language than the request, and nobody asked for it",
     "cut": "was cut off by the token limit",
 }
-
-
-class Usefulness(BaseModel):
-    """Whether a response attempts its request.
-
-    Attributes:
-        answers: ``None`` where nobody decided (a judge's reply could not be read).
-        reason: one of ``WHAT`` where ``answers`` is false; what kept a judge from deciding where it is ``None``.
-        decided_by: who said so last, ``rules``, ``relevance`` or ``judge``.
-        score: similarity of request and answer in [-1, 1]; ``None`` where relevance had no say.
-        excused: it may be the worse side of a pair all the same (the recipe's ``rejected_attempts: false``).
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    answers: bool | None
-    reason: str = ""
-    decided_by: Literal["rules", "relevance", "judge"] = "rules"
-    score: float | None = None
-    excused: bool = False

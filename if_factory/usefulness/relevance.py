@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from if_factory.similarity.embedding import chosen_model, embed
+from if_factory.embedding import chosen_model, embed
 from if_factory.usefulness.language import language_of
 from if_factory.usefulness.rules import Asked
 from if_factory.usefulness.strip import without_required

@@ -9,8 +9,7 @@ from if_factory.evaluation.blind import markdown, score_blind, write_blind
 from if_factory.evaluation.generate import Answer, Decided, write_results
 from if_factory.evaluation.passrate import Item
 from if_factory.files import write_jsonl
-from if_factory.records import Constraint
-from if_factory.usefulness.reasons import Usefulness
+from if_factory.records import Constraint, Usefulness
 
 ITEMS = [Item(str(i), f"prompt {i}", (Constraint(type="punctuation:no_comma"),)) for i in range(6)]
 TEXTS = {"before": {str(i): f"a, b {i}" for i in range(6)}, "after": {str(i): f"a b {i}" for i in range(6)}}

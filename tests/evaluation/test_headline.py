@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from if_factory.evaluation.headline import headline, markdown
 from if_factory.evaluation.passrate import Item, measure
-from if_factory.records import Constraint, Outcome, Verdict
-from if_factory.usefulness.reasons import Usefulness
+from if_factory.records import Constraint, Outcome, Usefulness, Verdict
 
 NO_COMMA = Constraint(type="punctuation:no_comma", text="No commas.")
 BOLD = Constraint(type="markdown:bold", kwargs={"num_bold": 1}, text="Bold.")

@@ -2,11 +2,11 @@ import json
 
 import pytest
 
+from if_factory.api.evaluation import suite_like
 from if_factory.chat.budget import Usage
 from if_factory.constraints.conflicts import conflict
 from if_factory.constraints.held_out import HELD_OUT_TYPES
 from if_factory.errors import UserError
-from if_factory.evaluation.command import suite_like
 from if_factory.evaluation.suites import (
     held_out_suite,
     load_suite,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,29 +34,59 @@ def _byte_tokenizer() -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token="<s>", eos_token="</s>", pad_token="</s>")
 
 
-def accepted_by_llamafactory(folder: Path, name: str, stage: str) -> tuple[int, str]:
-    """(rows that would be trained, what was raised or ''). ``stage`` is sft, dpo, kto, or our own iorpo."""
+def accepted_by_llamafactory(folder: Path, name: str, stage: str, *, workers: int | None = None,
+                             template: str = "empty", piece: int | None = None, batch: int = 1000,
+                             max_samples: int | None = None) -> tuple[int, str]:
+    """(rows that would be trained, what was raised or ''). ``stage`` is sft, dpo, kto, or our own iorpo.
+
+    ``piece``: bytes that the JSON loader types together, 10 MB by default.
+    """
     from llamafactory.data import loader
     from llamafactory.data.template import get_template_and_fix_tokenizer
     from llamafactory.hparams import DataArguments
 
     inner = "rm" if stage == "dpo" else stage
     tokenizer = _byte_tokenizer()
-    data = DataArguments(dataset_dir=str(folder), template="empty", cutoff_len=256, overwrite_cache=True)
+    data = DataArguments(dataset_dir=str(folder), template=template, cutoff_len=256, overwrite_cache=True,
+                         preprocessing_num_workers=workers, preprocessing_batch_size=batch, max_samples=max_samples)
     model = SimpleNamespace(cache_dir=str(folder / ".cache"), hf_hub_token=None)
     training = SimpleNamespace(seed=42, local_process_index=0, should_log=True, predict_with_generate=False,
                                dataloader_num_workers=0)
     if stage == "iorpo":
         from if_factory.iorpo.data import triples
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()), \
-            triples() if stage == "iorpo" else contextlib.nullcontext():
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()), _quiet(), \
+            _pieces_of(piece), triples() if stage == "iorpo" else contextlib.nullcontext():
         try:
-            template = get_template_and_fix_tokenizer(tokenizer, data)
+            chosen = get_template_and_fix_tokenizer(tokenizer, data)
             merged = loader._get_merged_dataset([name], model, data, training, inner)
-            done = loader._get_preprocessed_dataset(merged, data, training, inner, template, tokenizer)
+            done = loader._get_preprocessed_dataset(merged, data, training, inner, chosen, tokenizer)
         except Exception as e:  # any failure of theirs is a verdict here
             return 0, f"{type(e).__name__}: {e}"
     return len(done), ""
+
+
+@contextlib.contextmanager
+def _pieces_of(size: int | None) -> Iterator[None]:
+    """The JSON loader with smaller pieces, so that a test does not need files of 10 MB."""
+    from datasets.packaged_modules.json.json import JsonConfig
+
+    field = JsonConfig.__dataclass_fields__["chunksize"]
+    before, defaults = field.default, JsonConfig.__init__.__defaults__
+    if size is not None and defaults is not None:
+        JsonConfig.__init__.__defaults__ = tuple(size if d == before else d for d in defaults)
+    try:
+        yield
+    finally:
+        JsonConfig.__init__.__defaults__ = defaults
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def trained_on(folder: Path, name: str, *, template: str = "chatml", mask_history: bool = False

@@ -89,6 +89,28 @@ def test_sidecar_has_one_line_per_row_and_is_no_dataset(tmp_path: Path) -> None:
     assert (rows[0]["violated_positions"], rows[0]["source"], rows[0]["model"]) == ([0], "teacher", "m")
     assert written.provenance.name not in json.dumps(written.entry)
 
+@pytest.mark.slow
+def test_a_late_history_comes_first_in_a_large_alpaca_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file in curriculum order has its single turns first; the loader would fix `history` as a list of nothing."""
+    from if_factory.exporting import acceptance
+
+    monkeypatch.setattr(acceptance.in_pieces, "__defaults__", (2000,))
+    rows = [SFTExample(record_id=str(i), prompt=f"say {i}", response="x" * 50, history=PAST if i >= 90 else ())
+            for i in range(100)]
+    written = write_dataset("d", rows, tmp_path, "alpaca")
+    ids = [json.loads(line)["record_id"] for line in written.provenance.read_text().splitlines()]
+    assert ids == ["90", *map(str, range(90)), *map(str, range(91, 100))], "its provenance moves with it"
+    in_order = write_dataset("e", rows, tmp_path, "sharegpt")
+    assert json.loads(in_order.provenance.read_text().splitlines()[0])["record_id"] == "0"
+    merge_entries(tmp_path / "dataset_info.json", {"d": written.entry, "e": in_order.entry})
+    options = acceptance.LoaderOptions(piece=2000)
+    assert [check_dataset(tmp_path, n, options=options).accepted for n in "de"] == [100, 100]
+    plain = alpaca_rows(rows)
+    refused = acceptance.check_rows(plain, written.entry, options=options)
+    assert "put a row that has it first" in refused.fails[0].reason
+    need_llamafactory()
+    assert [accepted_by_llamafactory(tmp_path, n, "sft", piece=2000)[0] for n in "de"] == [100, 100]
+
 
 def test_same_examples_are_the_same_bytes(tmp_path: Path) -> None:
     a = write_dataset("d", examples("sft"), tmp_path / "a")

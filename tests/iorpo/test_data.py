@@ -29,9 +29,9 @@ def load(root: Path, rows: list[dict[str, Any]] | None = None, entry: dict[str, 
 
     from if_factory.iorpo.arguments import STAGE
     from if_factory.iorpo.data import triples
-    from if_factory.iorpo.register import register
+    from if_factory.iorpo.register import add_stage
 
-    register(tuner)
+    add_stage(tuner)
     if rows is not None:
         register_data(root / "data", "rows", rows, entry or ALPACA)
         keys = {"dataset": "rows", "overwrite_cache": True, **keys}

@@ -11,9 +11,8 @@ from if_factory.evaluation.passrate import Item, measure
 from if_factory.pipeline.ledger import Ledger
 from if_factory.pipeline.rundir import RunDir
 from if_factory.pipeline.runner import DroppedRecord, RunResult
-from if_factory.records import Candidate, Constraint, Outcome, Record, Verdict
+from if_factory.records import Candidate, Constraint, Outcome, Record, Usefulness, Verdict
 from if_factory.reporting.html import training_stages, write_report
-from if_factory.usefulness.reasons import Usefulness
 
 ATTACK = "<script>alert('x')</script><img src=https://evil.invalid/x onerror=alert(1)>"
 NO_COMMA = Constraint(type="punctuation:no_comma", text=f"No commas {ATTACK}")

@@ -24,7 +24,7 @@ class Options(BaseModel):
     student_samples: Annotated[int, Field(ge=0)] = Field(
         4, description="vanilla: answers of the student per prompt; every one is checked (best-of-n)")
     worked_examples: Annotated[int, Field(ge=0, le=4)] = Field(
-        0, description="worked examples shown to the student for each constraint type (2 help a small model a lot); "
+        0, description="worked examples shown to the student per constraint type (2 help a small model much); "
         "they are not in the emitted prompt")
     teacher_samples: Annotated[int, Field(ge=0)] = Field(
         0, description="generation: answers of the teacher per prompt; needs a teacher")

@@ -23,8 +23,8 @@ from if_factory.records import Constraint, Record
 
 M = TypeVar("M", bound=BaseModel)
 ITEM = 200  # characters
-EXPLAIN = ("After the answer write a line with three hyphens (---) and below it a numbered list that explains, "
-           "one point each, how you met the requirements of form above; they apply to what is above the line.")
+EXPLAIN = ("After the answer, write a line of three hyphens (---) and, below it, a numbered list that explains in "
+           "one point each how you met the requirements of format above. They apply only to the text above the line.")
 
 
 class _Instructions(BaseModel):
@@ -201,10 +201,10 @@ async def _teacher(ctx: Context, ask: str, model: type[M]) -> M | Failure:
 async def _require_answerable(record: Record, ctx: Context, options: Options, reason: str, *,
                               conflicts: bool) -> None:
     ask = template(NAME, "answerable", options.prompts).render(instruction=record.prompt, conflicts=conflicts)
-    said = await ask_parsed(judge_of(ctx), [{"role": "user", "content": ask}],
+    judged = await ask_parsed(judge_of(ctx), [{"role": "user", "content": ask}],
                             partial(parse_json, model=_Answerable), schema=_Answerable.model_json_schema(),
                             temperature=0.0)
-    if isinstance(said, Failure):
-        raise Dropped(f"{reason}_unread", said.reason)
-    if not said.answerable:
-        raise Dropped(reason, said.reason)
+    if isinstance(judged, Failure):
+        raise Dropped(f"{reason}_unread", judged.reason)
+    if not judged.answerable:
+        raise Dropped(reason, judged.reason)

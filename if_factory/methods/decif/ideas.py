@@ -149,20 +149,20 @@ async def deal(records: list[Record], ctx: Context, *, level: str,
     distinct = _distinct(lists, level, options)
     turns: Counter[str] = Counter()
     kept: list[Record] = []
-    rejected: list[tuple[Record, Dropped]] = []
+    dropped: list[tuple[Record, Dropped]] = []
     for record in records:
         key = _list_of(record, level)
         turn, choice = turns[key], distinct[key]
         turns[key] += 1
         if not choice or (level == "scenario" and turn >= len(choice)):
-            rejected.append((record, Dropped(f"no_distinct_{level}_left")))
+            dropped.append((record, Dropped(f"no_distinct_{level}_left")))
             continue
         text = choice[turn % len(choice)]
         found: Extra = {level: text}  # type: ignore[misc]  # a key of Extra whatever the level
         kept.append(record.model_copy(update={
             "prompt": text, "seed_prompt": text if level == "domain" else record.seed_prompt,
         }).with_extra(without=("pool", "examples"), **found))
-    return kept, rejected
+    return kept, dropped
 
 
 def _list_of(record: Record, level: str) -> str:

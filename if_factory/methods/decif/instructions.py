@@ -37,7 +37,7 @@ _FEWEST_WORDS, _MOST_WORDS = 3, 150  # of a task; a longer one is usually an ans
 # ---------------------------------------------------------------- writing
 
 
-class _Written(BaseModel):
+class _TaskAndRequirements(BaseModel):
     task: str
     requirements: dict[str, str] = Field(default_factory=dict)
 
@@ -65,13 +65,13 @@ async def write(record: Record, ctx: Context, *, options: Options) -> Record:
     return phrased(made, ctx)
 
 
-def read_written(text: str, soft: int, asked: str = "") -> _Written | Failure:
+def read_written(text: str, soft: int, asked: str = "") -> _TaskAndRequirements | Failure:
     """The task and exactly one requirement for each number from 1 to ``soft``, in that order.
 
     Reasons: those of ``parse_json``; ``no_task``, ``task_too_long``, ``missing_requirement``, and ``echo`` for a
     task that stands in what was ``asked``.
     """
-    found = parse_json(text, _Written)
+    found = parse_json(text, _TaskAndRequirements)
     if isinstance(found, Failure):
         return found
     task = found.task.strip()
@@ -84,7 +84,7 @@ def read_written(text: str, soft: int, asked: str = "") -> _Written | Failure:
         return Failure("echo", task[:80])
     if missing := [i for i, requirement in numbered.items() if not re.search(r"\w", requirement)]:
         return Failure("missing_requirement", f"number {missing[0]}")
-    return _Written(task=task, requirements=numbered)
+    return _TaskAndRequirements(task=task, requirements=numbered)
 
 
 def _written_schema(soft: int) -> dict[str, Any]:

@@ -133,10 +133,10 @@ async def _comparison(step: Record, held: Candidate, new: Candidate, ask: Ask,
         checked=[step.constraints[i].text for i in hard])
     judged = await judge_pair(ask, _request(step), held.text, new.text, focus=focus, tries=options.judge_tries,
                               prompts=options.prompts)
-    said = {"orders": list(judged.orders), "raw": list(judged.raw)}
+    replies = {"orders": list(judged.orders), "raw": list(judged.raw)}
     if judged.winner is None:
-        return undecided(judged.reason, **said)
+        return undecided(judged.reason, **replies)
     winner = "ab".index(judged.winner)
     if not good[winner]:
-        return undecided("judge_contradicts_its_verdicts", **said)
-    return {"winner": winner, "by": "judge", "reason": judged.reason, "carried": winner, **said}
+        return undecided("judge_contradicts_its_verdicts", **replies)
+    return {"winner": winner, "by": "judge", "reason": judged.reason, "carried": winner, **replies}

@@ -62,7 +62,7 @@ def step_prompts(seed_prompt: str, constraints: Sequence[Constraint]) -> list[st
     return prompts
 
 
-class _Written(BaseModel):
+class _SoftConstraint(BaseModel):
     fits: bool = True
     constraint: str = ""
 
@@ -106,7 +106,7 @@ def _read_written(text: str, fixed: Sequence[Constraint], asked: str = "") -> st
     Reasons: those of ``parse_json``; ``empty``, ``too_long``, ``repeated``, and ``echo`` for a line that stands in
     what was ``asked``: a sentence of the task demands nothing new.
     """
-    found = parse_json(text, _Written)
+    found = parse_json(text, _SoftConstraint)
     if isinstance(found, Failure):
         return found
     line = " ".join(found.constraint.split())

@@ -90,8 +90,8 @@ def _instructions_schema(main: str, most: int) -> dict[str, Any]:
 def _quotes(constraint: str, text: str) -> bool:
     """Whether the constraint gives the text away, by so many of its words in a row."""
     words, whole = ([w.lower() for w in measure.words(t)] for t in (constraint, text))
-    said = f" {' '.join(whole)} "
-    return any(f" {' '.join(words[i:i + _QUOTED])} " in said for i in range(len(words) - _QUOTED + 1))
+    passage = f" {' '.join(whole)} "
+    return any(f" {' '.join(words[i:i + _QUOTED])} " in passage for i in range(len(words) - _QUOTED + 1))
 
 
 class _Rewrite(BaseModel):
@@ -172,14 +172,14 @@ async def judge(record: Record, ctx: Context, *, options: Options) -> Record:
         return record
     ask = judge_of(ctx)
     main, text = record.extra["main_instruction"], record.candidates[0].text
-    said = partial(judge_criteria, ask, main, text, tries=options.tries, prompts=options.prompts)
-    holds = await said([p.constraint.text for p in pairs])
+    judge_all = partial(judge_criteria, ask, main, text, tries=options.tries, prompts=options.prompts)
+    holds = await judge_all([p.constraint.text for p in pairs])
     if isinstance(holds, Failure):
         raise Dropped(f"judge_{holds.reason}", holds.detail)
     kept = [p.model_copy(update={"holds": v}) for p, v in zip(pairs, holds, strict=True) if v.passed]
     dropped = Counter({"the_text_does_not_follow_it": len(pairs) - len(kept)})
     if kept:
-        broken = await said([p.corrupted.text for p in kept])
+        broken = await judge_all([p.corrupted.text for p in kept])
         if isinstance(broken, Failure):
             raise Dropped(f"judge_{broken.reason}", broken.detail)
         kept = [p.model_copy(update={"broken": v}) for p, v in zip(kept, broken, strict=True)]
