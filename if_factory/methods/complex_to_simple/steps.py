@@ -38,12 +38,15 @@ async def compose_prompts(record: Record, ctx: Context, *, options: Options) -> 
         if proposed:
             drawn = _with_keyword(drawn, rng.choice(proposed), record.id, ctx)
         children.append(record.child(join(record.seed_prompt, drawn, rng), drawn, difficulty=len(drawn)))
+    if ctx.rng(record.id, "plain").random() < options.plain_share:
+        children.append(record.child(record.seed_prompt, (), difficulty=0))
     return list({child.id: child for child in children}.values())
 
 
 async def respond(record: Record, ctx: Context, *, options: Options) -> Record:
     """Answers of the student and of the teacher, each checked against every constraint."""
-    asks = [("vanilla", "student", i) for i in range(options.student_samples) if ctx.has("student")]
+    samples = options.student_samples if record.constraints else min(1, options.student_samples)
+    asks = [("vanilla", "student", i) for i in range(samples) if ctx.has("student")]
     asks += [("generation", "teacher", i) for i in range(options.teacher_samples) if ctx.has("teacher")]
     shown = _with_examples(record, options.worked_examples)
     answers = await asyncio.gather(*(
