@@ -45,7 +45,7 @@ def why_no_violation(original: str, modified: str) -> str | None:
     difference is a negation added or taken away: "Use metaphors" -> "Use no metaphors", "Avoid metaphors").
     Whether a text really follows the one and not the other is for a checker or a judge.
     """
-    before, after = _Read(original), _Read(modified)
+    before, after = _Parsed(original), _Parsed(modified)
     if not after.words:
         return "empty"
     if before.content == after.content and before.negated == after.negated:
@@ -58,7 +58,7 @@ def why_no_violation(original: str, modified: str) -> str | None:
     return None
 
 
-class _Read:
+class _Parsed:
     """A constraint as its negations, counted, and its words of content, stemmed, in order."""
 
     def __init__(self, text: str) -> None:
