@@ -7,8 +7,8 @@
     m1         base + seed pairs + A_k by m0       -> rates all pairs again
     m2         base + seed pairs + A_k by m1
 
-Every model starts from the base again, every round rates all candidates. If it is killed, the same command continues
-from there: answers are in the log, finished trainings are not run again, a torn one resumes from its checkpoint. A recipe
+Every model starts from the base again, every round rates all candidates. After a kill the same command continues:
+answers are in the log, finished trainings are not run again, a torn one resumes from its checkpoint. A recipe
 that names a model for the role ``backward`` or ``judge`` has it stand in for the trained one.
 Source: arXiv 2308.06259, section 3.
 """
