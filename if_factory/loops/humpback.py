@@ -4,11 +4,11 @@
 
     backward   base + seed pairs reversed          -> writes an instruction for every text
     m0         base + seed pairs                   -> rates all (instruction, text) pairs
-    m1         base + seed pairs + A_k by m0       -> rates all pairs anew
+    m1         base + seed pairs + A_k by m0       -> rates all pairs again
     m2         base + seed pairs + A_k by m1
 
-Every model starts from the base again, every round rates all candidates. Killed, the same command goes on where it
-was: answers are in the log, finished trainings are not run again, a torn one resumes from its checkpoint. A recipe
+Every model starts from the base again, every round rates all candidates. After a kill the same command continues:
+answers are in the log, finished trainings are not run again, a torn one resumes from its checkpoint. A recipe
 that names a model for the role ``backward`` or ``judge`` has it stand in for the trained one.
 Source: arXiv 2308.06259, section 3.
 """
@@ -52,7 +52,7 @@ HALF = 0.5  # width of a bar of the score histogram
 
 @dataclass(frozen=True, slots=True)
 class Curation:
-    """What one round of rating came to.
+    """The outcome of one round of rating.
 
     Attributes:
         judge: the model that rated.
@@ -212,7 +212,7 @@ def _require_complete(result: RunResult, folder: Path) -> None:
     """Nothing is trained on a part of the pairs: it would pass for the round."""
     if not result.complete:
         raise UserError(f"stopped by {result.stopped_by}", where=str(folder),
-                        fix="the same command goes on; what was answered is in the log")
+                        fix="run the same command again to continue; answers so far are in the log")
 
 
 def _account(folder: Path, results: Sequence[RunResult]) -> None:

@@ -29,7 +29,7 @@ from if_factory.pipeline.spool import Spool
 from if_factory.pipeline.stage import All, Dropped, Each, Stage
 from if_factory.records import Record
 
-# Where a record stands in the output: its seed's position, then its index among siblings at every split.
+# A record's position in the output: its seed's position, then its index among siblings at every split.
 Position = tuple[int, ...]
 
 

@@ -63,7 +63,7 @@ def _with_examples(record: Record, per_type: int) -> list[dict[str, str]]:
 
 
 async def correct(record: Record, ctx: Context, *, options: Options) -> Record:
-    """The best failing student answer, mended by the teacher one violated constraint at a time.
+    """The best failing student answer, corrected by the teacher one violated constraint at a time.
 
     A revision is taken over only if it satisfies the constraint it was asked for and breaks none that held.
     Every text on the way stays in the record with its verdicts: they are the pairs' rejected sides.
@@ -75,7 +75,7 @@ async def correct(record: Record, ctx: Context, *, options: Options) -> Record:
     trail: list[Candidate] = []
     for round_ in range(options.correction_rounds):
         for position in current.failed_positions:
-            if not current.verdicts[position].failed:  # an earlier revision of this round mended it too
+            if not current.verdicts[position].failed:  # an earlier revision of this round fixed it too
                 continue
             for try_ in range(options.correction_tries):
                 revised = await _revise(record, current, position, ctx, options, sample=round_ * 100 + try_)
