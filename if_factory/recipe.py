@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from if_factory.errors import UserError, deprecated, suggest
 from if_factory.files import read_text
 from if_factory.methods.base import PATH, Method, get_method
+from if_factory.usefulness.settings import UsefulnessSpec
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -101,6 +102,7 @@ class Recipe(_Strict):
     sandbox: SandboxSpec = Field(default_factory=SandboxSpec)
     options: dict[str, Any] = Field(default_factory=dict, description="the method's own options")
     replay: ReplaySpec = Field(default_factory=ReplaySpec)
+    usefulness: UsefulnessSpec = Field(default_factory=UsefulnessSpec)
 
     _folder: Path = Path()
 
@@ -145,8 +147,16 @@ class Recipe(_Strict):
         if self.replay.file:
             data["replay"]["file"] = str(self.path(self.replay.file))
         data["options"] = self._absolute(self.options)
+        if self.usefulness.relevance not in ("auto", "off") and self.relevance_model() != self.usefulness.relevance:
+            data["usefulness"]["relevance"] = self.relevance_model()
         data["constraints"]["plugins"] = [str(self.path(p)) for p in self.constraints.plugins]
         return data
+
+    def relevance_model(self) -> str:
+        """``usefulness.relevance`` with a folder resolved; a name that is no folder here stays a name."""
+        given = self.usefulness.relevance
+        folder = self.path(given)
+        return str(folder) if given not in ("auto", "off") and folder.is_dir() else given
 
     def path(self, given: str) -> Path:
         if given.startswith("hub:"):  # a dataset's name, not a place on this machine

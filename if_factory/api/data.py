@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from if_factory.api.common import AnyPath, as_recipe, load_plugins, prepare, seeds_of, wait
@@ -18,6 +19,7 @@ from if_factory.pipeline.runner import Observer, RunResult
 from if_factory.pipeline.runner import run as run_stages
 from if_factory.recipe import Recipe
 from if_factory.records import Candidate, Constraint, Record, Verdict
+from if_factory.usefulness.gate import Gate, decided
 
 TOKENS_PER_SECOND = 95.0  # output speed of the embedded model on 2 CPU cores
 
@@ -167,10 +169,28 @@ def emit(recipe: Recipe, records: Iterable[Record], *, keep: bool = True) -> Emi
     """
     prepare(recipe)
     forget_time_outs()  # emission is a function of the records in their order, not of the run before it
-    options, out = recipe.method_options(), Emission(keep)
-    for record in records:
-        recipe.definition.emit(_rechecked(record), options, out, recipe.seed)
+    gate = gate_of(recipe)
+    options, out, deciders = recipe.method_options(), Emission(keep), set(gate.deciders)
+    for chunk in _chunks(records, _TOGETHER):
+        for record in decided(gate, [_rechecked(record) for record in chunk]):
+            deciders.update(c.usefulness.decided_by for c in record.candidates if c.usefulness)
+            recipe.definition.emit(record, options, out, recipe.seed)
+    out.deciders = tuple(who for who in ("rules", "relevance", "judge") if who in deciders)
     return out
+
+
+_TOGETHER = 64  # records whose answers are embedded together
+
+
+def gate_of(recipe: Recipe) -> Gate:
+    """The usefulness gate as the recipe sets it."""
+    return Gate(recipe.usefulness.model_copy(update={"relevance": recipe.relevance_model()}))
+
+
+def _chunks(records: Iterable[Record], size: int) -> Iterator[list[Record]]:
+    rest = iter(records)
+    while chunk := list(islice(rest, size)):
+        yield chunk
 
 
 def _rechecked(record: Record) -> Record:

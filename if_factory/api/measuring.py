@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from if_factory.api.common import AnyPath, recipe_of_run, wait
+from if_factory.api.common import AnyPath, wait
+from if_factory.api.evaluation import run as run_evaluation
+from if_factory.api.evaluation import suite_like
 from if_factory.api.models import judge_at
-from if_factory.chat.log import ResponseLog
 from if_factory.constraints.verify import Mode
 from if_factory.errors import UserError
 from if_factory.evaluation import repetition as counting
@@ -23,11 +24,10 @@ from if_factory.evaluation.ranking import Ranking
 from if_factory.evaluation.repetition import Repetition, Tokens
 from if_factory.evaluation.scaling import Base, Fit, Point, fit, read_points
 from if_factory.evaluation.scaling import markdown as scaling_table
-from if_factory.evaluation.suites import suite as read_suite
 from if_factory.files import dump_json, write_atomic, write_jsonl
 from if_factory.judge.calibration import Calibration, read_labelled
 from if_factory.judge.calibration import calibrate as measure_judge
-from if_factory.training.run import adapters_of
+from if_factory.training.run import adapters_by_stage, adapters_of
 
 # Shows progress, as click.progressbar does: a context manager with ``update(steps, label)``.
 Bar = AbstractContextManager[Any]
@@ -40,18 +40,14 @@ def evaluation_suite(suite: str = "held_out", prompts: int | None = None, *, typ
     Args:
         suite: ``held_out``, or a .jsonl of prompts with constraints, for which only ``prompts`` counts.
         prompts: at most so many.
-        types: types or families to draw from; default: as ``like``, else all.
+        types: types or families to draw from; default: as ``like``, else all but ``HELD_OUT_TYPES``.
         low, high: fewest and most constraints on a prompt; default: as ``like``, else 1 and 3.
         like: a run folder; what is not given is drawn as its method drew it.
 
     Raises:
         UserError: the file or an argument is wrong, or ``like`` holds no run.
     """
-    if suite != "held_out":
-        return read_suite(suite, prompts)
-    drawn = recipe_of_run(like).method_options().model_dump() if like else {}
-    return read_suite(suite, prompts, low=low or drawn.get("min_constraints", 1),
-                      high=high or drawn.get("max_constraints", 3), types=tuple(types or drawn.get("include", ())))
+    return suite_like(suite, prompts, types=types, low=low, high=high, run_folder=Path(like) if like else None)[0]
 
 
 def chains(adapters: Sequence[AnyPath] = (), curriculum: AnyPath | None = None,
@@ -76,38 +72,48 @@ def chains(adapters: Sequence[AnyPath] = (), curriculum: AnyPath | None = None,
 
 
 def evaluate(model: str, out: AnyPath, *, adapters: Sequence[AnyPath] = (), curriculum: AnyPath | None = None,
-             suite: str = "held_out", prompts: int | None = None, types: Sequence[str] = (),
-             low: int | None = None, high: int | None = None, like: AnyPath | None = None, system: str = "",
-             max_tokens: int = 512, batch: int = 16, watch: Callable[[int], Bar] | None = None) -> Results:
-    """Constraint pass rate before and after, on the same prompts, with 95 % confidence intervals.
+             each_stage: bool = False, suite: str = "held_out", prompts: int | None = None,
+             types: Sequence[str] = (), low: int | None = None, high: int | None = None,
+             like: AnyPath | None = None, system: str = "", max_tokens: int = 512, batch: int = 16,
+             judge: str | None = None, judge_model: str | None = None, api_key_env: str = "OPENAI_API_KEY",
+             read: int = 60) -> Results:
+    """Answers that satisfy their constraints and attempt their request, before and after, on the same prompts.
 
-    Killed, the same call continues; with one more adapter it asks only that one.
+    Progress is on standard error and in ``evaluation.log``. Killed, the same call continues; with one more adapter
+    it asks only that one.
 
     Args:
         model: the base model: a Hugging Face folder or name.
-        out: folder for results.md, results.json, responses.jsonl and the log of answers.
+        out: folder for results.md, results.json, responses.jsonl, blind.jsonl and the logs.
         adapters, curriculum: what was trained; see ``chains``.
-        suite, prompts, types, low, high, like: what is asked; see ``evaluation_suite``.
+        each_stage: of the curriculum, the model after each stage and not only the last.
+        suite, prompts, types, low, high: what is asked; see ``evaluation_suite``.
+        like: the run that the training data is from: its types count as trained, all others do not.
         system: system prompt of every prompt that has none of its own, before and after alike.
         max_tokens: completion tokens per answer at most.
         batch: prompts decoded together.
-        watch: ``(answers to come)`` -> a progress bar.
+        judge: a URL, ``embedded``, or ``embedded:/path/to.gguf``; decides judged constraints, and usefulness after
+            rules and relevance.
+        judge_model, api_key_env: its name there (default its first) and the variable with its key.
+        read: answers of each model in blind.jsonl, for a person to mark; 0 writes none.
 
     Raises:
         UserError: an adapter or the suite is missing or wrong, or transformers is not installed.
     """
     from if_factory.chat.transformers_local import TransformersBackend
-    from if_factory.evaluation.generate import evaluate as run_evaluation
 
-    out, weights = Path(out), chains(adapters, curriculum)
-    items = evaluation_suite(suite, prompts, types=types, low=low, high=high, like=like)
-    models = {label: TransformersBackend(model, adapters=chain, batch_size=batch)
-              for label, chain in weights.items()}
-    shown = watch(len(items) * len(models)) if watch else nullcontext()
-    with closing(ResponseLog(out / "asked.jsonl")) as log, shown as bar:
-        return wait(run_evaluation(
-            items, models, out, max_tokens=max_tokens, concurrency=4 * batch, system=system, log=log,
-            on_answer=(lambda label, *_: bar.update(1, label)) if bar else None))
+    out = Path(out)
+    items, trained = suite_like(suite, prompts, types=types, low=low, high=high,
+                                run_folder=Path(like) if like else None)
+    weights = ({"before": ()} | adapters_by_stage(Path(curriculum)) if curriculum and each_stage
+               else chains(adapters, curriculum))
+    asked = judge_at(judge, out / "judge", name=judge_model, api_key_env=api_key_env) if judge else None
+
+    def opened(chain: tuple[Path, ...], on_tokens: Callable[[int], None]) -> TransformersBackend:
+        return TransformersBackend(model, adapters=chain, batch_size=batch, on_tokens=on_tokens)
+
+    return wait(run_evaluation(items, opened, weights, out, trained=trained, max_tokens=max_tokens,
+                               concurrency=4 * batch, system=system, read=read, judge=asked))
 
 
 def rank(triples: AnyPath, model: str, out: AnyPath, *, adapters: Sequence[AnyPath] = (),

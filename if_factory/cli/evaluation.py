@@ -11,37 +11,64 @@ FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 
 
 @click.command()
-@click.option("--model", "model_path", required=True, help="The base model: a Hugging Face folder or name.")
+@click.option("--model", "model_path", help="The base model: a Hugging Face folder or name.")
 @click.option("--adapter", "adapters", multiple=True, type=FOLDER,
               help="A trained adapter; repeat it, in order, where a stage says so.")
 @click.option("--curriculum", type=FOLDER,
               help="Instead of --adapter: a folder of YAML files; takes the adapters its export YAML merges.")
+@click.option("--each-stage", is_flag=True, help="With --curriculum: after each stage.")
 @click.option("--suite", default="held_out", show_default=True,
               help="`held_out`, or a .jsonl of prompts with constraints (IFEval rows, or yours).")
 @click.option("-n", "--prompts", type=click.IntRange(1), help="At most so many prompts.")
-@click.option("--constraints", "types", help="held_out: types or families to draw from, with commas; default all.")
+@click.option("--constraints", "types", help="held_out: types or families to draw from, with commas; default all "
+              "but those held out.")
 @click.option("--low", type=click.IntRange(1, 6), help="held_out: fewest constraints on a prompt; default 1.")
 @click.option("--high", type=click.IntRange(1, 6), help="held_out: most constraints on a prompt; default 3.")
-@click.option("--like", type=FOLDER, help="held_out: draw types and numbers as this run did, unless given.")
+@click.option("--like", type=FOLDER, help="The run that the training data is from: its types count as trained; "
+              "held_out draws types and numbers as it did, unless given.")
 @click.option("--system", default="", metavar="TEXT",
               help="System prompt of every prompt that has none of its own, before and after alike.")
 @click.option("--max-tokens", type=click.IntRange(1), default=512, show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Prompts decoded together.")
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path, file_okay=False))
-def evaluate(model_path: str, adapters: tuple[Path, ...], curriculum: Path | None, suite: str,
-             prompts: int | None, types: str | None, low: int | None, high: int | None, like: Path | None,
-             system: str, max_tokens: int, batch: int, out: Path) -> None:
-    """Constraint pass rate before and after, on the same held-out prompts, with 95 % confidence intervals."""
+@click.option("--judge", metavar="ENDPOINT", help="A URL, `embedded` or `embedded:FILE.gguf`: decides judged "
+              "constraints, and usefulness after the rules.")
+@click.option("--judge-model", help="The judge's name there; default its first.")
+@click.option("--api-key-env", default="OPENAI_API_KEY", show_default=True, help="Holds the judge's key.")
+@click.option("--read", type=click.IntRange(0), default=60, show_default=True,
+              help="Answers of each model in blind.jsonl, shuffled, for a person to mark.")
+@click.option("--score-blind", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+              help="Only compare the marks in this blind.jsonl with what was decided.")
+@click.option("-o", "--out", type=click.Path(path_type=Path, file_okay=False))
+def evaluate(model_path: str | None, adapters: tuple[Path, ...], curriculum: Path | None, each_stage: bool,
+             suite: str, prompts: int | None, types: str | None, low: int | None, high: int | None,
+             like: Path | None, system: str, max_tokens: int, batch: int, judge: str | None,
+             judge_model: str | None, api_key_env: str, read: int,
+             score_blind: Path | None, out: Path | None) -> None:
+    """Answers that satisfy their constraints and attempt their request, before and after training, on the same
+    held-out prompts, with 95 % confidence intervals."""
+    if score_blind:
+        from if_factory.evaluation import blind
+
+        click.echo(blind.markdown(blind.score_blind(score_blind)), nl=False)
+        return
+    for name, given in (("--model", model_path), ("--out", out)):
+        if given is None:
+            raise click.UsageError(f"Missing option '{name}'.")
+    assert model_path is not None
+    assert out is not None
+    if each_stage and not curriculum:
+        raise click.UsageError("--each-stage needs --curriculum")
     from if_factory import api
     from if_factory.evaluation.passrate import markdown
 
     results = api.evaluate(
-        model_path, out, adapters=adapters, curriculum=curriculum, suite=suite, prompts=prompts,
-        types=types.split(",") if types else (), low=low, high=high, like=like, system=system,
-        max_tokens=max_tokens, batch=batch,
-        watch=lambda answers: click.progressbar(length=answers, item_show_func=str))
+        model_path, out, adapters=adapters, curriculum=curriculum, each_stage=each_stage, suite=suite,
+        prompts=prompts, types=types.split(",") if types else (), low=low, high=high, like=like, system=system,
+        max_tokens=max_tokens, batch=batch, judge=judge, judge_model=judge_model, api_key_env=api_key_env,
+        read=read)
     click.echo(markdown(results))
-    click.echo(f"written: {out}/results.md, results.json, responses.jsonl")
+    click.echo(f"written: {out}/results.md, results.json, responses.jsonl, evaluation.log"
+               + (", blind.jsonl" if read else ""))
 
 
 @click.command()

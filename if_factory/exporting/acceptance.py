@@ -23,7 +23,7 @@ from if_factory.exporting.loading import PIECE, Piece, Unreadable, read_pieces, 
 from if_factory.exporting.plain import plain_piece
 from if_factory.exporting.remarks import dataset_remarks, remarks, text_remarks
 from if_factory.exporting.rules import Effect, Fails, Shape, Stage
-from if_factory.exporting.templates import PLAIN, TemplateFacts, template_problem, templates
+from if_factory.exporting.templates import PLAIN, template_problem, templates
 from if_factory.files import dump_json
 
 __all__ = ["KTO_BATCH", "CheckReport", "Problem", "check_dataset", "check_rows", "local_names"]
@@ -267,7 +267,7 @@ class _Types:
                 raise arrow.Unloadable(e.reason, row=_where(piece, e.field), field=e.field) from None
         if plain and own.same(self.first):
             return None
-        if own is self.first and not own.changes() or own.same(self.first) and not own.changes():
+        if (own is self.first and not own.changes()) or (own.same(self.first) and not own.changes()):
             return [row or {} for row in piece.rows] if None in piece.rows else piece.rows
         return [arrow.cast(row or {}, self.first, own) for row in piece.rows]
 

@@ -26,13 +26,14 @@ from if_factory.chat.base import Backend, RequestFailed
 from if_factory.chat.budget import Budget, Usage
 from if_factory.chat.client import ChatClient
 from if_factory.chat.log import ResponseLog
+from if_factory.emission import emit_preference
 from if_factory.errors import UserError
 from if_factory.exporting.dataset_info import FILE_NAME, merge_entries
 from if_factory.exporting.formats import write_dataset
 from if_factory.files import dump_json, write_atomic
 from if_factory.methods.autoif.cross_validation import Bound, pairs
 from if_factory.methods.autoif.votes import put_to_vote
-from if_factory.records import Candidate, PreferenceExample, Record, content_id, emit_preference
+from if_factory.records import Candidate, PreferenceExample, Record, content_id
 from if_factory.training.curriculum import CurriculumOptions, StagePlan, write_export, write_stage
 from if_factory.training.run import run_curriculum
 

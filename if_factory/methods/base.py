@@ -18,6 +18,7 @@ from if_factory.pipeline.stage import Stage
 from if_factory.prompts import load
 from if_factory.records import Example, Record, Refusal
 
+SHOWN = 3  # refused texts kept per reason
 # json_schema_extra of an option that names a file or folder, relative to the recipe
 PATH: dict[str, Any] = {"path": True}
 
@@ -28,13 +29,16 @@ class Emission:
 
     A dataset's name begins with the stage it is for: ``sft``, ``dpo``, ``kto``, ``iorpo``, or ``sft_external``
     where a method keeps rows of one stage apart. ``out["sft"]`` is a list, ``out.refused["sft"]["truncated"]`` a
-    count. With ``keep=False`` examples are counted and let go.
+    count. With ``keep=False`` examples are counted and let go. ``shown`` keeps a few texts that do not attempt
+    their request, by reason, and ``deciders`` says who decided that: ``rules``, ``relevance``, ``judge``.
     """
 
     keep: bool = True
     datasets: dict[str, list[Example]] = field(default_factory=dict)
     rows: Counter[str] = field(default_factory=Counter)
     refused: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    shown: dict[str, list[Refusal]] = field(default_factory=dict)
+    deciders: tuple[str, ...] = ("rules",)
 
     def __getitem__(self, dataset: str) -> list[Example]:
         return self.datasets.get(dataset, [])
@@ -43,6 +47,9 @@ class Emission:
         """File an example under its dataset, or count its refusal. Returns whether it was emitted."""
         if isinstance(example, Refusal):
             self.refused[dataset][example.reason] += 1
+            shown = self.shown.setdefault(example.reason, []) if example.response else []
+            if example.response and len(shown) < SHOWN and example not in shown:
+                shown.append(example)
             return False
         self.rows[dataset] += 1
         if self.keep:

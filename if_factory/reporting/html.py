@@ -49,11 +49,13 @@ def render(folder: Path, *, evaluation: Path, saves: Path, samples: int = 6) -> 
     """The page as text; a function of the files alone, so the same files give the same page."""
     run = RunDir(folder)
     ledger = run.ledger().to_dict()
-    records, results = run.records(), _results(evaluation / "results.json", "evaluate")
-    ranking = _results(evaluation / "ranking.json", "rank")
+    # Format 1 was written before anybody decided which answers are useful: it has no headline.
+    records, results = run.records(), _results(evaluation / "results.json", "evaluate", (1, 2))
+    ranking = _results(evaluation / "ranking.json", "rank", (1,))
     stages = training_stages(saves)
     pictures = {
         "funnel": lambda: plots.funnel(ledger),
+        "headline": lambda: plots.headline(results) if results and results.get("headline") else None,
         "pass_rates": lambda: plots.pass_rates(results) if results else None,
         "ranking": lambda: plots.ranking(ranking) if ranking else None,
         "losses": lambda: plots.loss_curves(stages) if stages else None,
@@ -81,12 +83,12 @@ def training_stages(saves: Path) -> dict[str, Path]:
     return {str(p.relative_to(saves)) if p != saves else saves.name: p for p in logs}
 
 
-def _results(path: Path, command: str) -> dict[str, Any] | None:
+def _results(path: Path, command: str, formats: tuple[int, ...]) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
         found = json.loads(read_text(path))
-        if found["format"] == 1:
+        if found["format"] in formats:
             return dict(found)
     except (ValueError, KeyError, TypeError):
         pass

@@ -137,6 +137,40 @@ def pass_rates(results: Mapping[str, Any], mode: str = "strict", most: int = 24)
 
 
 @_styled
+def headline(results: Mapping[str, Any]) -> Figure:
+    """What is satisfied and useful, first of all, and what stands beside it: a mark per model with its interval.
+
+    Args:
+        results: ``results.json`` of an evaluation, format 2, with a headline.
+    """
+    labels = list(results["labels"])
+    measures = [m for m in results["headline"]["measures"] if m["unit"] == "share"]
+    figure, ax = _figure(8.2, 1.3 + 0.45 * len(measures))
+    spread = 0.34 / max(1, len(labels) - 1)
+    for y, m in enumerate(measures):
+        for i, label in enumerate(labels):
+            colour, marker = _SERIES[i % len(_SERIES)]
+            r, at = m["values"][label], y + (i - (len(labels) - 1) / 2) * spread
+            ax.plot([100 * r["low"], 100 * r["high"]], [at, at], color=colour, linewidth=1.6, alpha=0.75, zorder=2)
+            ax.plot(100 * r["value"], at, marker, color=colour, markersize=5.5, zorder=3,
+                    label=label if y == 0 else None)
+    ax.axhspan(-0.5, 0.5, color="#F4F5F7", linewidth=0, zorder=0)
+    ax.set_yticks(range(len(measures)),
+                  [f"{m['title']}  (n = {m['values'][labels[0]]['n']})" for m in measures])
+    ax.get_yticklabels()[0].set_fontweight("bold")
+    ax.set_ylim(len(measures) - 0.5, -0.5)
+    ax.set_xlim(-2, 102)
+    ax.set_xlabel("share (%), with 95 % interval")
+    ax.grid(axis="x", color="#E1E4E8", linewidth=0.7)
+    ax.set_axisbelow(True)
+    ax.tick_params(axis="y", length=0)
+    ax.set_title("Held-out prompts: satisfied and useful", pad=24)
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=min(4, len(labels)), borderaxespad=0.2,
+              handletextpad=0.2, columnspacing=1.4)
+    return figure
+
+
+@_styled
 def similarities(by_benchmark: Mapping[str, Sequence[float]]) -> Figure:
     """How similar training prompts are to the nearest prompt of each benchmark: a histogram per benchmark.
 

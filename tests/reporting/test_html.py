@@ -11,7 +11,7 @@ from if_factory.evaluation.passrate import Item, measure
 from if_factory.pipeline.ledger import Ledger
 from if_factory.pipeline.rundir import RunDir
 from if_factory.pipeline.runner import DroppedRecord, RunResult
-from if_factory.records import Candidate, Constraint, Outcome, Record, Verdict
+from if_factory.records import Candidate, Constraint, Outcome, Record, Usefulness, Verdict
 from if_factory.reporting.html import training_stages, write_report
 
 ATTACK = "<script>alert('x')</script><img src=https://evil.invalid/x onerror=alert(1)>"
@@ -104,6 +104,27 @@ def test_a_failing_answer_names_the_constraint_it_fails(run):
     assert "a comma" in failing
 
 
+def test_the_headline_stands_first_and_results_of_the_old_format_are_still_read(run):
+    items = [Item(str(i), "p", (NO_COMMA,)) for i in range(4)]
+    useful = {"before": {k: Usefulness(answers=True) for k in "0123"},
+              "after": {k: Usefulness(answers=False, reason=ATTACK) for k in "0123"}}
+    results = measure(items, {"before": dict.fromkeys("0123", "a, b"), "after": dict.fromkeys("0123", "ab")},
+                      useful=useful, trained={"punctuation:no_comma"}).as_dict()
+    (run / "evaluation").mkdir()
+    path = run / "evaluation" / "results.json"
+    path.write_text(json.dumps(results))
+    text = write_report(run).read_text()
+    assert text.index("satisfied and useful (whole prompts)") < text.index("prompt, strict")
+    assert "Warning.</strong> after: constraints of trained types are satisfied more often" in text
+    assert Page(text).tags["script"] == 0
+    assert text.count("<svg") == 3
+    path.write_text(json.dumps({k: v for k, v in results.items() if k != "headline"} | {"format": 1}))
+    assert "Nobody decided" in write_report(run).read_text()
+    path.write_text(json.dumps(results | {"format": 3}))
+    with pytest.raises(UserError, match="not the results"):
+        write_report(run)
+
+
 def test_evaluation_and_losses_appear_once_they_exist(run):
     items = [Item(str(i), "p", (NO_COMMA,)) for i in range(4)]
     results = measure(items, {"before": dict.fromkeys("0123", "a, b"), "after": dict.fromkeys("0123", "ab")})
@@ -116,6 +137,7 @@ def test_evaluation_and_losses_appear_once_they_exist(run):
     assert list(training_stages(run / "saves")) == ["1_easy"]
     text = write_report(run).read_text()
     assert "+100.0" in text
+    assert "Nobody decided" in text
     assert "<h2>Training</h2>" in text
     assert text.count("<svg") == 3
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from random import Random
 
+from if_factory.emission import emit_kto, emit_preference, emit_sft
 from if_factory.methods.autoif.cross_validation import holds, pairs
 from if_factory.methods.autoif.options import Options
 from if_factory.methods.autoif.votes import Voted
 from if_factory.methods.base import Emission
-from if_factory.records import Record, content_id, emit_kto, emit_preference, emit_sft
+from if_factory.records import Record, content_id
 
 
 def emit(record: Record, options: Options, out: Emission, seed: int) -> None:

@@ -9,12 +9,13 @@ from random import Random
 from pydantic import BaseModel
 
 from if_factory.chat.parse import Failure, ask_parsed, parse_json, parse_tagged
+from if_factory.emission import emit_sft
 from if_factory.judge.judge import judge_of
 from if_factory.judge.verdicts import decide
 from if_factory.methods.base import template
 from if_factory.methods.conifer.options import NAME, Options
 from if_factory.pipeline.stage import Context, Dropped
-from if_factory.records import Candidate, Record, Refusal, Turn, emit_sft
+from if_factory.records import Candidate, Record, Refusal, Turn
 
 
 async def answer(record: Record, ctx: Context, *, options: Options) -> Record:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from if_factory.constraints.verify import verify
+from if_factory.emission import emit_kto, emit_sft, emit_triple
 from if_factory.methods.base import Emission
 from if_factory.methods.suri.options import Options
-from if_factory.records import Constraint, Record, Verdict, emit_kto, emit_sft, emit_triple
+from if_factory.records import Constraint, Record, Verdict
 
 
 def emit(record: Record, options: Options, out: Emission, seed: int) -> None:
