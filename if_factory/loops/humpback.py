@@ -44,6 +44,7 @@ from if_factory.pipeline.runner import Observer, RunResult
 from if_factory.pipeline.runner import run as run_stages
 from if_factory.recipe import Recipe
 from if_factory.records import Record, SFTExample
+from if_factory.tables import markdown_table
 
 # Tokens of an answer; a batch takes as long as its longest. A rating holds a reason of at most 160 characters.
 MOST = {"backward": 256, "judge": 256}
@@ -237,12 +238,12 @@ def markdown(curations: Sequence[Curation]) -> str:
     """One line per round: what was rated, kept and unread, and how the rounds agree."""
     head = ("round", "judge", "rated", "kept", "unread", "agrees with the round before", "precision", "recall",
             "pairs by score")
-    lines = [head, ("---",) * len(head)]
+    rows = []
     for c in curations:
         bars = ", ".join(f"{low}: {n}" for low, n in c.histogram.items())
         shares = map(_share, (c.unread_share, c.agreement, c.precision, c.recall))
-        lines.append((str(c.iteration), c.judge, f"{c.rated} of {c.candidates}", str(c.kept), *shares, bars))
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+        rows.append((str(c.iteration), c.judge, f"{c.rated} of {c.candidates}", str(c.kept), *shares, bars))
+    return "\n".join(markdown_table(head, rows)) + "\n"
 
 
 def _share(value: float | None) -> str:
