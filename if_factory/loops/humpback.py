@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from if_factory.api.common import load_plugins, seeds_of
+from if_factory.api.common import gate_of, load_plugins, seeds_of
 from if_factory.api.models import open_models
 from if_factory.chat.base import RequestFailed
 from if_factory.chat.budget import Budget, Usage
@@ -45,6 +45,7 @@ from if_factory.pipeline.runner import run as run_stages
 from if_factory.recipe import Recipe
 from if_factory.records import Record, SFTExample
 from if_factory.tables import markdown_table
+from if_factory.usefulness.gate import Gate, decided
 
 # Tokens of an answer; a batch takes as long as its longest. A rating holds a reason of at most 160 characters.
 MOST = {"backward": 256, "judge": 256}
@@ -99,6 +100,7 @@ async def run(recipe: Recipe, trainer: Trainer, *, iterations: int = ROUNDS, lab
     """
     load_plugins(recipe)
     options = cast(Options, recipe.method_options())
+    gate = gate_of(recipe)
     seeds = seeds_of(recipe)
     pairs = list({r.id: r for r in seeds if r.extra["form"] == "seed"}.values())  # as the ledger counts them
     known = _labelled(labelled) if labelled else []
@@ -116,7 +118,7 @@ async def run(recipe: Recipe, trainer: Trainer, *, iterations: int = ROUNDS, lab
 
             if "backward" not in given:
                 options = options.model_copy(update={"backward": "trained"})
-                adapters["backward"] = trainer.sft("backward", rows(pairs, options, "sft_backward"))
+                adapters["backward"] = trainer.sft("backward", rows(pairs, options, "sft_backward", gate))
             async with playing("backward", "backward") as model:
                 augmented = await run_stages(stages(options)[:-1], seeds, {"backward": model}, seed=recipe.seed,
                                              observer=observer)
@@ -128,7 +130,7 @@ async def run(recipe: Recipe, trainer: Trainer, *, iterations: int = ROUNDS, lab
                 raise UserError(f"no text got an instruction: {_reasons(augmented)}", where=str(trainer.folder),
                                 fix="look at the window of characters and at the texts")
             if "judge" not in given:
-                adapters["m0"] = trainer.sft("m0", rows(pairs, options, "sft"))
+                adapters["m0"] = trainer.sft("m0", rows(pairs, options, "sft", gate))
             for t in range(1, iterations + 1):
                 before = scored
                 async with playing("judge", f"m{t - 1}") as judge:
@@ -142,16 +144,17 @@ async def run(recipe: Recipe, trainer: Trainer, *, iterations: int = ROUNDS, lab
                 _account(trainer.folder, results)
                 curations.append(_report(t, name, result, before, known, said, options))
                 _write(trainer.folder, t, result, curations)
-                adapters[f"m{t}"] = trainer.sft(f"m{t}", rows([*pairs, *scored], options, "sft"))
+                adapters[f"m{t}"] = trainer.sft(f"m{t}", rows([*pairs, *scored], options, "sft", gate))
     finally:
         log.close()
     return Rounds(adapters, curations, scored)
 
 
-def rows(records: Sequence[Record], options: Options, dataset: str) -> list[SFTExample]:
-    """What the records emit under one dataset's name."""
-    out = Emission()
-    for record in records:
+def rows(records: Sequence[Record], options: Options, dataset: str,
+         gate: Gate | None = None) -> list[SFTExample]:
+    """What the records emit under one dataset's name; a pair whose response does not attempt its prompt is none."""
+    out, gate = Emission(), gate or Gate()
+    for record in decided(gate, records):
         emit(record, options, out, 0)
     return cast(list[SFTExample], out[dataset])
 

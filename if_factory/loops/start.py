@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from if_factory.api.common import AnyPath, as_recipe, prepare, recipe_of_run, seeds_of, wait
+from if_factory.api.common import AnyPath, as_recipe, gate_of, prepare, recipe_of_run, seeds_of, wait
 from if_factory.api.measuring import scaling
 from if_factory.api.models import open_models
 from if_factory.api.training import has_gpu, stage_overrides
@@ -84,7 +84,8 @@ def online(run_folder: AnyPath, *, model: str, out: AnyPath, adapters: Sequence[
         iterations=iterations, prompts=prompts, samples=samples, temperature=temperature, max_tokens=max_tokens,
         concurrency=4 * batch, pairs_per_side=None if all_pairs else 2, reference=reference,
         adapters=tuple(map(str, start)), seed=recipe.seed)
-    return run_online(RunDir(run_folder).records(), training, options, Path(out), open_model, say=say)
+    return run_online(RunDir(run_folder).records(), training, options, Path(out), open_model, say=say,
+                      gate=gate_of(recipe))
 
 
 @dataclass(frozen=True)

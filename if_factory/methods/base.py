@@ -13,10 +13,11 @@ from typing import Any
 import jinja2
 from pydantic import BaseModel
 
+from if_factory.emission import emit_sft
 from if_factory.errors import UserError, suggest
 from if_factory.pipeline.stage import Stage
 from if_factory.prompts import load
-from if_factory.records import Example, Record, Refusal
+from if_factory.records import Candidate, Example, Record, Refusal
 
 SHOWN = 3  # refused texts kept per reason
 # json_schema_extra of an option that names a file or folder, relative to the recipe
@@ -60,6 +61,14 @@ class Emission:
         """``{"sft": {"rows": n, "refused": {reason: n}}, ...}``, everything sorted by name."""
         return {name: {"rows": self.rows[name], "refused": dict(sorted(self.refused.get(name, {}).items()))}
                 for name in sorted({*self.rows, *self.refused})}
+
+
+def refuse_useless(record: Record, candidate: Candidate, out: Emission) -> None:
+    """Count what satisfies every constraint and attempts nothing, under its reason, as no SFT row and no pair."""
+    refusal = emit_sft(record, candidate)
+    out.add(refusal, "sft")
+    if isinstance(refusal, Refusal):
+        out.refused["dpo"][refusal.reason] += 1
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from random import Random
 from typing import Any, Literal, Protocol
 
 from if_factory.chat.base import Completion
-from if_factory.records import Record
+from if_factory.records import Candidate, Record
 
 
 class Dropped(Exception):
@@ -39,11 +39,20 @@ class Context(Protocol):
 
     def has(self, role: str) -> bool: ...
 
+    async def useful(self, record: Record, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """The candidates with what the run's usefulness gate says of each: whether it attempts the request.
+
+        A run without a gate leaves them undecided, and emission decides.
+        """
+        ...
+
     def rng(self, *parts: object) -> Random:
         """A generator seeded by the run's seed and ``parts`` (a record's id, a purpose)."""
         ...
 
 
+# A gate as the runner takes it: candidates of a record -> the same, decided. Called on a thread of its own.
+Useful = Callable[[Record, Sequence[Candidate]], list[Candidate]]
 Each = Callable[[Record, Context], Awaitable[Record | list[Record]]]
 All = Callable[[list[Record], Context], Awaitable[tuple[list[Record], list[tuple[Record, Dropped]]]]]
 

@@ -131,4 +131,4 @@ def fails(candidate: Candidate) -> bool:
 
 async def _checked(record: Record, candidate: Candidate, ctx: Context) -> Candidate:
     verdicts = await decide(judge_of(ctx), record.prompt, candidate.text, record.constraints)
-    return candidate.model_copy(update={"verdicts": verdicts})
+    return (await ctx.useful(record, [candidate.model_copy(update={"verdicts": verdicts})]))[0]
