@@ -10,7 +10,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
-from if_factory.chat.base import Completion
+from if_factory.chat.base import CUT_IN_THINKING, Completion
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +101,7 @@ class Tally:
 
     ``requests`` were answered by the server in this run and ``replayed`` by an earlier one (from the log);
     tokens and cost cover both. ``shared`` asked for an answer that this run already had, and cost nothing.
+    ``truncated`` answers were cut by the token limit; ``cut_in_thinking``, among them, before the answer began.
     ``cost`` is in USD, ``None`` where the price is unknown.
     """
 
@@ -114,11 +115,13 @@ class Tally:
     truncated: int = 0
     filtered: int = 0
     cost: float | None = 0.0
+    cut_in_thinking: int = 0
 
     def add(self, completion: Completion, usd: float | None) -> None:
         self.prompt_tokens += completion.prompt_tokens
         self.completion_tokens += completion.completion_tokens
-        self.truncated += completion.finish_reason == "length"
+        self.truncated += completion.cut
+        self.cut_in_thinking += completion.finish_reason == CUT_IN_THINKING
         self.filtered += completion.finish_reason == "content_filter"
         self.cost = None if self.cost is None or usd is None else self.cost + usd
 

@@ -11,13 +11,13 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from if_factory.chat import grammar
 from if_factory.chat.base import ChatRequest, Completion, RequestFailed
-from if_factory.chat.parse import strip_thinking
+from if_factory.chat.replies import without_reasoning
 from if_factory.errors import UserError
 
 _GATHER_SECONDS = 0.02  # how long a first request waits for company
@@ -59,8 +59,10 @@ class TransformersBackend:
         model, tokenizer = await self._loaded()
         ids = _prompt_ids(tokenizer, request, self.path)
         room = model.config.get_text_config().max_position_embeddings - len(ids)
-        if room < request.max_tokens:
+        if room < (request.max_tokens or 1):
             raise RequestFailed(f"too long: {len(ids)} prompt tokens and max_tokens {request.max_tokens}")
+        if request.max_tokens is None:
+            request = replace(request, max_tokens=room)
         waiting = _Waiting(request, ids, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
         if self._worker is None or self._worker.done():
@@ -109,7 +111,9 @@ def _named(adapter: Path) -> str:
 
 
 def _sampling(request: ChatRequest) -> tuple[float, float]:
-    return request.temperature, request.top_p
+    """What is not given is as if nothing changed the model's own distribution."""
+    return (1.0 if request.temperature is None else request.temperature,
+            1.0 if request.top_p is None else request.top_p)
 
 
 def _prompt_ids(tokenizer: Any, request: ChatRequest, path: str) -> list[int]:
@@ -184,7 +188,7 @@ def _generate(model: Any, tokenizer: Any, prompts: Sequence[list[int]],
         words = grammar.tokenizer_of(tokenizer, size, last)
         how["logits_processor"] = [grammar.SchemaMask(words, last, [r.schema for r in requests], width)]
     with torch.inference_mode():
-        out = model.generate(**batch, **how, max_new_tokens=max(r.max_tokens for r in requests),
+        out = model.generate(**batch, **how, max_new_tokens=max(r.max_tokens or 1 for r in requests),
                              pad_token_id=tokenizer.pad_token_id)
     return [_completion(tokenizer, row[width:].tolist(), len(ids), request, stops)
             for row, ids, request in zip(out, prompts, requests, strict=True)]
@@ -193,10 +197,10 @@ def _generate(model: Any, tokenizer: Any, prompts: Sequence[list[int]],
 def _completion(tokenizer: Any, ids: list[int], prompt_tokens: int, request: ChatRequest,
                 stops: set[int]) -> Completion:
     end = next((i for i, token in enumerate(ids) if token in stops), None)
-    finished = end is not None and end < request.max_tokens
+    finished = end is not None and end < (request.max_tokens or 1)
     ids = ids[:end if finished else request.max_tokens]
     text = tokenizer.decode(ids, skip_special_tokens=True)
     for stop in request.stop:
         if stop in text:
             text, finished = text.split(stop, 1)[0], True
-    return Completion(strip_thinking(text), "stop" if finished else "length", prompt_tokens, len(ids))
+    return without_reasoning(Completion(text, "stop" if finished else "length", prompt_tokens, len(ids)))
