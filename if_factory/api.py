@@ -111,15 +111,16 @@ async def open_models(recipe: Recipe, log: ResponseLog | None, usage: Usage,
                         threads=min((s.threads for s in sharing if s.threads), default=None)))
                 url = servers[url].base_url
             backend = OpenAIBackend(url, spec.model, api_key_env=spec.api_key_env, concurrency=spec.concurrency,
-                                    timeout=spec.timeout)
+                                    timeout=spec.timeout, wait=spec.wait_for_server,
+                                    revive=servers[spec.endpoint].revive if spec.embedded else None)
             stack.push_async_callback(backend.close)
             if not backend.model:
                 await backend.discover()
             _refuse_namesake(served, backend.model, url, role)
             models[role] = ChatClient(
                 role, backend, log=log, budget=budget, usage=usage, concurrency=spec.concurrency,
-                temperature=spec.temperature, top_p=spec.top_p, max_tokens=spec.max_tokens, seed=recipe.seed,
-                price=_price(spec))
+                temperature=spec.temperature, top_p=spec.top_p, max_tokens=spec.answer_tokens, seed=recipe.seed,
+                price=_price(spec), outage=spec.wait_for_server, extra_body=spec.extra_body)
         yield models
 
 
@@ -147,7 +148,18 @@ async def run(recipe: Recipe, log: ResponseLog | None, *, observer: Observer | N
     async with open_models(recipe, log, usage, budget) as models:
         result = await run_stages(recipe.definition.stages(recipe.method_options()), seeds, models,
                                   seed=recipe.seed, observer=observer, folder=log.path.parent if log else None)
+    if result.complete:
+        _refuse_nothing_answered(usage)
     return result, usage
+
+
+def _refuse_nothing_answered(usage: Usage) -> None:
+    """A run in which every request was refused made nothing; that is no "finished"."""
+    total = usage.total()
+    if total.failed and not total.requests + total.replayed:
+        reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(usage.failures.items()))
+        raise UserError(f"none of {total.failed} requests was answered ({reasons})", where="models",
+                        fix="look at the server's messages above and at the model's keys in the recipe")
 
 
 # ---------------------------------------------------------------- emission

@@ -60,9 +60,9 @@ class ChatRequest:
 class Completion:
     """A model's answer, without its reasoning.
 
-    ``finish_reason`` is ``stop``, ``length``, ``content_filter``, ``refusal``, ``tool_calls``, ``cut_in_thinking`` (the
-    token limit came before the answer), ``only_thinking``, or a word of the server's that is not known. Token counts are
-    the server's; 0 where it reports none.
+    ``finish_reason`` is ``stop``, ``length``, ``content_filter``, ``refusal``, ``tool_calls``, ``cut_in_thinking``
+    (the token limit came before the answer), ``only_thinking``, or a word of the server's that is not known. Token
+    counts are the server's; 0 where it reports none.
     """
 
     text: str

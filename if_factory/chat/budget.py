@@ -7,6 +7,7 @@ a resumed run are those of the whole run.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -127,10 +128,11 @@ class Tally:
 
 
 class Usage:
-    """A ``Tally`` for each ``(stage, role)``, in the order of first use."""
+    """A ``Tally`` for each ``(stage, role)``, in the order of first use, and why requests failed."""
 
     def __init__(self) -> None:
         self.tallies: dict[tuple[str, str], Tally] = {}
+        self.failures: Counter[str] = Counter()  # reason -> requests lost or refused
 
     def tally(self, stage: str, role: str) -> Tally:
         found = self.tallies.get((stage, role))

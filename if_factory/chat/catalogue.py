@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_NO_CHAT = re.compile(r"embed|rerank|(?:^|[/_-])(?:bge|e5|gte|jina|nomic|colbert|minilm|whisper|tts|stt|asr|clip|dall-e|"
-                      r"sdxl|flux|moderation|reward|classifier)(?:[._-]|\d|$)", re.IGNORECASE)
+_NO_CHAT = re.compile(r"embed|rerank|(?:^|[/_-])(?:bge|e5|gte|jina|nomic|colbert|minilm|whisper|tts|stt|asr|"
+                      r"clip|dall-e|sdxl|flux|moderation|reward|classifier)(?:[._-]|\d|$)", re.IGNORECASE)
 _KINDS = ("type", "task", "object_type", "model_type", "category")
 
 

@@ -26,7 +26,8 @@ _PATIENCE = 900.0  # seconds a request waits in all, where the server limits the
 _LOST_IN_A_ROW = 20  # requests lost or refused, and none answered, before the run stops
 # Reasons that lie in one prompt: a file may well begin with many long ones.
 _OF_THE_PROMPT = ("context_too_long", "content_filter")
-_GATEWAY = ("http_502", "http_503", "http_504", "connection_lost", "server_gone")  # the server may be starting again
+# The server may be starting again.
+_GATEWAY = ("http_502", "http_503", "http_504", "connection_lost", "server_gone")
 
 
 @runtime_checkable
@@ -166,6 +167,7 @@ class ChatClient:
                 completion = await self._ask_again(request, failure, tally)
         except RequestFailed as e:
             tally.failed += 1
+            self.usage.failures[e.reason] += 1
             self.budget.fail()
             self._count_loss(e)
             raise

@@ -1,7 +1,7 @@
 """Any OpenAI-compatible server over HTTP: vLLM, SGLang, llama.cpp, the cloud.
 
-One aiohttp session per backend. It turns what can go wrong into the kinds of ``base.Backend`` and leaves waiting and
-retrying to the client; only a server that still loads its model at the start is waited for here.
+One aiohttp session per backend. It turns what can go wrong into the kinds of ``base.Backend`` and leaves waiting
+and retrying to the client; only a server that still loads its model at the start is waited for here.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ class OpenAIBackend:
     """
 
     def __init__(self, base_url: str, model: str | None = None, api_key_env: str = "OPENAI_API_KEY",
-                 concurrency: int = 64, timeout: float = 600, wait: float = 300, revive: Revive | None = None) -> None:
+                 concurrency: int = 64, timeout: float = 600, wait: float = 300,
+                 revive: Revive | None = None) -> None:
         try:
             given = URL(base_url)
         except ValueError:
@@ -106,12 +107,12 @@ class OpenAIBackend:
         self._remember(refused, schema, level)
         completion = reply.completion
         if reply.reasoning_only:
-            self._warn(f"{self.base_url}: answers are empty and the text is in the field for reasoning; if it is the "
-                       "answer, start the server without its reasoning parser or send `extra_body: "
+            self._warn(f"{self.base_url}: answers are empty and the text is in the field for reasoning; if it is "
+                       "the answer, start the server without its reasoning parser or send `extra_body: "
                        "{chat_template_kwargs: {enable_thinking: ...}}`; if it is reasoning, raise `max_tokens`")
         if completion.finish_reason not in KNOWN_ENDS:
-            self._warn(f"{self.base_url} ended an answer with '{completion.finish_reason[:40]}', which is not known as "
-                       "a natural end; such answers count as incomplete")
+            self._warn(f"{self.base_url} ended an answer with '{completion.finish_reason[:40]}', which is not "
+                       "known as a natural end; such answers count as incomplete")
         return cut_at_stop(completion, request.stop) if "stop" in refused else completion
 
     async def discover(self) -> None:
@@ -135,7 +136,8 @@ class OpenAIBackend:
                 raise UserError(f"no chat model is listed, only: {', '.join(names[:20])}", where=self.base_url,
                                 fix="name the model with `model:` if one of them can chat")
             if len(names) > 1:
-                self._warn(f"{self.base_url} serves {', '.join(names[:20])}; asked is '{able[0]}' (`model:` names another)")
+                self._warn(f"{self.base_url} serves {', '.join(names[:20])}; asked is '{able[0]}' (`model:` names "
+                           "another)")
             self.model = able[0]
 
     async def served_models(self) -> list[str]:
@@ -175,14 +177,14 @@ class OpenAIBackend:
                                 f"{self._clean(read_error(status, body).text)}", where=self.base_url,
                                 fix="wait until it has loaded its model, then run the same command again; "
                                 "`wait_for_server` is how long a run waits")
-            self._warn(f"{self.base_url} is not ready yet (HTTP 503, loading?); waiting up to {self.wait:g} s for it")
+            self._warn(f"{self.base_url} is not ready yet (HTTP 503); waiting up to {self.wait:g} s for it")
             await asyncio.sleep(min(_LOADING_WAIT, max(0.0, deadline - time.monotonic())))
 
     async def _post(self, request: ChatRequest, refused: frozenset[str], level: int) -> tuple[int, Any, bytes]:
         body: dict[str, Any] = {"model": request.model, "messages": request.messages}
         limit = next((f for f in ("max_tokens", "max_completion_tokens") if f not in refused), None)
-        for field, value in (("temperature", request.temperature), ("top_p", request.top_p), (limit, request.max_tokens),
-                             ("seed", request.seed), ("stop", request.stop or None)):
+        for field, value in (("temperature", request.temperature), ("top_p", request.top_p),
+                             (limit, request.max_tokens), ("seed", request.seed), ("stop", request.stop or None)):
             if field and value is not None and field not in refused:
                 body[field] = value
         if request.schema is not None and level < 2 and "response_format" not in refused:
@@ -226,12 +228,13 @@ class OpenAIBackend:
             raise UserError(f"no secure connection: {self._clean(str(e))}", where=self.base_url,
                             fix="check the certificate, or use http:// if the server has none") from None
         except aiohttp.ClientHttpProxyError as e:
-            raise UserError(f"the proxy {self._proxy()} refuses the connection (HTTP {e.status})", where=self.base_url,
+            raise UserError(f"the proxy {self._proxy()} refuses the connection (HTTP {e.status})",
+                            where=self.base_url,
                             fix="correct the proxy's variables, or name the server in $no_proxy") from None
         except aiohttp.ClientProxyConnectionError as e:
             raise UserError(f"the proxy {self._proxy()} does not answer: {e.os_error.strerror or e.os_error}",
-                            where=self.base_url, fix="correct the proxy's variables, or name the server in $no_proxy"
-                            ) from None
+                            where=self.base_url,
+                            fix="correct the proxy's variables, or name the server in $no_proxy") from None
         except aiohttp.ClientConnectorError as e:
             raise ServerGone(f"no server answers: {e.os_error.strerror or e.os_error}", where=self.base_url,
                              fix="start the server or correct base_url, then run the same command again; "
@@ -320,7 +323,8 @@ class OpenAIBackend:
             self._warn(f"{self.base_url} does not take a JSON schema; going on without response_format for it")
             if len(self._levels) >= _BAD_SCHEMAS and set(self._levels.values()) == {2}:
                 self._refused |= {"response_format"}
-                self._warn(f"{self.base_url} took none of {len(self._levels)} JSON schemas; going on without response_format")
+                self._warn(f"{self.base_url} took none of {len(self._levels)} JSON schemas; going on without "
+                           "response_format")
 
     async def _error(self, error: ServerError, headers: Any, request: ChatRequest | None) -> Exception:
         status, text = error.status, self._clean(error.text)

@@ -28,8 +28,8 @@ def parse_items(text: str) -> list[str]:
     """The items of a list: a JSON list of strings, or lines that open with a bullet, a number or a letter.
 
     A line without a mark that follows an item at once goes on with it; a list inside an item too. If no line has a
-    mark, every line is an item, but for headings (lines that end in a colon). ``[]`` if there is none. The last item of
-    a text that the token limit cut is left out.
+    mark, every line is an item, but for headings (lines that end in a colon). ``[]`` if there is none. The last
+    item of a text that the token limit cut is left out.
     """
     text = strip_thinking(text)
     listed = _json_list(text)

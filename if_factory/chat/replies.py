@@ -14,19 +14,23 @@ from if_factory.chat.base import CUT_IN_THINKING, ONLY_THINKING, ChatRequest, Co
 from if_factory.chat.thinking import answer_text
 
 _ENDS: dict[str, frozenset[str]] = {
-    "stop": frozenset(("stop", "eos", "eos_token", "eos_found", "end_turn", "end_of_turn", "stop_sequence", "stop_token",
-                       "stop_str", "stop_words", "end_of_sequence", "end_of_text", "eot", "end", "complete", "completed",
-                       "finish", "finished", "done", "natural", "normal", "success", "none", "null", "")),
-    "length": frozenset(("length", "max_tokens", "model_length", "max_length", "max_output_tokens", "max_new_tokens",
-                         "max_completion_tokens", "token_limit", "length_limit", "max_tokens_reached", "incomplete",
-                         "context_length", "max_context_length", "model_context_window_exceeded", "truncated")),
-    "content_filter": frozenset(("content_filter", "content_filtered", "filtered", "safety", "moderation", "sensitive",
-                                 "blocklist", "prohibited_content", "recitation", "spii", "image_safety",
-                                 "guardrail_intervened", "guardrails", "error_toxic")),
+    "stop": frozenset((
+        "stop", "eos", "eos_token", "eos_found", "end_turn", "end_of_turn", "stop_sequence", "stop_token",
+        "stop_str", "stop_words", "end_of_sequence", "end_of_text", "eot", "end", "complete", "completed", "finish",
+        "finished", "done", "natural", "normal", "success", "none", "null", "")),
+    "length": frozenset((
+        "length", "max_tokens", "model_length", "max_length", "max_output_tokens", "max_new_tokens",
+        "max_completion_tokens", "token_limit", "length_limit", "max_tokens_reached", "incomplete",
+        "context_length", "max_context_length", "model_context_window_exceeded", "truncated")),
+    "content_filter": frozenset((
+        "content_filter", "content_filtered", "filtered", "safety", "moderation", "sensitive", "blocklist",
+        "prohibited_content", "recitation", "spii", "image_safety", "guardrail_intervened", "guardrails",
+        "error_toxic")),
     "refusal": frozenset(("refusal", "refused")),
     "tool_calls": frozenset(("tool_calls", "tool_call", "tool_use", "function_call")),
-    "error": frozenset(("error", "abort", "aborted", "cancelled", "canceled", "network_error", "timeout",
-                        "insufficient_system_resource", "overloaded", "other", "malformed_function_call")),
+    "error": frozenset((
+        "error", "abort", "aborted", "cancelled", "canceled", "network_error", "timeout",
+        "insufficient_system_resource", "overloaded", "other", "malformed_function_call")),
 }
 _MEANING = {word: meaning for meaning, words in _ENDS.items() for word in words}
 KNOWN_ENDS = frozenset(_ENDS) | {CUT_IN_THINKING, ONLY_THINKING}
@@ -146,16 +150,14 @@ class ServerError:
         return self.status == 503 and bool(_LOADING.search(self.words))
 
     def too_long(self, request: ChatRequest) -> bool:
-        """The prompt, or the prompt together with ``max_tokens``, is beyond the context: a fault of this prompt."""
+        """The prompt, or the prompt together with ``max_tokens``, is beyond the context."""
         return self.status == 413 or (bool(_TOO_LONG.search(self.words)) and not self.limit_too_high(request))
 
     def limit_too_high(self, request: ChatRequest) -> bool:
         """``max_tokens`` alone is more than the server ever gives: a setting, whatever the prompt."""
         if request.max_tokens is None or not _LIMIT.search(self.words) or not _RANGE.search(self.words):
             return False
-        context = re.search(r"(?:maximum context length is|max_model_len ?=|context (?:length|window|size) (?:of|is))\D{0,3}(\d+)",
-                            self.words)
-        if context:
+        if context := _CONTEXT.search(self.words):
             return request.max_tokens >= int(context[1])
         return not re.search(r"prompt|input tokens|messages", self.words)
 
@@ -175,31 +177,43 @@ class ServerError:
         return bool(_ABOUT_A_SCHEMA.search(self.words))
 
 
-_NO_CREDIT = re.compile(r"insufficient[_ ](?:quota|balance|credits?|funds)|credit balance|out of credits?|no credits? (?:left|remain)|"
-                        r"not enough credits?|more credits|exceeded your current quota|payment required|"
-                        r"billing (?:hard )?limit|billing_not_active|arrearage|overdue[- ]payment|account balance")
-_FILTERED = re.compile(r"moderation|flagged|content[_ ]?filter|content (?:management |usage )?polic|content_policy|"
-                       r"usage polic|responsible ?ai|data_?inspection|inappropriate content|prohibited[_ ]content|"
-                       r"sensitive|safety (?:system|filter|polic|setting|check)|guardrail")
-_LOADING = re.compile(r"load|starting|warming|not ready|initiali[sz]ing")
+def _any(*patterns: str) -> re.Pattern[str]:
+    return re.compile("|".join(patterns))
+
+
+_NO_CREDIT = _any(r"insufficient[_ ](?:quota|balance|credits?|funds)", r"credit balance", r"out of credits?",
+                  r"no credits? (?:left|remain)", r"not enough credits?", r"more credits",
+                  r"exceeded your current quota", r"payment required", r"billing (?:hard )?limit",
+                  r"billing_not_active", r"arrearage", r"overdue[- ]payment", r"account balance")
+_FILTERED = _any(r"moderation", r"flagged", r"content[_ ]?filter", r"content (?:management |usage )?polic",
+                 r"content_policy", r"usage polic", r"responsible ?ai", r"data_?inspection",
+                 r"inappropriate content", r"prohibited[_ ]content", r"sensitive",
+                 r"safety (?:system|filter|polic|setting|check)", r"guardrail")
+_LOADING = _any(r"load", r"starting", r"warming", r"not ready", r"initiali[sz]ing")
 _LIMIT = re.compile(r"max_(?:completion_|new_|output_)?tokens")
-_RANGE = re.compile(r"greater than|less than|at (?:most|least)|too (?:large|high|big|small|low)|exceed|between|"
-                    r"\brange\b|maximum (?:value|of)|maximum context|minimum|must be|should be|[<>]=|supports? (?:up to|at most)|"
-                    r"fewer")
-_TOO_LONG = re.compile(r"context[_ ]?(?:length|window|size)|exceed_context|max_model_len|(?:prompt|input|message|request)\w* "
-                       r"(?:\w+ ){0,3}too (?:long|large|many)|too many (?:input )?tokens|reduce (?:the|your) (?:length|prompt|input)|"
-                       r"input (?:tokens?|length) (?:\w+ ){0,4}exceed|exceed\w* (?:\w+ ){0,5}(?:context|token)|string_above_max_length|"
-                       r"longer than the (?:maximum|model)")
-_UNSUPPORTED = r"(?:unsupported|not (?:\w+ )?(?:supported|implemented|allowed|permitted|available)|unknown|unrecogni[sz]ed|" \
-               r"unexpected|extra[_ ](?:forbidden|inputs?|fields?)|does(?: not|n't) (?:support|accept|take)|invalid type)"
+_CONTEXT = re.compile(r"(?:maximum context length is|max_model_len ?=|context (?:length|window|size) (?:of|is))"
+                      r"\D{0,3}(\d+)")
+_RANGE = _any(r"greater than", r"less than", r"at (?:most|least)", r"too (?:large|high|big|small|low)", r"exceed",
+              r"between", r"\brange\b", r"maximum (?:value|of|context)", r"minimum", r"must be", r"should be",
+              r"[<>]=", r"supports? (?:up to|at most)", r"fewer")
+_TOO_LONG = _any(r"context[_ ]?(?:length|window|size)", r"exceed_context", r"max_model_len",
+                 r"(?:prompt|input|message|request)\w* (?:\w+ ){0,3}too (?:long|large|many)",
+                 r"too many (?:input )?tokens", r"reduce (?:the|your) (?:length|prompt|input)",
+                 r"input (?:tokens?|length) (?:\w+ ){0,4}exceed", r"exceed\w* (?:\w+ ){0,5}(?:context|token)",
+                 r"string_above_max_length", r"longer than the (?:maximum|model)")
+_UNSUPPORTED = (r"(?:unsupported|not (?:\w+ )?(?:supported|implemented|allowed|permitted|available)|unknown|"
+                r"unrecogni[sz]ed|unexpected|extra[_ ](?:forbidden|inputs?|fields?)|"
+                r"does(?: not|n't) (?:support|accept|take)|invalid type)")
 _SCHEMA_FIELD = r"(?:response_format|json_schema|structured outputs?|json mode)"
-_NO_SCHEMAS = re.compile(rf"{_SCHEMA_FIELD}\W+(?:\w+\W+){{0,6}}?{_UNSUPPORTED}|{_UNSUPPORTED}\W+(?:\w+\W+){{0,6}}?{_SCHEMA_FIELD}")
-_ABOUT_ONE_SCHEMA = re.compile(r"keyword|grammar|in context|schema for|propert|additionalproperties|maxlength|required")
-_ABOUT_A_SCHEMA = re.compile(r"schema|grammar|response_format|regex|guided|structured|xgrammar|outlines|compile")
+_BETWEEN = r"\W+(?:\w+\W+){0,6}?"
+_NO_SCHEMAS = _any(_SCHEMA_FIELD + _BETWEEN + _UNSUPPORTED, _UNSUPPORTED + _BETWEEN + _SCHEMA_FIELD)
+_ABOUT_ONE_SCHEMA = _any("keyword", "grammar", "in context", "schema for", "propert", "maxlength", "required")
+_ABOUT_A_SCHEMA = _any("schema", "grammar", "response_format", "regex", "guided", "structured", "xgrammar",
+                       "outlines", "compile")
 
 
 def read_error(status: int, body: bytes) -> ServerError:
-    """The error in a body of any shape: ``{"error": {...}}``, ``{"message"}``, ``{"detail": [...]}``, plain text."""
+    """The error in a body of any shape: ``{"error": {...}}``, ``{"message"}``, ``{"detail": [...]}``, or text."""
     raw = " ".join(body[:4000].decode("utf-8", "replace").split())
     try:
         data = json.loads(body)

@@ -1,10 +1,10 @@
 """The answer in what a model wrote: without its reasoning and without the control tokens of its chat template.
 
-Servers with a reasoning parser send the reasoning in a field of its own; others leave it in the text, in the markup
-of the model. Spellings known here: ``<think>``, ``<thinking>``, ``<thought>``, ``<reasoning>``, ``<seed:think>`` (in
-any case, with blanks), ``[THINK]``, ``◁think▷``, ``<|begin_of_thought|>``, ``<|START_THINKING|>``, Gemma's and
-Harmony's channels (with their tokens or with the tokens stripped). A tag inside quotation marks or code, or used as
-a word of a sentence, is text.
+Servers with a reasoning parser send the reasoning in a field of its own; others leave it in the text, in the
+markup of the model. Spellings known here: ``<think>``, ``<thinking>``, ``<thought>``, ``<reasoning>``,
+``<seed:think>`` (in any case, with blanks), ``[THINK]``, ``◁think▷``, ``<|begin_of_thought|>``,
+``<|START_THINKING|>``, Gemma's and Harmony's channels (with their tokens or with the tokens stripped). A tag
+inside quotation marks or code, or used as a word of a sentence, is text.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from itertools import accumulate
 
 _NAMES = r"(?:seed:)?think(?:ing)?|thoughts?|reasoning|longcat_think"
 _MARK = re.compile(
-    rf"<[ \t]*(?P<open>{_NAMES})[ \t]*>|</[ \t]*(?P<close>{_NAMES})[ \t]*>|\[(?P<bopen>THINK)\]|\[/(?P<bclose>THINK)\]|"
+    rf"<[ \t]*(?P<open>{_NAMES})[ \t]*>|</[ \t]*(?P<close>{_NAMES})[ \t]*>|"
+    r"\[(?P<bopen>THINK)\]|\[/(?P<bclose>THINK)\]|"
     r"(?P<kopen>◁think▷)|(?P<kclose>◁/think▷)|<\|(?P<sopen>begin_of_thought|START_THINKING|think)\|>|"
     r"<\|(?P<sclose>end_of_thought|END_THINKING|/think)\|>|(?P<gopen><\|channel>thought)|(?P<gclose><channel\|>)",
     re.IGNORECASE)
@@ -24,7 +25,8 @@ _CODE = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]*`", re.DOTALL)
 _INLINE = re.compile(r"`[^`\n]+`")
 _QUOTES = "\"'`“”‘’«»"
 # What follows a tag that is the subject of a sentence, and what stands between two tags that are named together.
-_SUBJECT = re.compile(r"[ \t]*(?:(?:is|was|are|tags?|marks?|opens?|starts?|begins?|means|elements?|tokens?|blocks?)\b|[,.;:)])")
+_SUBJECT = re.compile(r"[ \t]*(?:(?:is|was|are|tags?|marks?|opens?|starts?|begins?|means|elements?|tokens?|"
+                      r"blocks?)\b|[,.;:)])")
 _BETWEEN = re.compile(r"[\s.,/…&-]*(?:and|or|to|und|et|y)?[\s.,/…&-]*")
 _PROSE_WORDS = 8  # a block in the middle of an answer with fewer words is an example, not reasoning
 
@@ -119,7 +121,7 @@ def _ends_reasoning(text: str, closing: re.Match[str]) -> bool:
 
 
 def _without_later_blocks(text: str, marks: list[re.Match[str]], at: int, *, anywhere: bool) -> str:
-    """``text[at:]`` without the blocks inside it: those of a model that reasoned before, or on lines of their own."""
+    """``text[at:]`` without the blocks inside it: those of a model that reasoned before, or on their own lines."""
     code: _Spans | None = None
     kept: list[str] = []
     opening: re.Match[str] | None = None
@@ -145,7 +147,7 @@ def _without_later_blocks(text: str, marks: list[re.Match[str]], at: int, *, any
 def _final_channel(text: str) -> str:
     """Harmony: the last message of the final channel; empty where the text ends before it."""
     if "<|channel|>" in text:
-        finals = [m for m in _FINAL.finditer(text) if text[m.start() - 1:m.start()] not in _QUOTES or m.start() == 0]
+        finals = [m for m in _FINAL.finditer(text) if m.start() == 0 or text[m.start() - 1] not in _QUOTES]
         if finals:
             return _without_end(text[finals[-1].end():])
         return "" if _CHANNEL.match(text) else text
