@@ -6,11 +6,12 @@ These are the calls behind ``if-factory plan``, ``preview``, ``run`` and ``expor
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from if_factory.chat.budget import Budget, Price, Usage
+from if_factory.chat.budget import Budget, Price, Usage, cut_notes
 from if_factory.chat.client import ChatClient
 from if_factory.chat.log import ResponseLog
 from if_factory.constraints.base import load_plugin
@@ -25,6 +26,8 @@ from if_factory.pipeline.runner import run as run_stages
 from if_factory.recipe import ModelSpec, Recipe
 from if_factory.records import Candidate, Constraint, Record, Verdict
 from if_factory.sandbox.pool import Limits
+
+_logger = logging.getLogger(__name__)
 
 
 def seeds_of(recipe: Recipe) -> list[Record]:
@@ -53,12 +56,18 @@ def load_plugins(recipe: Recipe) -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will ask for. ``usd`` is ``None`` where a price is unknown."""
+    """What a run will ask for. ``usd`` is ``None`` where a price is unknown.
+
+    ``most_tokens`` are the completion tokens if every answer is as long as ``max_tokens`` allows; ``None`` where a
+    model has no ``max_tokens`` (``unbounded`` names their roles).
+    """
 
     seeds: int
     calls: list[PlannedCalls]
     minutes: tuple[float, float]
     usd: tuple[float, float] | None
+    most_tokens: int | None = None
+    unbounded: tuple[str, ...] = ()
 
 
 def plan(recipe: Recipe, tokens_per_second: float) -> Plan:
@@ -81,8 +90,11 @@ def plan(recipe: Recipe, tokens_per_second: float) -> Plan:
 
     low, high = usd("low"), usd("high")
     tokens = [sum(getattr(c, end) * c.completion_tokens for c in calls) for end in ("low", "high")]
+    limits = {role: spec.answer_tokens for role, spec in recipe.models.items()}
+    unbounded = tuple(sorted({c.role for c in calls if limits.get(c.role, 0) is None}))
+    most = None if unbounded else sum(c.high * (limits.get(c.role) or c.completion_tokens) for c in calls)
     return Plan(len(seeds), calls, (tokens[0] / tokens_per_second / 60, tokens[1] / tokens_per_second / 60),
-                None if low is None or high is None else (low, high))
+                None if low is None or high is None else (low, high), most, unbounded)
 
 
 # ---------------------------------------------------------------- run
@@ -150,6 +162,8 @@ async def run(recipe: Recipe, log: ResponseLog | None, *, observer: Observer | N
                                   seed=recipe.seed, observer=observer, folder=log.path.parent if log else None)
     if result.complete:
         _refuse_nothing_answered(usage)
+    for note in cut_notes(usage, {role: spec.answer_tokens for role, spec in recipe.models.items()}):
+        _logger.warning(note)
     return result, usage
 
 

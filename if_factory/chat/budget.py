@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -153,3 +154,30 @@ class Usage:
         """JSON-able rows for the report: ``stage``, ``role`` and the fields of ``Tally``."""
         return [{"stage": stage, "role": role, **{n: getattr(t, n) for n in Tally.__slots__}}
                 for (stage, role), t in self.tallies.items()]
+
+
+_MOST_CUT = 0.02  # a larger share of cut answers is said: what is lost are the long ones
+
+
+def cut_notes(usage: Usage, limits: Mapping[str, int | None]) -> list[str]:
+    """A sentence for every stage and role of whose answers the token limit cut more than 2 %, and what to set.
+
+    Args:
+        limits: role -> ``max_tokens`` in force; ``None`` is the server's own limit.
+    """
+    notes = []
+    for (stage, role), t in usage.tallies.items():
+        answers = t.requests + t.replayed
+        if t.truncated <= _MOST_CUT * answers:
+            continue
+        limit = limits.get(role)
+        by = "the server's own limit" if limit is None else f"max_tokens {limit}"
+        cure = "raise the context length of the server" if limit is None else \
+            f"set models.{role}.max_tokens to {2 * limit}, or to null for the server's own limit"
+        if t.cut_in_thinking:
+            by += f", {t.cut_in_thinking} of them before the reasoning ended"
+            cure += f", or switch reasoning off with models.{role}.extra_body"
+        share = t.truncated / answers
+        notes.append(f"{stage}: {t.truncated} of {answers} answers of the {role} ({share:.0%}) were cut by "
+                     f"{by}, and long answers are lost: {cure}")
+    return notes

@@ -16,8 +16,8 @@ from if_factory.chat.thinking import answer_text
 _ENDS: dict[str, frozenset[str]] = {
     "stop": frozenset((
         "stop", "eos", "eos_token", "eos_found", "end_turn", "end_of_turn", "stop_sequence", "stop_token",
-        "stop_str", "stop_words", "end_of_sequence", "end_of_text", "eot", "end", "complete", "completed", "finish",
-        "finished", "done", "natural", "normal", "success", "none", "null", "")),
+        "stop_str", "stop_words", "end_of_sequence", "end_of_text", "eot", "end", "complete", "completed",
+        "finish", "finished", "done", "natural", "normal", "success", "none", "null", "")),
     "length": frozenset((
         "length", "max_tokens", "model_length", "max_length", "max_output_tokens", "max_new_tokens",
         "max_completion_tokens", "token_limit", "length_limit", "max_tokens_reached", "incomplete",

@@ -10,6 +10,8 @@ from typing import Any
 
 _NEVER = ("uniqueItems", "contains", "minContains", "maxContains")  # vLLM refuses the whole schema
 _BOUNDS = ("maxLength", "minLength", "maxItems", "minItems", "pattern")
+_NAMED = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
+_VALUES = ("enum", "const", "default", "examples", "required")
 _MOST_STEPS = 200
 
 
@@ -28,9 +30,14 @@ def sendable(schema: Any, *, bounds: bool = True) -> Any:
         return schema
     if (steps := _steps(schema)) is not None:
         return steps
-    # A key that holds a dict is a property that happens to have the keyword's name.
-    made = {key: sendable(value, bounds=bounds) for key, value in schema.items()
-            if isinstance(value, dict) or _kept(key, value, bounds)}
+    made: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in _NAMED and isinstance(value, dict):  # its keys are names, not keywords
+            made[key] = {name: sendable(each, bounds=bounds) for name, each in value.items()}
+        elif key in _VALUES:
+            made[key] = value
+        elif _kept(key, value, bounds):
+            made[key] = sendable(value, bounds=bounds)
     properties, required = made.get("properties"), made.get("required")
     if isinstance(properties, dict) and isinstance(required, list):
         names = list(properties)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import threading
 from collections import Counter
@@ -30,6 +31,8 @@ from if_factory.pipeline.ledger import Ledger, LedgerError, Row
 from if_factory.pipeline.spool import Spool
 from if_factory.pipeline.stage import All, Dropped, Each, Stage
 from if_factory.records import Record, content_id
+
+_logger = logging.getLogger(__name__)
 
 # Where a record stands in the output: its seed's position, then its index among siblings at every split.
 Position = tuple[int, ...]
@@ -383,6 +386,9 @@ class _Runner:
         """Take no new work; halt when the requests in flight have finished."""
         self.stopped_by = self.stopped_by or reason
         self.draining = True
+        if reason == "interrupt":
+            _logger.warning("stopping: %d requests in flight are waited for and kept; Ctrl-C again stops at once, "
+                            "and they are asked again next time", self.requests_in_flight)
         for model in self.models.values():
             model.budget.close()  # those that wait for a free place at the endpoint must not be sent any more
         if not self.requests_in_flight:
