@@ -169,7 +169,7 @@ def test_a_prompt_about_credit_is_no_empty_account() -> None:
             False,
         ),
         (
-            "This model's maximum context length is 2048 tokens. However, your prompt has at least 2049 input tokens",
+            "This model's maximum context length is 2048 tokens. Your prompt has at least 2049 input tokens",
             False,
         ),
     ],
