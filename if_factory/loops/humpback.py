@@ -25,7 +25,8 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from if_factory.api import load_plugins, open_models, seeds_of
+from if_factory.api.common import load_plugins, seeds_of
+from if_factory.api.models import open_models
 from if_factory.chat.base import RequestFailed
 from if_factory.chat.budget import Budget, Usage
 from if_factory.chat.client import ChatClient

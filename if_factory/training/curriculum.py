@@ -29,8 +29,8 @@ from typing import Any, Literal, TypeVar
 import yaml
 
 from if_factory.errors import UserError
-from if_factory.export.dataset_info import Kind, stage_of
-from if_factory.export.templates import template_problem
+from if_factory.exporting.dataset_info import Kind, stage_of
+from if_factory.exporting.templates import template_problem
 from if_factory.files import write_atomic
 from if_factory.records import Example
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from if_factory import api
+from if_factory.api.data import emit, run_recipe
 from if_factory.chat.log import ResponseLog
 from if_factory.errors import UserError
 from if_factory.files import write_jsonl
@@ -48,10 +48,10 @@ async def rows_of(url: str, folder: Path, seeds: int = 3, **model: Any) -> list[
     )
     log = ResponseLog(folder / "responses.jsonl")
     try:
-        result, _ = await api.run(recipe, log)
+        result, _ = await run_recipe(recipe, log)
     finally:
         log.close()
-    return sorted(row.response for row in api.emit(recipe, result.records).datasets.get("sft", []))
+    return sorted(row.response for row in emit(recipe, result.records).datasets.get("sft", []))
 
 
 @pytest.mark.parametrize(

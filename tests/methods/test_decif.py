@@ -18,6 +18,7 @@ from if_factory.chat.log import ResponseLog
 from if_factory.chat.parse import Failure
 from if_factory.constraints.conflicts import conflict
 from if_factory.constraints.verify import verify
+from if_factory.emission import emit_sft
 from if_factory.errors import UserError
 from if_factory.files import dump_json
 from if_factory.judge.verdicts import criterion
@@ -27,7 +28,7 @@ from if_factory.methods.decif.ideas import read_list, without_cut_item
 from if_factory.methods.decif.instructions import questions, read_written
 from if_factory.pipeline.runner import run
 from if_factory.recipe import parse
-from if_factory.records import Candidate, Outcome, Record, Verdict, emit_sft
+from if_factory.records import Candidate, Outcome, Record, Verdict
 from if_factory.similarity.dedup import near_duplicates
 from tests.judge.judge_script import part
 from tests.pipeline.scripted import ScriptedEndpoint
@@ -466,4 +467,4 @@ def test_unknown_names_and_options_show_in_the_plan():
         recipe({"constraint_weights": [0, 0]})
     with pytest.raises(UserError, match="nobody"):
         recipe({"responses": 0})
-    assert base.get("decif") is METHOD
+    assert base.get_method("decif") is METHOD

@@ -10,7 +10,6 @@ from if_factory.constraints.join import join, sentence
 from if_factory.errors import UserError
 from if_factory.inputs.seeds import builtin, read_seeds
 from if_factory.judge.judge import judge_of, judge_score
-from if_factory.methods.autoif.instructions import with_extra
 from if_factory.methods.autoif.options import NAME, Options
 from if_factory.methods.autoif.votes import put_to_vote
 from if_factory.methods.base import template
@@ -26,10 +25,10 @@ async def put_on_queries(record: Record, ctx: Context, *, options: Options) -> l
     for query in rng.sample(available, min(options.queries_per_instruction, len(available))):
         child = query.child(join(query.prompt, constraints, rng), constraints, difficulty=len(constraints))
         child = child.model_copy(update={"parent": record.id, "extra": {**query.extra, **record.extra}})
-        children.append(with_extra(child, without=("cases",), instructions=[c.text for c in constraints]))
+        children.append(child.with_extra(without=("cases",), instructions=[c.text for c in constraints]))
     if options.dpo_instruction:
         bare = record.child(sentence(constraints[0].text), constraints[:1], difficulty=1)
-        children.append(with_extra(bare, instructions=[constraints[0].text], bare=True))
+        children.append(bare.with_extra(instructions=[constraints[0].text], bare=True))
     return children
 
 
@@ -82,7 +81,7 @@ async def _checked(record: Record, candidates: list[Candidate]) -> Record:
     failing = sum(not c.verified for c in decided) / len(decided) if decided else 0.0
     record = record.with_candidates(*(v.candidate for v in voted)).model_copy(
         update={"difficulty": len(record.constraints) + (0 if record.extra.get("bare") else round(failing, 3))})
-    return with_extra(record, without=("cases",), votes=[v.votes for v in voted])
+    return record.with_extra(without=("cases",), votes=[v.votes for v in voted])
 
 
 async def score(record: Record, ctx: Context, *, options: Options) -> Record:
@@ -99,4 +98,4 @@ async def score(record: Record, ctx: Context, *, options: Options) -> Record:
                                    samples=options.quality_samples, prompts=options.prompts)
         return judged.mean
 
-    return with_extra(record, scores=await asyncio.gather(*map(one, record.candidates)))
+    return record.with_extra(scores=await asyncio.gather(*map(one, record.candidates)))

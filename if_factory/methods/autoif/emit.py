@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from random import Random
 
+from if_factory.emission import emit_kto, emit_preference, emit_sft
 from if_factory.methods.autoif.cross_validation import holds, pairs
-from if_factory.methods.autoif.instructions import with_extra
 from if_factory.methods.autoif.options import Options
 from if_factory.methods.autoif.votes import Voted
 from if_factory.methods.base import Emission
-from if_factory.records import Record, content_id, emit_kto, emit_preference, emit_sft
+from if_factory.records import Record, content_id
 
 
 def emit(record: Record, options: Options, out: Emission, seed: int) -> None:
@@ -23,7 +23,7 @@ def emit(record: Record, options: Options, out: Emission, seed: int) -> None:
     passing = [(a, points) for a, points in whole if a.candidate.verified]
     serving = [(a, points) for a, points in passing if _serves(points, options)]
     serving.sort(key=lambda each: -(each[1] or 0))
-    plain = with_extra(record, without=("votes", "scores", "bare"))
+    plain = record.with_extra(without=("votes", "scores", "bare"))
     bare = record.extra.get("bare", False)
 
     source = serving if options.chosen_scored and not bare else passing
@@ -33,18 +33,18 @@ def emit(record: Record, options: Options, out: Emission, seed: int) -> None:
     if not (good and bad):
         out.refused[dataset]["nothing_to_reject" if good else "nothing_to_choose"] += 1
     for chosen, rejected in pairs(good, bad, Random(content_id(seed, record.id)), options.pairs_per_side):
-        both = with_extra(plain, functions_passed=chosen.votes, functions_passed_rejected=rejected.votes)
+        both = plain.with_extra(functions_passed=chosen.votes, functions_passed_rejected=rejected.votes)
         out.add(emit_preference(both, chosen.candidate, rejected.candidate), dataset)
     if bare:
         return
 
     for a, points in serving[:options.sft_per_prompt]:
-        out.add(emit_sft(with_extra(plain, functions_passed=a.votes, score=points), a.candidate), "sft")
+        out.add(emit_sft(plain.with_extra(functions_passed=a.votes, score=points), a.candidate), "sft")
     if not serving:
         read = any(points is not None for _, points in passing)
         out.refused["sft"]["score_too_low" if read else "score_unread" if passing else "no_answer_passes"] += 1
     for a in [*good[:options.kto_per_prompt], *bad[:options.kto_per_prompt]]:
-        out.add(emit_kto(with_extra(plain, functions_passed=a.votes), a.candidate), "kto")
+        out.add(emit_kto(plain.with_extra(functions_passed=a.votes), a.candidate), "kto")
 
 
 def _scores(record: Record) -> list[float | None]:

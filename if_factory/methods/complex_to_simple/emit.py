@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from if_factory.emission import emit_kto, emit_preference, emit_sft
 from if_factory.methods.base import Emission
 from if_factory.methods.complex_to_simple.options import Options
-from if_factory.records import Candidate, Record, emit_kto, emit_preference, emit_sft
+from if_factory.records import Candidate, Record
 
 
 def emit(record: Record, options: Options, out: Emission, seed: int) -> None:

@@ -17,12 +17,18 @@ class Options(BaseModel):
     min_constraints: Annotated[int, Field(ge=1, le=6)] = Field(1, description="fewest constraints on a prompt")
     max_constraints: Annotated[int, Field(ge=1, le=6)] = Field(5, description="most constraints on a prompt")
     prompts_per_seed: Annotated[int, Field(ge=1)] = Field(1, description="constrained prompts made of each seed")
+    plain_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        0, description="share of seeds also asked without any constraint, once: SFT rows that keep the model "
+        "answering")
     include: list[str] = Field([], description="constraint types or families to draw from; empty means all")
     exclude: list[str] = Field([], description="constraint types or families never drawn")
     keywords: Literal["seed", "teacher"] = Field(
         "seed", description="required keywords come from the seed's own words, or the teacher proposes them")
     student_samples: Annotated[int, Field(ge=0)] = Field(
         4, description="vanilla: answers of the student per prompt; every one is checked (best-of-n)")
+    worked_examples: Annotated[int, Field(ge=0, le=4)] = Field(
+        0, description="worked examples shown to the student per constraint type (2 help a small model much); "
+        "they are not in the emitted prompt")
     teacher_samples: Annotated[int, Field(ge=0)] = Field(
         0, description="generation: answers of the teacher per prompt; needs a teacher")
     correct: bool = Field(True, description="discrimination: the teacher mends failing student answers")

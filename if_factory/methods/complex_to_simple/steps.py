@@ -12,6 +12,7 @@ from if_factory.chat.parse import Failure, ask_parsed, parse_json, parse_tagged
 from if_factory.constraints.base import get
 from if_factory.constraints.compose import compose
 from if_factory.constraints.conflicts import conflict
+from if_factory.constraints.examples import example_turns
 from if_factory.constraints.join import join
 from if_factory.constraints.verify import verify
 from if_factory.methods.base import template
@@ -37,16 +38,28 @@ async def compose_prompts(record: Record, ctx: Context, *, options: Options) -> 
         if proposed:
             drawn = _with_keyword(drawn, rng.choice(proposed), record.id, ctx)
         children.append(record.child(join(record.seed_prompt, drawn, rng), drawn, difficulty=len(drawn)))
+    if ctx.rng(record.id, "plain").random() < options.plain_share:
+        children.append(record.child(record.seed_prompt, (), difficulty=0))
     return list({child.id: child for child in children}.values())
 
 
 async def respond(record: Record, ctx: Context, *, options: Options) -> Record:
     """Answers of the student and of the teacher, each checked against every constraint."""
-    asks = [("vanilla", "student", i) for i in range(options.student_samples) if ctx.has("student")]
+    samples = options.student_samples if record.constraints else min(1, options.student_samples)
+    asks = [("vanilla", "student", i) for i in range(samples) if ctx.has("student")]
     asks += [("generation", "teacher", i) for i in range(options.teacher_samples) if ctx.has("teacher")]
-    answers = await asyncio.gather(*(ctx.chat(role, record.messages(), sample=i) for _, role, i in asks))
+    shown = _with_examples(record, options.worked_examples)
+    answers = await asyncio.gather(*(
+        ctx.chat(role, shown if role == "student" else record.messages(), sample=i) for _, role, i in asks))
     return record.with_candidates(*(_checked(record, answer, source, role)
                                     for (source, role, _), answer in zip(asks, answers, strict=True)))
+
+
+def _with_examples(record: Record, per_type: int) -> list[dict[str, str]]:
+    """The record's messages with worked examples before the prompt; they are not part of what is emitted."""
+    *before, prompt = record.messages()
+    examples = example_turns(record.constraints, per_type)
+    return [*before, *({"role": t.role, "content": t.content} for t in examples), prompt]
 
 
 async def correct(record: Record, ctx: Context, *, options: Options) -> Record:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from if_factory.emission import emit_kto, emit_preference, emit_sft
 from if_factory.methods.base import Emission, template
 from if_factory.methods.conifer.answers import fails, good, is_hardest
 from if_factory.methods.conifer.options import NAME, Options
-from if_factory.records import Candidate, Record, Turn, emit_kto, emit_preference, emit_sft
+from if_factory.records import Candidate, Record, Turn
 
 
 def emit(record: Record, options: Options, out: Emission, seed: int) -> None:
@@ -57,4 +58,4 @@ def _revision(record: Record, weak: Candidate, feedback: str, options: Options) 
                                                                  feedback=feedback)
         return record.model_copy(update={"prompt": prompt.strip()})
     turns = (Turn(role="user", content=record.prompt), Turn(role="assistant", content=weak.text))
-    return record.model_copy(update={"history": turns, "prompt": f"{feedback}\n\nPlease give a revised version."})
+    return record.model_copy(update={"history": turns, "prompt": f"{feedback}\n\nPlease write a revised version."})

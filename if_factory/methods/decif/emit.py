@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from math import ceil
 
+from if_factory.emission import emit_kto, emit_preference, emit_sft
 from if_factory.methods.base import Emission
 from if_factory.methods.decif.options import Options
-from if_factory.records import (
-    Candidate,
-    Constraint,
-    Outcome,
-    Record,
-    Verdict,
-    emit_kto,
-    emit_preference,
-    emit_sft,
-)
+from if_factory.records import Candidate, Constraint, Outcome, Record, Verdict
 
 SHARE = "judge:share"
 

@@ -39,4 +39,4 @@ METHOD = Method(
            "judge": (False, "rates each pair on five points; `if-factory humpback` has the forward model do it")},
     options=Options, presets=PRESETS, stages=stages, emit=emit, plan=plan, inputs=inputs,
     difficulty="5 minus the mean rating: what barely passed is hard",
-    training={"sft": {"lr_scheduler_type": "linear", "weight_decay": 0.1}}, apart=("sft_backward",))
+    training={"sft": {"lr_scheduler_type": "linear", "weight_decay": 0.1}}, separate=("sft_backward",))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from if_factory.emission import emit_kto, emit_sft
 from if_factory.methods.base import Emission
 from if_factory.methods.humpback.options import Options
 from if_factory.methods.humpback.steps import REVERSE
-from if_factory.records import Candidate, Record, emit_kto, emit_sft
+from if_factory.records import Candidate, Record
 
 
 def emit(record: Record, options: Options, out: Emission, seed: int) -> None:

@@ -26,8 +26,7 @@ def inputs(path: Path | None, options: Options, limit: int | None) -> list[Recor
             if found == limit:
                 return records
             record = text_record(replace(text, text=piece, prompt=""), NAME)
-            records.append(record.model_copy(update={"id": content_id(piece),
-                                                     "extra": {**record.extra, "form": "text"}}))
+            records.append(record.model_copy(update={"id": content_id(piece)}).with_extra(form="text"))
             found += 1
     return records
 

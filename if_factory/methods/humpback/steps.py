@@ -80,14 +80,14 @@ async def distinct(records: list[Record], ctx: Context, *, options: Options
     """Drops instructions that repeat a seed's or an earlier one's, so that no seed leaks into what is mined."""
     ordered = sorted(records, key=lambda r: r.extra["form"] != "seed")  # stable: seeds first
     repeats = near_duplicates([r.prompt for r in ordered], threshold=options.similarity)
-    kept, turned_away = [], []
+    kept, dropped = [], []
     for record, earlier in zip(ordered, repeats, strict=True):
         if earlier is None or record.extra["form"] == "seed":
             kept.append(record)
         else:
             seed = ordered[earlier].extra["form"] == "seed"
-            turned_away.append((record, Dropped("repeats_a_seed" if seed else "near_duplicate")))
-    return kept, turned_away
+            dropped.append((record, Dropped("repeats_a_seed" if seed else "near_duplicate")))
+    return kept, dropped
 
 
 async def curate(record: Record, ctx: Context, *, options: Options) -> Record:
@@ -98,12 +98,12 @@ async def curate(record: Record, ctx: Context, *, options: Options) -> Record:
     if record.extra["form"] == "seed":
         return record
     text = record.candidates[0].text
-    said = await judge_score(partial(ctx.chat, "judge"), record.prompt, text, low=1, high=5,
+    judged = await judge_score(partial(ctx.chat, "judge"), record.prompt, text, low=1, high=5,
                              rubric=rubric(options), samples=options.judgements, tries=options.judge_tries,
                              prompts=options.prompts)
-    if said.mean is None:
-        raise Dropped("score_unread", said.raw[-1][:200] if said.raw else "")
-    return scored(record, said.scores, said.unread, options.threshold)
+    if judged.mean is None:
+        raise Dropped("score_unread", judged.raw[-1][:200] if judged.raw else "")
+    return scored(record, judged.scores, judged.unread, options.threshold)
 
 
 def rubric(options: Options) -> str:
@@ -118,6 +118,6 @@ def scored(record: Record, scores: Sequence[float], unread: int, threshold: floa
     outcome = Outcome.PASS if mean >= threshold else Outcome.FAIL
     verdict = Verdict(outcome=outcome, reason=f"mean {mean:.2f} of {len(scores)} ratings")
     candidate = record.candidates[0].model_copy(update={"verdicts": (verdict,)})
-    extra = {**record.extra, "score": round(mean, 4), "scores": list(scores), "unread": unread}
-    return record.model_copy(update={"constraints": (asked,), "candidates": (candidate,), "extra": extra,
-                                     "difficulty": round(5 - mean, 4)})
+    record = record.model_copy(update={"constraints": (asked,), "candidates": (candidate,),
+                                       "difficulty": round(5 - mean, 4)})
+    return record.with_extra(score=round(mean, 4), scores=list(scores), unread=unread)

@@ -44,11 +44,11 @@ async def compare(record: Record, ctx: Context, *, options: Options) -> list[Rec
                                          _decided(step, new, known, ask, options))
         outcome = await _comparison(step, held, new, ask, options)
         failed = [c.model_copy(update={"verdicts": verify(c.text, step.constraints)}) for c in attempts]
-        extra = {**record.extra, "k": k, "steps": len(record.constraints), "new": step.constraints[-1].type,
-                 "judgement": outcome}
+        step = step.with_candidates(held, new, *failed).with_extra(
+            k=k, steps=len(record.constraints), new=step.constraints[-1].type, judgement=outcome)
         if k < len(record.constraints):
-            extra["missing"] = []  # counted once, with the last step
-        made.append(step.with_candidates(held, new, *failed).model_copy(update={"extra": extra}))
+            step = step.with_extra(missing=[])  # counted once, with the last step
+        made.append(step)
         winner = (held, new)[outcome["carried"]]
     return made
 
@@ -133,10 +133,10 @@ async def _comparison(step: Record, held: Candidate, new: Candidate, ask: Ask,
         checked=[step.constraints[i].text for i in hard])
     judged = await judge_pair(ask, _request(step), held.text, new.text, focus=focus, tries=options.judge_tries,
                               prompts=options.prompts)
-    said = {"orders": list(judged.orders), "raw": list(judged.raw)}
+    replies = {"orders": list(judged.orders), "raw": list(judged.raw)}
     if judged.winner is None:
-        return undecided(judged.reason, **said)
+        return undecided(judged.reason, **replies)
     winner = "ab".index(judged.winner)
     if not good[winner]:
-        return undecided("judge_contradicts_its_verdicts", **said)
-    return {"winner": winner, "by": "judge", "reason": judged.reason, "carried": winner, **said}
+        return undecided("judge_contradicts_its_verdicts", **replies)
+    return {"winner": winner, "by": "judge", "reason": judged.reason, "carried": winner, **replies}

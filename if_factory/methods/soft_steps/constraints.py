@@ -47,7 +47,7 @@ async def constrain(record: Record, ctx: Context, *, options: Options) -> Record
     if not chain:
         raise Dropped(missing[0] if missing else "no_constraint_fits")
     made = record.child(step_prompts(record.seed_prompt, chain)[-1], chain, difficulty=len(chain))
-    return made.model_copy(update={"extra": {**record.extra, "missing": missing}})
+    return made.with_extra(missing=missing)
 
 
 def step_prompts(seed_prompt: str, constraints: Sequence[Constraint]) -> list[str]:
@@ -62,7 +62,7 @@ def step_prompts(seed_prompt: str, constraints: Sequence[Constraint]) -> list[st
     return prompts
 
 
-class _Written(BaseModel):
+class _SoftConstraint(BaseModel):
     fits: bool = True
     constraint: str = ""
 
@@ -106,7 +106,7 @@ def _read_written(text: str, fixed: Sequence[Constraint], asked: str = "") -> st
     Reasons: those of ``parse_json``; ``empty``, ``too_long``, ``repeated``, and ``echo`` for a line that stands in
     what was ``asked``: a sentence of the task demands nothing new.
     """
-    found = parse_json(text, _Written)
+    found = parse_json(text, _SoftConstraint)
     if isinstance(found, Failure):
         return found
     line = " ".join(found.constraint.split())

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
+from if_factory.emission import emit_kto, emit_preference, emit_sft
 from if_factory.methods.base import Emission
 from if_factory.methods.soft_steps.options import Options
-from if_factory.records import (
-    Outcome,
-    Record,
-    Verdict,
-    emit_kto,
-    emit_preference,
-    emit_sft,
-)
+from if_factory.records import Outcome, Record, Verdict
 
 
 def emit(record: Record, options: Options, out: Emission, seed: int) -> None:

@@ -23,10 +23,9 @@ async def cut(record: Record, ctx: Context, *, options: Options) -> list[Record]
     if record.prompt:
         return [record]
     pieces, removed = _pieces(record, options)
-    extra = {**record.extra, "removed_lines": dict(sorted(removed.items()))}
+    record = record.with_extra(removed_lines=dict(sorted(removed.items())))
     return [record.model_copy(update={"id": content_id(record.id, i), "parent": record.id,
-                                      "candidates": (Candidate(text=piece, source="human"),),
-                                      "extra": {**extra, "piece": i}})
+                                      "candidates": (Candidate(text=piece, source="human"),)}).with_extra(piece=i)
             for i, piece in enumerate(pieces)]
 
 

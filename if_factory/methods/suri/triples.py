@@ -8,7 +8,7 @@ from typing import Any
 
 from if_factory.constraints.conflicts import conflict
 from if_factory.constraints.join import join
-from if_factory.methods.suri.constraints import Pair, pairs_of, with_extra
+from if_factory.methods.suri.constraints import Pair, pairs_of
 from if_factory.methods.suri.options import Options
 from if_factory.pipeline.stage import Context, Dropped
 from if_factory.records import Record, content_id
@@ -28,14 +28,13 @@ async def sample(record: Record, ctx: Context, *, options: Options) -> list[Reco
         if child is None or child.id in children:
             skipped["drawn_before" if child else "contradictory_instruction"] += 1
             continue
-        extra = {**child.extra, "x_w_is_new": child.prompt not in prompts}
+        children[child.id] = child.with_extra(x_w_is_new=child.prompt not in prompts)
         prompts.add(child.prompt)
-        children[child.id] = child.model_copy(update={"extra": extra})
     if not children:
         raise Dropped("contradictory_instruction")
     # What was let go for this text is told once, by its first triple.
     told = {"dropped": record.extra.get("dropped", {}), "skipped": dict(sorted(skipped.items()))}
-    return [with_extra(c, told=told if i == 0 else {}) for i, c in enumerate(children.values())]
+    return [c.with_extra(told=told if i == 0 else {}) for i, c in enumerate(children.values())]
 
 
 def _triple(record: Record, pairs: Sequence[Pair], ctx: Context, options: Options, number: int) -> Record | None:
@@ -54,12 +53,12 @@ def _triple(record: Record, pairs: Sequence[Pair], ctx: Context, options: Option
                 for constraints in ([p.constraint for p in chosen], mixed))
     child = record.child(x_w, [p.constraint for p in chosen], difficulty=1 / len(corrupted))
     text = record.candidates[0].model_copy(update={"verdicts": tuple(p.holds for p in chosen)})
-    extra = {k: v for k, v in record.extra.items() if k not in ("pairs", "asked", "dropped")}
-    extra |= {"prompt_rejected": x_l, "corrupted_positions": [included.index(i) for i in corrupted],
-              "corruptions": [p.corrupted.model_dump(mode="json") for p in chosen],
-              "corruption_verdicts": [p.broken.model_dump(mode="json") for p in chosen],
-              "labels": [p.label for p in chosen]}
-    return child.model_copy(update={"id": content_id(child.id, corrupted), "candidates": (text,), "extra": extra})
+    return child.model_copy(update={"id": content_id(child.id, corrupted), "candidates": (text,)}).with_extra(
+        without=("pairs", "asked", "dropped"),
+        prompt_rejected=x_l, corrupted_positions=[included.index(i) for i in corrupted],
+        corruptions=[p.corrupted.model_dump(mode="json") for p in chosen],
+        corruption_verdicts=[p.broken.model_dump(mode="json") for p in chosen],
+        labels=[p.label for p in chosen])
 
 
 def _size(wanted: str | int, most: int, rng: Any) -> int:
