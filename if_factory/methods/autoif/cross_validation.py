@@ -19,7 +19,8 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, Field
 
-from if_factory.chat.parse import Failure, parse_json, strip_thinking
+from if_factory.chat.parse import Failure, parse_json
+from if_factory.chat.thinking import strip_thinking
 
 T = TypeVar("T")
 _BOUND = re.compile(r"(>=|>)\s*(\d+(?:\.\d+)?)")

@@ -125,7 +125,8 @@ def without_cut_item(completion: Completion) -> Completion:
     if completion.finish_reason != "length":
         return completion
     text = completion.text
-    return replace(completion, text=text[:max(text.rfind('",') + 1, text.rfind("\n"), 0)])
+    whole = text[:max(text.rfind('",') + 1, text.rfind("\n"), 0)]
+    return replace(completion, text=whole, finish_reason="stop" if whole else "length")
 
 
 def list_schema(low: int, high: int, letters: int) -> dict[str, Any]:
