@@ -133,7 +133,7 @@ def _alpaca(row: _Row) -> Turns:
             if isinstance(pair, dict):
                 t.notes.append((row.name("history"), f"an item of the history is an object: its keys {list(pair)} "
                                 "are trained as question and answer; write [question, answer]"))
-            question, answer = pair
+            question, answer = list(pair)
             t.prompt += [("user", question), ("assistant", answer)]
     query = [(row.name(r), row[r]) for r in ("prompt", "query") if row.shape.columns[r] and row[r]]
     for name, text in query:
