@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from if_factory.errors import UserError
-from if_factory.export import arrow
+from if_factory.export import arrow, rules
 from if_factory.export.batches import shards
 from if_factory.export.dataset_info import FILE_NAME, read_entries
 from if_factory.export.entry import REMOTE, Problem, entry_problems, maps_only
@@ -87,6 +87,50 @@ def check_dataset(dataset_dir: Path, name: str, *, stage: Stage | None = None, t
     return report
 
 
+def trained_rows(dataset_dir: Path, name: str, stage: Stage, options: LoaderOptions | None = None
+                 ) -> Iterator[tuple[int, rules.Turns, list[tuple[str, Any]]]]:
+    """(row from 1, the converted row, the corrupted prompt of an I-ORPO triple) of what ``stage`` trains.
+
+    Where LLaMA-Factory would raise there is nothing more to come: ``check_dataset`` says why.
+
+    Raises:
+        UserError: as ``local_entry``.
+    """
+    entry = local_entry(dataset_dir, name)
+    options = options or LoaderOptions()
+    shape = Shape.of(maps_only(entry))
+    types = _Types(shape, "iorpo")  # every row is wanted, so no piece is passed over
+
+    def pieces() -> Iterator[Piece]:
+        return read_pieces(dataset_dir / str(entry["file_name"]), options.piece)
+
+    try:
+        taken = _taken(pieces, entry, options)
+        for piece in pieces():
+            for n, row in enumerate(types.rows(piece) or piece.rows, piece.first_row):
+                if taken is not None and not any(n - 1 in part for part in taken):
+                    continue
+                t = rules.convert(row, shape)
+                turns = rules.trained_turns(t, stage)
+                if turns is None or (stage == "iorpo" and rules.no_triple(t, row, shape)):
+                    continue
+                rules.tokenise(turns, t, row, shape)
+                yield n, t, rules.corrupted_prompt(t, row, shape) if stage == "iorpo" else []
+    except (arrow.Unloadable, rules.Fails, Unreadable):
+        return
+
+
+def _taken(pieces: Callable[[], Iterator[Piece]], entry: dict[str, Any], options: LoaderOptions
+           ) -> list[range] | None:
+    """The rows of a slice or of ``max_samples``; ``None``: all."""
+    split = entry.get("split", "train")
+    if split in ("train", "all") and options.max_samples is None:
+        return None
+    rows = sum(len(p.rows) for p in pieces())
+    taken = split_rows(split, rows) if isinstance(split, str) else []
+    return taken if options.max_samples is None else _first(taken, options.max_samples)
+
+
 def check_rows(rows: Sequence[Any], entry: dict[str, Any], *, name: str = "dataset", stage: Stage | None = None,
                dates: bool = True, options: LoaderOptions | None = None) -> CheckReport:
     """The same for rows in memory, as they would be read back from a .jsonl file registered with ``entry``.
@@ -148,17 +192,11 @@ def _check(pieces: Callable[[], Iterator[Piece]], entry: dict[str, Any], name: s
 
 def _read(pieces: Callable[[], Iterator[Piece]], entry: dict[str, Any], shape: Shape, report: CheckReport,
           options: LoaderOptions) -> None:
-    split = entry.get("split", "train")
-    whole = split in ("train", "all") and options.max_samples is None
-    if whole and options.workers <= 1:
-        bounds: list[range] | None = None
-        taken: list[range] | None = None
-    else:  # where a shard or a slice ends depends on the number of rows
-        rows = sum(len(p.rows) for p in pieces())
-        taken = split_rows(split, rows) if isinstance(split, str) else []
-        if options.max_samples is not None:
-            taken = _first(taken, options.max_samples)
-        bounds = shards(sum(map(len, taken)), options.workers)
+    taken = _taken(pieces, entry, options)
+    bounds = None
+    if options.workers > 1:  # where a shard ends depends on the number of rows
+        rows = sum(map(len, taken)) if taken is not None else sum(len(p.rows) for p in pieces())
+        bounds = shards(rows, options.workers)
     work = Work(shape, report, options, bounds)
     if report.fails:
         report.rows = sum(len(p.rows) for p in pieces())
@@ -174,7 +212,8 @@ def _read(pieces: Callable[[], Iterator[Piece]], entry: dict[str, Any], shape: S
                 work.row(every[i], i + 1)
     work.finish()
     if report.rows == 0:
-        report.add(None, "", "there are no rows" if whole else f"the split '{split}' takes no rows", "fails")
+        report.add(None, "", "there are no rows" if taken is None else "the split or max_samples takes no rows",
+                   "fails")
 
 
 def _first(taken: list[range], most: int) -> list[range]:

@@ -340,6 +340,17 @@ def no_triple(t: Turns, row: dict[str, Any], shape: Shape) -> tuple[str, str] | 
     return None
 
 
+def corrupted_prompt(t: Turns, row: dict[str, Any], shape: Shape) -> list[tuple[str, Any]]:
+    """The prompt of an I-ORPO triple with the corrupted instruction in its place."""
+    values = _Row(row, shape)
+    corrupted = values["rejected"]
+    if isinstance(corrupted, dict):
+        corrupted = corrupted.get(shape.tags["content_tag"])
+    if shape.formatting == "alpaca" and (query := values.get("query")):
+        corrupted = f"{corrupted}\n{query}"
+    return [*t.prompt[:-1], ("user", corrupted)]
+
+
 def tokenise(turns: list[tuple[str, Any]], t: Turns, row: dict[str, Any], shape: Shape,
              facts: TemplateFacts = PLAIN) -> None:
     """Raise ``Fails`` where the template would refuse a turn: contents are strings, tools and calls are JSON."""

@@ -86,7 +86,8 @@ class Made:
         tags = self.entry.get("tags") or {"role_tag": "from", "content_tag": "value", "user_tag": "human",
                                           "assistant_tag": "gpt", "function_tag": "function_call",
                                           "observation_tag": "observation", "system_tag": "system"}
-        text: Any = self.rng.choice(CALLS if self.rng.random() < 0.3 else CALLS[:1]) if side == "function" else self._text()
+        calls = CALLS if self.rng.random() < 0.3 else CALLS[:1]
+        text: Any = self.rng.choice(calls) if side == "function" else self._text()
         message = {tags["role_tag"]: tags[f"{side}_tag"], tags["content_tag"]: text}
         if self.formatting == "openai" and side == "assistant" and self.rng.random() < 0.15:
             message["tool_calls"] = self.rng.choice([None, [], [{"function": CALL}], [{"function": {
