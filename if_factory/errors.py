@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """A mistake the user can mend: bad input, a bad recipe, a missing file, a server that is not there.
@@ -20,6 +22,14 @@ class UserError(Exception):
         self.fix = fix
         text = f"{where}: {problem}" if where else problem
         super().__init__(f"{text}\n  what to do: {fix}" if fix else text)
+
+
+def suggest(name: str, known: Iterable[str], *, most: int = 1) -> str:
+    """``did you mean 'x'?`` for a misspelt name, with up to ``most`` known names; empty where none is near."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, list(known), n=most)
+    return f"did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def deprecated(what: str, instead: str) -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from if_factory.errors import UserError, deprecated
+from if_factory.errors import UserError, deprecated, suggest
 from if_factory.files import read_text
-from if_factory.methods.base import PATH, Method, get
+from if_factory.methods.base import PATH, Method, get_method
+from if_factory.usefulness.settings import UsefulnessSpec
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -90,7 +90,7 @@ class Recipe(_Strict):
     """One run. Relative paths are relative to the recipe's folder."""
 
     method: str = Field("complex_to_simple", description="one file of if_factory/methods")
-    preset: str = Field("default", description="default, paper or code: starting values for `options`")
+    preset: str = Field("default", description="default, paper or released: starting values for `options`")
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]*$")] = Field(
         "", description="prefix of the datasets in dataset_info.json; default the method's name")
     seed: int = Field(0, description="same seed, recipe and model answers: byte-identical files")
@@ -102,6 +102,7 @@ class Recipe(_Strict):
     sandbox: SandboxSpec = Field(default_factory=SandboxSpec)
     options: dict[str, Any] = Field(default_factory=dict, description="the method's own options")
     replay: ReplaySpec = Field(default_factory=ReplaySpec)
+    usefulness: UsefulnessSpec = Field(default_factory=UsefulnessSpec)
 
     _folder: Path = Path()
 
@@ -117,7 +118,7 @@ class Recipe(_Strict):
 
     @property
     def definition(self) -> Method:
-        return get(self.method)
+        return get_method(self.method)
 
     def method_options(self) -> BaseModel:
         """The preset's values, overridden by ``options``, validated by the method."""
@@ -146,8 +147,16 @@ class Recipe(_Strict):
         if self.replay.file:
             data["replay"]["file"] = str(self.path(self.replay.file))
         data["options"] = self._absolute(self.options)
+        if self.usefulness.relevance not in ("auto", "off") and self.relevance_model() != self.usefulness.relevance:
+            data["usefulness"]["relevance"] = self.relevance_model()
         data["constraints"]["plugins"] = [str(self.path(p)) for p in self.constraints.plugins]
         return data
+
+    def relevance_model(self) -> str:
+        """``usefulness.relevance`` with a folder resolved; a name that is no folder here stays a name."""
+        given = self.usefulness.relevance
+        folder = self.path(given)
+        return str(folder) if given not in ("auto", "off") and folder.is_dir() else given
 
     def path(self, given: str) -> Path:
         if given.startswith("hub:"):  # a dataset's name, not a place on this machine
@@ -202,9 +211,8 @@ def parse(data: Any, where: str = "recipe") -> Recipe:
     roles = recipe.definition.roles
     for role in recipe.models:
         if role not in roles:
-            near = get_close_matches(role, roles, n=1)
             raise UserError(f"unknown role '{role}'", where=f"{where}: models",
-                            fix=f"did you mean '{near[0]}'?" if near else f"roles: {', '.join(roles)}")
+                            fix=suggest(role, roles) or f"roles: {', '.join(roles)}")
     missing = [r for r, (needed, _) in roles.items() if needed and r not in recipe.models]
     if missing:
         raise UserError(f"the method needs a model for the role '{missing[0]}'", where=f"{where}: models",
@@ -225,9 +233,8 @@ def _validated(model: type[M], data: Mapping[str, Any], where: str) -> M:
         place = f"{where}: {'.'.join(keys)}" if keys else where
         if first["type"] == "extra_forbidden":
             known = list(_fields_at(model, keys[:-1]))
-            near = get_close_matches(keys[-1], known, n=1)
-            raise UserError(f"unknown key '{keys[-1]}'", where=place, fix=f"did you mean '{near[0]}'?" if near else
-                            f"known keys: {', '.join(known)}") from None
+            raise UserError(f"unknown key '{keys[-1]}'", where=place,
+                            fix=suggest(keys[-1], known) or f"known keys: {', '.join(known)}") from None
         given = "" if isinstance(first["input"], dict) else f" (found {first['input']!r})"
         raise UserError(f"{first['msg']}{given}", where=place) from None
 
@@ -249,7 +256,7 @@ def _fields_at(model: type[BaseModel], keys: list[str]) -> Iterator[str]:
 
 def commented(method_name: str) -> str:
     """A recipe for the method with every default written out and explained; parses to the defaults."""
-    method = get(method_name)
+    method = get_method(method_name)
     lines = [f"# {method.name}: {method.summary}.",
              f"# Difficulty of a row: {method.difficulty}.",
              "# Every key below shows its default; delete what you do not change.",

@@ -20,7 +20,7 @@ from random import Random
 from typing import Any, ClassVar, TypeVar
 
 from if_factory.constraints.demands import Demands
-from if_factory.errors import UserError
+from if_factory.errors import UserError, suggest
 
 
 class ConstraintType(ABC):
@@ -30,7 +30,7 @@ class ConstraintType(ABC):
         type: the id, ``family:name``; IFEval's own id for IFEval's 25 types.
         descriptions: at least three paraphrases, formatted with the arguments by ``str.format_map``; each
             says exactly what ``check`` checks, as one sentence or clause without final punctuation.
-        difficulty_hint: 1 (most models manage) to 5 (few do); only used to order and to weigh sampling.
+        difficulty_hint: 1 (most models manage) to 5 (few do); ``compose(max_difficulty=)`` leaves harder types out.
         composable: whether the composer may draw it; a type that only wraps others may not be drawn.
     """
 
@@ -54,6 +54,17 @@ class ConstraintType(ABC):
     def demands(self, kwargs: Mapping[str, Any]) -> Demands:
         """What a complying response must be like; see ``Demands``."""
         return Demands()
+
+    def required_text(self, kwargs: Mapping[str, Any]) -> tuple[str, ...]:
+        """Texts that a complying response holds whatever it answers: phrases, keywords, markers.
+
+        An answer is not useful for holding them, nor less useful; see ``if_factory.usefulness``.
+        """
+        demands = self.demands(kwargs)
+        edges = tuple(text for text in (demands.starts, demands.ends) if text)
+        counted = tuple(unit[len("word:"):] for unit, limit in demands.counts.items()
+                        if unit.startswith("word:") and limit.low > 0)
+        return tuple(dict.fromkeys((*demands.literals, *demands.words, *edges, *counted)))
 
     def describe(self, kwargs: Mapping[str, Any], rng: Random) -> str:
         """One of the descriptions, with the arguments filled in."""
@@ -84,8 +95,7 @@ def register(cls: T) -> T:
 
 @cache
 def _load_builtin() -> None:
-    from if_factory.constraints import types
-
+    types = importlib.import_module("if_factory.constraints.types")  # by name: whatever files are there register
     for module in pkgutil.walk_packages(types.__path__, f"{types.__name__}."):
         importlib.import_module(module.name)
 
@@ -102,7 +112,7 @@ def load_plugin(path: Path) -> None:
     except Exception as e:
         line = traceback.extract_tb(e.__traceback__)[-1]
         raise UserError(f"this file of constraint types does not load: {type(e).__name__}: {e}",
-                        where=f"{line.filename}:{line.lineno}", fix="mend it; see docs/constraints.md") from e
+                        where=f"{line.filename}:{line.lineno}", fix="correct the file; docs/constraints.md shows a type of your own") from e
 
 
 def get(type_id: str) -> ConstraintType:
@@ -111,11 +121,14 @@ def get(type_id: str) -> ConstraintType:
     try:
         return _REGISTRY[type_id]
     except KeyError:
-        from difflib import get_close_matches
-
-        near = get_close_matches(type_id, _REGISTRY, n=1)
         raise UserError(f"unknown constraint type '{type_id}'",
-                        fix=f"did you mean '{near[0]}'?" if near else "see `if-factory constraints`") from None
+                        fix=suggest(type_id, _REGISTRY) or "see `if-factory constraints`") from None
+
+
+def is_known(type_id: str) -> bool:
+    """Whether a type of this id is registered."""
+    _load_builtin()
+    return type_id in _REGISTRY
 
 
 def all_types() -> Iterator[ConstraintType]:

@@ -1,8 +1,9 @@
 """Why a set of constraints cannot be satisfied together, from what its types demand.
 
-Nothing here knows a constraint type: the demands of all constraints are merged and the rules below look for
-arithmetic that does not come out. Looking at the whole set matters: three markers of two constraints may need
-more words than a third constraint leaves, while each pair would be fine.
+The demands of all constraints are merged, and the rules below look for ranges that do not intersect and for texts that
+do not fit. They compare demands, not types; only two rules name a form that one type has (the ``***`` divider and the
+postscript). The whole set is looked at, because three markers of two constraints may need more words than a third
+constraint leaves, while each pair would be fine.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from if_factory.records import Constraint
 # Languages whose own script is not Latin: a required English word makes the answer bilingual at best.
 _OTHER_SCRIPTS = frozenset(("ar", "bg", "bn", "el", "fa", "gu", "he", "hi", "ja", "kn", "ko", "mk", "ml", "mr",
                             "ne", "pa", "ru", "ta", "te", "th", "uk", "ur", "zh", "zh-cn", "zh-tw"))
-# Languages in which ``\\w+`` and ``.!?`` count neither words nor sentences (no spaces, vowel signs, danda).
-_UNCOUNTABLE = frozenset(("bn", "gu", "hi", "ja", "kn", "ml", "mr", "ne", "pa", "ta", "te", "th", "ur", "zh",
-                          "zh-cn", "zh-tw"))
+# Languages whose words cannot be counted (Thai), or not as the English text of a constraint means it: in Chinese and
+# Japanese every character counts as a word.
+_UNCOUNTABLE = frozenset(("ja", "th", "zh", "zh-cn", "zh-tw"))
 _LATIN = re.compile(r"[A-Za-z]")
 _SPOKEN = re.compile(r"[^\W\d_]{2,}")
 
@@ -167,7 +168,9 @@ def _too_few_allowed(whole: Whole) -> Iterator[str]:
             needed = 1 if sentences is None else -(-fewest_words // max(1, sentences))
             needed = max(needed, *(measure.count_words(s) for text in exact for s in measure.sentences(text)), 0)
         elif unit == "sentences":
-            needed = max(map(measure.count_sentences, texts), default=1)
+            # Every list item is a sentence of its own.
+            items = whole.low("bullets") + whole.low("numbered")
+            needed = max([1, items, *map(measure.count_sentences, texts)])
         elif unit == "repeated_starts":
             needed = max((_repeated_starts(text) for text in texts), default=0)
         elif unit == "lines":
@@ -212,6 +215,9 @@ def _no_room(whole: Whole) -> Iterator[str]:
     if words is not None and needed > words:
         yield f"at most {words} words leave no room for the {needed} that the other constraints need"
     sentences, opening = whole.high("sentences"), measure.count_sentences(whole.demands.starts or "")
+    items = whole.low("bullets") + whole.low("numbered")
+    if sentences is not None and items and items >= sentences:
+        yield f"at most {sentences} sentences leave no room for an answer beside {items} list items"
     if sentences is not None and opening >= sentences:
         yield f"at most {sentences} sentences leave no room for an answer after the {opening} it must open with"
     needed = max(needed, whole.low("words"))

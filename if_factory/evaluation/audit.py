@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from if_factory.constraints.base import is_known
 from if_factory.constraints.conflicts import conflict
 from if_factory.constraints.verify import Mode, verify
 from if_factory.errors import UserError
@@ -53,6 +54,8 @@ class AuditReport:
         good, good_passing: answers claimed good, and how many of them pass every constraint.
         bad, bad_justified: answers claimed bad, and how many of them fail at least one constraint.
         judged: constraints on good answers that only a judge decides; they are not in the counts above or below.
+        not_checkable: constraints of types that are not registered here, by type; they are in no other count, and
+            a row that has no others is skipped as ``not_checkable``.
         bad_unchecked: answers claimed bad that fail nothing code decides, beside constraints a judge decides.
         by_type: counts on good answers, by constraint type.
         contradictions: ``(row, why)`` where the checkers can never all pass.
@@ -71,6 +74,7 @@ class AuditReport:
     bad_justified: int = 0
     judged: int = 0
     bad_unchecked: int = 0
+    not_checkable: Counter[str] = field(default_factory=Counter)
     by_type: dict[str, Count] = field(default_factory=dict)
     contradictions: list[tuple[int, str]] = field(default_factory=list)
     doubtful: list[tuple[int, str]] = field(default_factory=list)
@@ -106,6 +110,7 @@ class AuditReport:
                 "good": self.good, "good_passing": self.good_passing,
                 "bad": self.bad, "bad_justified": self.bad_justified, "judged": self.judged,
                 "bad_unchecked": self.bad_unchecked,
+                "not_checkable": dict(sorted(self.not_checkable.items())),
                 "constraints": self.constraints, "constraints_passed": self.constraints_passed,
                 "no_verdict": self.no_verdict, "score": round(self.score, 6),
                 "by_type": {t: asdict(self.by_type[t]) for t in sorted(self.by_type)},
@@ -133,6 +138,10 @@ def audit(path: Path | str, *, constraints: Path | str | None = None, mode: Mode
     for n, row in read_rows(path):
         report.rows += 1
         found = find(n, row)
+        if not isinstance(found, str) and found:
+            unknown = [c for c in found if c.kind == "code" and not is_known(c.type)]
+            report.not_checkable.update(c.type for c in unknown)
+            found = tuple(c for c in found if c not in unknown) or "not_checkable"
         answers = answers_of(row)
         if isinstance(found, str) or not found:
             report.skipped[found if isinstance(found, str) else "no_constraints"] += 1
@@ -176,6 +185,8 @@ def print_report(report: AuditReport, console: Any = None, *, examples: int = 5)
     if report.bad:
         head.add_row("rejected answers that fail a constraint", _share(report.bad_justified, report.bad))
     head.add_row("constraints without a verdict", str(report.no_verdict))
+    if report.not_checkable:
+        head.add_row("constraints of unknown types, not checked", str(report.not_checkable.total()))
     if report.judged or report.bad_unchecked:
         head.add_row("constraints left to a judge, not checked again", str(report.judged))
         head.add_row("rejected answers that only a judge finds bad", str(report.bad_unchecked))
@@ -196,6 +207,7 @@ def print_report(report: AuditReport, console: Any = None, *, examples: int = 5)
         console.print(table)
     for title, lines in (
             ("answers that fail", [f"row {f.row}: {f.type}: {f.reason}" for f in report.failures]),
+            ("not checkable (unknown types)", [f"{kind}: {k}" for kind, k in report.not_checkable.most_common()]),
             ("contradictions", [f"row {row}: {why}" for row, why in report.contradictions]),
             ("rejected answers that fail nothing", [f"row {row}" for row in report.fails_nothing])):
         if lines:

@@ -93,6 +93,33 @@ def average(values: Sequence[float], seed: int = 0) -> Mean:
     return Mean(sum(values) / n, n, low, high)
 
 
+def median(values: Sequence[float], seed: int = 0) -> Mean:
+    """The median, with a bootstrap interval; nothing is 0 of 0."""
+    import statistics
+
+    if len(values) < 2:
+        return Mean(sum(values), len(values), None, None)
+    low, high = _bootstrap((values,), _median, seed, unknown=(0.0, 0.0))
+    return Mean(float(statistics.median(values)), len(values), low, high)
+
+
+def median_difference(before: Sequence[float], after: Sequence[float], seed: int = 0) -> Difference | None:
+    """Median after minus median before; each resample draws a prompt with both its values. ``None`` below two."""
+    import statistics
+
+    if len(before) < 2:
+        return None
+    low, high = _bootstrap((before, after), lambda b, a, axis=-1: _median(a, axis) - _median(b, axis), seed,
+                           unknown=(0.0, 0.0))
+    return Difference(float(statistics.median(after) - statistics.median(before)), low, high)
+
+
+def _median(values: Any, axis: int = -1) -> Any:
+    import numpy as np
+
+    return np.median(values, axis=axis)
+
+
 def mcnemar(lost: int, gained: int) -> float:
     """Two-sided exact p of McNemar's test from the discordant pairs; 1.0 where no pair differs."""
     if lost + gained == 0:

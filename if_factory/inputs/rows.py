@@ -1,7 +1,7 @@
 """What a row of any dataset says: its prompt, its constraints, and the texts that answer it.
 
-Formats: IFEval's (``instruction_id_list`` and ``kwargs``), ours (``constraints: [{type, kwargs}]``), alpaca and
-sharegpt with SFT, preference or KTO columns. Where the constraints live in another file or in a sidecar is the
+Formats: IFEval's (``instruction_id_list`` and ``kwargs``), ours (``constraints: [{type, kwargs}]``), those of
+``ground_truth.py``, alpaca and sharegpt with SFT, preference or KTO columns. Where the constraints live in another file or in a sidecar is the
 audit's business.
 """
 
@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from if_factory.constraints.base import all_types
 from if_factory.errors import UserError
+from if_factory.inputs.ground_truth import eval_functions, ground_truth, worded
 from if_factory.inputs.ifeval import read_constraints
 from if_factory.records import Constraint
 
@@ -46,9 +47,11 @@ def constraints_of(row: Mapping[str, Any], where: str) -> tuple[Constraint, ...]
     """
     if "instruction_id_list" in row:
         return _ifeval(row, where)
+    if truth := ground_truth(row, where):
+        return _ifeval({"instruction_id_list": [i for i, _ in truth], "kwargs": [k for _, k in truth]}, where)
     listed = row.get("constraints")
     if not isinstance(listed, list) or not listed or not all(isinstance(c, dict) for c in listed):
-        return None
+        return eval_functions(row) or worded(row)
     found = []
     for i, entry in enumerate(listed):
         known = {k: v for k, v in entry.items() if k in Constraint.model_fields and v is not None}

@@ -25,7 +25,8 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from if_factory.api import load_plugins, open_models, seeds_of
+from if_factory.api.common import load_plugins, seeds_of
+from if_factory.api.models import open_models
 from if_factory.chat.base import RequestFailed
 from if_factory.chat.budget import Budget, Usage
 from if_factory.chat.client import ChatClient
@@ -35,7 +36,10 @@ from if_factory.files import dump_json, read_rows, write_atomic, write_jsonl
 from if_factory.judge.judge import judge_score
 from if_factory.loops.rounds import Trainer, local_model
 from if_factory.methods.base import Emission
-from if_factory.methods.humpback import ROUNDS, Options, emit, rubric, stages
+from if_factory.methods.humpback import stages
+from if_factory.methods.humpback.emit import emit
+from if_factory.methods.humpback.options import ROUNDS, Options
+from if_factory.methods.humpback.steps import rubric
 from if_factory.pipeline.runner import Observer, RunResult
 from if_factory.pipeline.runner import run as run_stages
 from if_factory.recipe import Recipe

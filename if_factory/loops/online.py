@@ -5,8 +5,8 @@ answers that pass are paired with answers that fail, and a DPO stage is written 
 prompts are those of any run whose constraints code can decide. An iteration that was interrupted goes on where it
 was, and a finished one costs nothing: answers are logged under the weights that gave them, stages know their data.
 
-Adapters are chained as in ``export/curriculum.py``: with ``reference="previous"`` every iteration starts a new one
-and is compared with the model it starts from; with ``"start"`` one adapter goes on and the reference stays the
+Adapters are chained as in ``training/curriculum.py``: with ``reference="previous"`` every iteration starts a new
+one and is compared with the model it starts from; with ``"start"`` one adapter goes on and the reference stays the
 model of the beginning.
 """
 
@@ -26,13 +26,14 @@ from if_factory.chat.base import Backend, RequestFailed
 from if_factory.chat.budget import Budget, Usage
 from if_factory.chat.client import ChatClient
 from if_factory.chat.log import ResponseLog
+from if_factory.emission import emit_preference
 from if_factory.errors import UserError
-from if_factory.export.dataset_info import FILE_NAME, merge_entries
-from if_factory.export.formats import write_dataset
+from if_factory.exporting.dataset_info import FILE_NAME, merge_entries
+from if_factory.exporting.formats import write_dataset
 from if_factory.files import dump_json, write_atomic
 from if_factory.methods.autoif.cross_validation import Bound, pairs
 from if_factory.methods.autoif.votes import put_to_vote
-from if_factory.records import Candidate, PreferenceExample, Record, content_id, emit_preference
+from if_factory.records import Candidate, PreferenceExample, Record, content_id
 from if_factory.training.curriculum import CurriculumOptions, StagePlan, write_export, write_stage
 from if_factory.training.run import run_curriculum
 
@@ -189,8 +190,8 @@ async def _paired(number: int, records: Sequence[Record], given: Sequence[Sequen
         rng = Random(content_id(options.seed, number, record.id))
         for chosen, rejected in pairs(good, bad, rng, options.pairs_per_side):
             example = emit_preference(
-                record.model_copy(update={"extra": {"iteration": number, "functions_passed": chosen.votes,
-                                                    "functions_passed_rejected": rejected.votes}}),
+                record.model_copy(update={"extra": {}}).with_extra(
+                    iteration=number, functions_passed=chosen.votes, functions_passed_rejected=rejected.votes),
                 chosen.candidate, rejected.candidate)
             if isinstance(example, PreferenceExample):
                 examples.append(example)

@@ -12,8 +12,8 @@ from if_factory.chat.budget import Budget, Price, Usage
 from if_factory.chat.client import ChatClient
 from if_factory.chat.log import ResponseLog
 from if_factory.errors import UserError
-from if_factory.export.dataset_info import FILE_NAME, merge_entries
-from if_factory.export.formats import write_dataset
+from if_factory.exporting.dataset_info import FILE_NAME, merge_entries
+from if_factory.exporting.formats import write_dataset
 from if_factory.records import SFTExample
 from if_factory.training.curriculum import CurriculumOptions, write_curriculum
 from if_factory.training.run import run_curriculum, stages_in

@@ -21,11 +21,12 @@ from pydantic import BaseModel
 
 from if_factory.chat.base import Completion, RequestFailed
 from if_factory.chat.parse import Failure, ask_parsed
+from if_factory.embedding import embed
 from if_factory.judge.judge import Ask
 from if_factory.judge.reply import read_one
 from if_factory.prompts import load
 from if_factory.records import content_id
-from if_factory.similarity.dedup import WORD, embed, shingles
+from if_factory.similarity.dedup import WORD, shingles
 
 PROMPTS = Path(__file__).parent / "prompts"
 

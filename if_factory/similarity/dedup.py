@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from itertools import pairwise
 from math import ceil
-from typing import Any, Literal
+from typing import Literal
 
+from if_factory.embedding import embed
 from if_factory.errors import UserError
 
 WORD = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff]|[^\W_]+")
@@ -106,21 +107,6 @@ def _similarity(a: frozenset[str], b: frozenset[str]) -> float:
 
 
 # ---------------------------------------------------------------- embeddings
-
-
-def embed(texts: Sequence[str], model: str) -> Any:
-    """Unit vectors of ``texts`` as a float32 array of shape (len(texts), dimensions).
-
-    Raises:
-        UserError: sentence-transformers is not installed.
-    """
-    try:
-        import numpy as np
-        from sentence_transformers import SentenceTransformer
-    except ImportError:
-        raise UserError("comparing by embedding needs sentence-transformers",
-                        fix='pip install "if-factory[embed]", or compare by n-grams') from None
-    return np.asarray(SentenceTransformer(model).encode(list(texts), normalize_embeddings=True), dtype=np.float32)
 
 
 def _by_embedding(texts: Sequence[str], threshold: float, model: str | None) -> list[int | None]:

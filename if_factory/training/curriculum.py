@@ -30,8 +30,8 @@ from typing import Any, Literal
 import yaml
 
 from if_factory.errors import UserError
-from if_factory.export.dataset_info import Kind, stage_of
-from if_factory.export.templates import template_problem
+from if_factory.exporting.dataset_info import Kind, stage_of
+from if_factory.exporting.templates import template_problem
 from if_factory.files import dump_json, write_atomic
 from if_factory.training.bins import bin_names, cut_bins, read_bins, split_bins
 from if_factory.training.deepspeed import Zero, ds_config, ds_name

@@ -2,8 +2,8 @@
 
 LLaMA-Factory shares ``cutoff_len`` out between prompt and answer and cuts the END of both: the end of an answer
 that was verified, and the end of a prompt, where a constraint often stands. In DPO the chosen answer is cut
-because the rejected one is long. With several turns and ``mask_history: false`` the last, hardest answer goes first; with
-``mask_history: true`` the beginning goes: the system prompt and the first turns.
+because the rejected one is long. With several turns and ``mask_history: false`` the last, hardest answer goes
+first; with ``mask_history: true`` the beginning goes: the system prompt and the first turns.
 Source: llamafactory 0.9.5 ``data/processor/{processor_utils,supervised,pairwise,feedback}.py``.
 """
 
@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from if_factory.errors import UserError
-from if_factory.export.acceptance import LoaderOptions, trained_rows
-from if_factory.export.rules import Stage, Turns
+from if_factory.exporting.acceptance import LoaderOptions, trained_rows
+from if_factory.exporting.rules import Stage, Turns
 
 Lost = Literal["answer", "prompt", "history"]
 DEFAULT = 2048  # LLaMA-Factory's cutoff_len
@@ -153,7 +153,8 @@ class Encoder:
         from llamafactory.hparams import DataArguments
         from transformers import AutoTokenizer
 
-        keys = ("template", "tool_format", "default_system", "enable_thinking", "preserve_thinking", "mask_history")
+        keys = ("template", "tool_format", "default_system", "enable_thinking", "preserve_thinking",
+                "mask_history")
         try:
             tokenizer = AutoTokenizer.from_pretrained(
                 model, use_fast=True, padding_side="right", local_files_only=not download,

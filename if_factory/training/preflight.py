@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from if_factory.errors import UserError
-from if_factory.export.acceptance import LoaderOptions, check_dataset, local_names
-from if_factory.export.rules import Stage
+from if_factory.exporting.acceptance import LoaderOptions, check_dataset, local_names
+from if_factory.exporting.rules import Stage
 from if_factory.training.cutoff import CutReport, Encoder, Settings, count_cuts
 from if_factory.training.keys import key_notes, refuse_keys
 
@@ -98,16 +98,15 @@ def _judge(report: CutReport, name: str, allow_cut: bool, say: Callable[[str], N
                     f"row ({report.longest[0]} tokens), or give --allow-cut")
 
 
-def cut_lines(dataset_dir: Path, names: Sequence[str], stage_of: Mapping[str, Stage], encoder: Encoder,
-              cutoff_len: int | None) -> tuple[list[str], bool]:
-    """For `check`: what each dataset would lose, and whether any loses an answer or a prompt's end."""
-    lines, harmful = [], False
-    for name in names:
-        stage = stage_of[name]
-        settings = Settings(cutoff_len or (15024 if stage == "iorpo" else 2048), mask_history=stage == "sft")
-        report = count_cuts(dataset_dir, [name], stage, encoder, settings)
-        tokens, _, row = report.longest
-        lines += report.lines() or [f"{name}: cutoff_len {settings.cutoff_len} cuts no row; the longest, row "
-                                    f"{row}, has {tokens} tokens"]
-        harmful = harmful or bool(report.harmful)
-    return lines, harmful
+def cut_lines(dataset_dir: Path, name: str, stage: Stage, encoder: Encoder, cutoff_len: int | None
+              ) -> tuple[list[str], bool]:
+    """For `check`: what ``cutoff_len`` cuts of a dataset, and whether an answer or a prompt's end is lost.
+
+    SFT is counted with ``mask_history: true``, as our curricula train it. Without a ``cutoff_len`` it is 2048,
+    for I-ORPO Suri's 15,024.
+    """
+    settings = Settings(cutoff_len or (15024 if stage == "iorpo" else 2048), mask_history=stage == "sft")
+    report = count_cuts(dataset_dir, [name], stage, encoder, settings)
+    tokens, _, row = report.longest
+    fits = f"cutoff_len {settings.cutoff_len} cuts no row; the longest, row {row}, has {tokens} tokens"
+    return report.lines() or [fits], bool(report.harmful)

@@ -24,7 +24,7 @@ from typing import Any
 import yaml
 
 from if_factory.errors import UserError
-from if_factory.export.dataset_info import FILE_NAME, read_entries
+from if_factory.exporting.dataset_info import FILE_NAME, read_entries
 from if_factory.files import dump_json, read_text, write_atomic
 from if_factory.training.keys import key_notes, refuse_keys
 from if_factory.training.weights import fault_of, weight_files, weights
@@ -107,6 +107,27 @@ def adapters_of(folder: Path) -> tuple[Path, ...]:
                                     fix=f"train it with `if-factory train {folder}`")
             return adapters
     raise UserError("no export YAML here", where=str(folder), fix="write one with `if-factory curriculum`")
+
+
+def adapters_by_stage(folder: Path) -> dict[str, tuple[Path, ...]]:
+    """For each stage of a curriculum, in training order, the adapters to merge after it, in order.
+
+    A stage that continues an adapter replaces it; one with ``create_new_adapter`` stands on top of those it loads.
+
+    Raises:
+        UserError: no stages, or an adapter is not there yet.
+    """
+    found: dict[str, tuple[Path, ...]] = {}
+    for path in stages_in(folder):
+        config = read_config(path)
+        loaded = [Path(a) for a in str(config.get("adapter_name_or_path") or "").split(",") if a]
+        chain = (*(loaded if config.get("create_new_adapter") else loaded[:-1]), Path(config["output_dir"]))
+        for adapter in chain:
+            if not adapter.is_dir():
+                raise UserError("this adapter is not there", where=str(adapter),
+                                fix=f"train it with `if-factory train {folder}`")
+        found[path.stem] = chain
+    return found
 
 
 def _find_cli() -> str:

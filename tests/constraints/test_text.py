@@ -17,7 +17,7 @@ from if_factory.constraints import text as measure
      ["Dr. J. K. Smith, e.g. the elder, lives at No. 5 Elm St. now."]),
     ("We met in the U.S. He left.", ["We met in the U.S.", "He left."]),
     ("It costs 3.50. Is that much?! Yes...", ["It costs 3.50.", "Is that much?!", "Yes..."]),
-    ("1. First item.\n2. Second item.", ["1. First item.", "2. Second item."]),
+    ("1. First item.\n2. Second item.", ["First item.", "Second item."]),
     ("A title\n\nOne. Two.", ["A title", "One.", "Two."]),
     ("**Bold.** Next one.\n\n***\n\nLast.", ["**Bold.**", "Next one.", "Last."]),
     ("My answer is no. Why? Because.", ["My answer is no.", "Why?", "Because."]),
@@ -68,9 +68,9 @@ def test_capital_words_join_what_a_reader_joins() -> None:
 def test_lists_and_marks() -> None:
     text = "* a\n- b\n  * c\n**bold**\n-5\n1. one\n2) two\n---\n"
     assert measure.bullets(text) == ["a", "b", "c"]
-    assert measure.numbered_items(text) == ["one", "two"]
+    assert measure.numbered_items(text) == [(1, ".", "one"), (2, ")", "two")]
     assert measure.placeholders("[a] [] [b](url) [c d]") == ["a", "c d"]
-    assert measure.highlights("*a* **b c** ***d*** 2 * 3 * 4") == ["a", "b c", "d"]
+    assert measure.count_highlights("*a* **b c** ***d*** 2 * 3 * 4") == 3
     assert measure.paragraphs("a\nb\n\n \n\nc\n") == ["a\nb", "c"]
     assert measure.lines(" a\n\n b ") == ["a", "b"]
     assert measure.strip_code_fence('```json\n{"a": 1}\n```') == '{"a": 1}'
@@ -92,5 +92,5 @@ def test_languages_are_told_apart_and_no_language_is_none(text: str, language: s
 def test_hostile_texts_are_measured_in_linear_time(text: str) -> None:
     """A checker that hangs stops a whole run; quadratic rules would take minutes on these."""
     for measured in (measure.sentences, measure.punkt_sentences, measure.bullets, measure.placeholders,
-                     measure.highlights, measure.paragraphs, measure.words, measure.capital_words):
+                     measure.count_highlights, measure.count_bold, measure.titles, measure.paragraphs, measure.words, measure.capital_words):
         measured(text)

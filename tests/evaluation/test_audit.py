@@ -5,10 +5,11 @@ import pytest
 from rich.console import Console
 
 from if_factory.constraints.verify import verify
+from if_factory.emission import emit_kto, emit_preference, emit_sft
 from if_factory.errors import UserError
 from if_factory.evaluation.audit import audit, print_report, to_json
-from if_factory.export.formats import write_dataset
-from if_factory.records import Candidate, Constraint, Record, emit_kto, emit_preference, emit_sft
+from if_factory.exporting.formats import write_dataset
+from if_factory.records import Candidate, Constraint, Record
 
 NO_COMMA = {"type": "punctuation:no_comma", "kwargs": {}}
 CAT = {"type": "keywords:existence", "kwargs": {"keywords": ["cat"]}}
@@ -63,8 +64,8 @@ JUDGED = {"type": "soft_style:tone", "kind": "judge"}
 
 
 def test_a_checker_that_cannot_decide_neither_passes_nor_justifies_a_rejection(tmp_path):
-    undecidable = {"type": "made:up"}
-    report = audit(write(tmp_path / "d.jsonl", {"constraints": [undecidable], "chosen": "x", "rejected": "y"}))
+    undecidable = {"type": "change_case:english_lowercase"}  # too short to tell the language
+    report = audit(write(tmp_path / "d.jsonl", {"constraints": [undecidable], "chosen": "dogs are loyal pets.", "rejected": "dogs are loyal pets."}))
     assert (report.good_passing, report.bad_justified, report.no_verdict) == (0, 0, 1)
 
 
@@ -90,12 +91,18 @@ def test_rows_that_only_a_judge_decides_are_skipped_and_said_to_be(tmp_path):
     {"constraints": [{"type": "made:up"}, NO_COMMA]},
     {"instruction_id_list": ["made:up", "punctuation:no_comma"], "kwargs": [{"x": 1}, {}]},
 ])
-def test_an_unknown_type_has_no_verdict_and_the_rest_is_still_told(tmp_path, row):
+def test_an_unknown_type_is_counted_apart_and_the_rest_is_checked(tmp_path, row):
     report = audit(write(tmp_path / "d.jsonl", {**row, "response": "fine"}))
-    assert report.good_passing == 0
-    assert report.by_type["made:up"].no_verdict == 1
-    assert report.by_type["punctuation:no_comma"].passed == 1
-    assert "unknown constraint type" in report.failures[0].reason
+    assert report.not_checkable == {"made:up": 1}
+    assert (report.good, report.good_passing, report.failures, report.doubtful) == (1, 1, [], [])
+    assert set(report.by_type) == {"punctuation:no_comma"}
+
+
+def test_a_row_with_nothing_but_unknown_types_is_not_checkable(tmp_path):
+    rows = [{"constraints": ["be brief", "be kind"], "response": "x"}, {"constraints": [NO_COMMA], "response": "x"}]
+    report = audit(write(tmp_path / "d.jsonl", *rows))
+    assert report.skipped == {"not_checkable": 1}
+    assert report.not_checkable == {"be brief": 1, "be kind": 1}
 
 
 def test_contradictions_are_found_whatever_the_answer(tmp_path):

@@ -187,7 +187,7 @@ def test_every_preset_runs_and_everything_emitted_passes_an_independent_check(pr
 def test_the_plan_bounds_the_calls_that_are_made():
     options = Options(student_samples=2, teacher_samples=1, correction_rounds=2, correction_tries=2)
     seeds = [Record.from_seed(f"Say something about topic {i}.") for i in range(10)]
-    planned = base.get("complex_to_simple").plan(seeds, options, {"student", "teacher"})
+    planned = base.get_method("complex_to_simple").plan(seeds, options, {"student", "teacher"})
     _, usage = play(seeds, options.model_dump(), student=lambda r: BAD, teacher=lambda r: "<revised>no</revised>")
     for call in planned:
         # equal requests of two prompts are asked once, so the low end is not exact here

@@ -12,7 +12,8 @@ from if_factory.chat.budget import Usage
 from if_factory.chat.log import ResponseLog
 from if_factory.constraints.verify import verify
 from if_factory.errors import UserError
-from if_factory.methods.soft_steps import METHOD, Options, stages, step_prompts
+from if_factory.methods.soft_steps import METHOD, Options, stages
+from if_factory.methods.soft_steps.constraints import step_prompts
 from if_factory.pipeline.runner import run
 from if_factory.recipe import parse
 from if_factory.records import Constraint, Outcome, PreferenceExample, Record, Turn

@@ -234,7 +234,7 @@ def test_without_a_template_the_key_is_left_out(tmp_path: Path) -> None:
 
 
 def test_unknown_template_is_refused_with_a_suggestion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("if_factory.export.templates.template_names", lambda: frozenset({"qwen3_nothink"}))
+    monkeypatch.setattr("if_factory.exporting.templates.template_names", lambda: frozenset({"qwen3_nothink"}))
     with pytest.raises(UserError, match="did you mean qwen3_nothink"):
         written(tmp_path, template="qwen3_nothing")
 

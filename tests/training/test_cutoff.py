@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from if_factory.errors import UserError
-from if_factory.export.dataset_info import merge_entries
-from if_factory.export.formats import write_dataset
+from if_factory.exporting.dataset_info import merge_entries
+from if_factory.exporting.formats import write_dataset
 from if_factory.recipe import ModelSpec
 from if_factory.records import KTOExample, PreferenceExample, SFTExample, Turn
 from if_factory.training.curriculum import CurriculumOptions
@@ -28,7 +28,7 @@ from if_factory.training.cutoff import (
     share,
 )
 from if_factory.training.preflight import preflight
-from tests.export.reference import _byte_tokenizer, need_llamafactory
+from tests.exporting.reference import _byte_tokenizer, need_llamafactory
 
 
 @pytest.mark.parametrize(("source", "target", "kept"), [

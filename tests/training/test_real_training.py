@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import yaml
 
-from if_factory.export.dataset_info import merge_entries
-from if_factory.export.formats import write_dataset
+from if_factory.exporting.dataset_info import merge_entries
+from if_factory.exporting.formats import write_dataset
 from if_factory.records import PreferenceExample, SFTExample
 from if_factory.training.curriculum import CurriculumOptions, write_curriculum
 from if_factory.training.run import run_curriculum
-from tests.export.reference import _byte_tokenizer
+from tests.exporting.reference import _byte_tokenizer
 
 pytestmark = pytest.mark.e2e
 LN2 = math.log(2)

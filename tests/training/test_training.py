@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from if_factory.errors import UserError
-from if_factory.export.dataset_info import merge_entries
-from if_factory.export.formats import write_dataset
+from if_factory.exporting.dataset_info import merge_entries
+from if_factory.exporting.formats import write_dataset
 from if_factory.records import SFTExample
 from if_factory.training.curriculum import CurriculumOptions, write_curriculum
 from if_factory.training.run import run_curriculum, stages_in

@@ -1,45 +1,60 @@
 """What a word, a sentence, a paragraph or a bullet is, and which language a text is in: defined once."""
 
-from if_factory.constraints.text.units import (
+from if_factory.constraints.text.language import detect_language, is_in_language
+from if_factory.constraints.text.lines import lines, numbered_items, paragraphs
+from if_factory.constraints.text.markdown import (
     bullets,
+    count_bold,
+    count_highlights,
+    document,
+    placeholders,
+    strip_code_fence,
+    titles,
+    without_code,
+)
+from if_factory.constraints.text.normal import folded, plain
+from if_factory.constraints.text.sentences import count_sentences, punkt_sentences, sentences, split_sentences
+from if_factory.constraints.text.words import (
     capital_words,
+    closes_with,
     contains_phrase,
     count_phrase,
-    count_sentences,
     count_words,
-    detect_language,
     first_word,
-    highlights,
-    is_in_language,
-    lines,
-    numbered_items,
-    paragraphs,
+    opens_with,
     phrase_pattern,
-    placeholders,
-    punkt_sentences,
-    sentences,
-    strip_code_fence,
+    without_spaces,
     words,
 )
 
 __all__ = [
     "bullets",
     "capital_words",
+    "closes_with",
     "contains_phrase",
+    "count_bold",
+    "count_highlights",
     "count_phrase",
     "count_sentences",
     "count_words",
     "detect_language",
+    "document",
     "first_word",
-    "highlights",
+    "folded",
     "is_in_language",
     "lines",
     "numbered_items",
+    "opens_with",
     "paragraphs",
     "phrase_pattern",
     "placeholders",
+    "plain",
     "punkt_sentences",
     "sentences",
+    "split_sentences",
     "strip_code_fence",
+    "titles",
+    "without_code",
+    "without_spaces",
     "words",
 ]

@@ -26,7 +26,7 @@ from if_factory.inputs.seeds import builtin
 from if_factory.methods.base import template
 from if_factory.methods.decif.options import NAME, Options
 from if_factory.pipeline.stage import Context, Dropped
-from if_factory.records import Record, content_id
+from if_factory.records import Extra, Record, content_id
 from if_factory.similarity.dedup import near_duplicates
 
 _EXAMPLES = 6  # domains shown to the teacher when it is asked for more
@@ -99,7 +99,7 @@ async def ask_for(record: Record, ctx: Context, *, level: str, options: Options)
                              max_tokens=100 + tokens * count)
     if isinstance(found, Failure):
         raise Dropped(f"{level}s_{found.reason}", found.detail)
-    return record.model_copy(update={"extra": {**extra, "pool": found}})
+    return record.with_extra(pool=found)
 
 
 def read_list(text: str, *, level: str, count: int, asked: str = "") -> list[str] | Failure:
@@ -149,20 +149,20 @@ async def deal(records: list[Record], ctx: Context, *, level: str,
     distinct = _distinct(lists, level, options)
     turns: Counter[str] = Counter()
     kept: list[Record] = []
-    rejected: list[tuple[Record, Dropped]] = []
+    dropped: list[tuple[Record, Dropped]] = []
     for record in records:
         key = _list_of(record, level)
         turn, choice = turns[key], distinct[key]
         turns[key] += 1
         if not choice or (level == "scenario" and turn >= len(choice)):
-            rejected.append((record, Dropped(f"no_distinct_{level}_left")))
+            dropped.append((record, Dropped(f"no_distinct_{level}_left")))
             continue
-        extra = {k: v for k, v in record.extra.items() if k not in ("pool", "examples")}
         text = choice[turn % len(choice)]
+        found: Extra = {level: text}  # type: ignore[misc]  # a key of Extra whatever the level
         kept.append(record.model_copy(update={
             "prompt": text, "seed_prompt": text if level == "domain" else record.seed_prompt,
-            "extra": {**extra, level: text}}))
-    return kept, rejected
+        }).with_extra(without=("pool", "examples"), **found))
+    return kept, dropped
 
 
 def _list_of(record: Record, level: str) -> str:

@@ -37,7 +37,7 @@ _FEWEST_WORDS, _MOST_WORDS = 3, 150  # of a task; a longer one is usually an ans
 # ---------------------------------------------------------------- writing
 
 
-class _Written(BaseModel):
+class _TaskAndRequirements(BaseModel):
     task: str
     requirements: dict[str, str] = Field(default_factory=dict)
 
@@ -61,18 +61,17 @@ async def write(record: Record, ctx: Context, *, options: Options) -> Record:
         raise Dropped(f"instruction_{written.reason}", written.detail)
     texts = iter(written.requirements.values())
     constraints = [place.constraint(next(texts)) if isinstance(place, Aspect) else place for place in places]
-    made = record.model_copy(update={"constraints": tuple(constraints),
-                                     "extra": {**record.extra, "wild": wild, "task": written.task}})
+    made = record.model_copy(update={"constraints": tuple(constraints)}).with_extra(wild=wild, task=written.task)
     return phrased(made, ctx)
 
 
-def read_written(text: str, soft: int, asked: str = "") -> _Written | Failure:
+def read_written(text: str, soft: int, asked: str = "") -> _TaskAndRequirements | Failure:
     """The task and exactly one requirement for each number from 1 to ``soft``, in that order.
 
     Reasons: those of ``parse_json``; ``no_task``, ``task_too_long``, ``missing_requirement``, and ``echo`` for a
     task that stands in what was ``asked``.
     """
-    found = parse_json(text, _Written)
+    found = parse_json(text, _TaskAndRequirements)
     if isinstance(found, Failure):
         return found
     task = found.task.strip()
@@ -85,7 +84,7 @@ def read_written(text: str, soft: int, asked: str = "") -> _Written | Failure:
         return Failure("echo", task[:80])
     if missing := [i for i, requirement in numbered.items() if not re.search(r"\w", requirement)]:
         return Failure("missing_requirement", f"number {missing[0]}")
-    return _Written(task=task, requirements=numbered)
+    return _TaskAndRequirements(task=task, requirements=numbered)
 
 
 def _written_schema(soft: int) -> dict[str, Any]:
@@ -143,7 +142,7 @@ async def make_consistent(record: Record, ctx: Context, *, options: Options) -> 
         if isinstance(found, Failure):
             raise Dropped(f"consistency_{found.reason}", found.detail)
         if found.possible:
-            return record.model_copy(update={"extra": {**record.extra, "refined_because": reasons}})
+            return record.with_extra(refined_because=reasons)
         if len(reasons) == options.refinements:
             raise Dropped("contradictory", found.reason)
         reasons.append(found.reason)
@@ -188,9 +187,10 @@ async def _refined(record: Record, reason: str, ctx: Context, options: Options) 
     left = tuple(c for i, c in enumerate(record.constraints, 1) if i not in mended.drop)
     if not mended.task.strip() or (record.constraints and not left):
         raise Dropped("refined_to_nothing")
-    extra = {**record.extra, "task": mended.task.strip(),
-             "task_before_refinement": record.extra.get("task_before_refinement", record.extra["task"])}
-    return phrased(record.model_copy(update={"constraints": left, "extra": extra}), ctx)
+    before = record.extra.get("task_before_refinement", record.extra["task"])
+    refined = record.model_copy(update={"constraints": left}).with_extra(task=mended.task.strip(),
+                                                                         task_before_refinement=before)
+    return phrased(refined, ctx)
 
 
 # ---------------------------------------------------------------- criteria

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from random import Random
 from typing import Any
@@ -93,7 +94,7 @@ class LineCharacters(ConstraintType):
         "No line may be longer than {max_characters} characters",
         "Break your lines so that each has at most {max_characters} characters",
         "Every line of your response must have {max_characters} characters or fewer",
-        "Wrap the text at {max_characters} characters per line at the latest",
+        "Wrap your text so that no line exceeds {max_characters} characters",
     )
     difficulty_hint = 4
 
@@ -147,7 +148,7 @@ class MaxLetters(ConstraintType):
     difficulty_hint = 5
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        return all(len(word) <= kwargs["max_letters"] for word in re.findall(r"[^\W\d_]+", response))
+        return max(map(len, _letters(response)), default=0) <= int(kwargs["max_letters"])
 
     def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any]:
         return {"max_letters": rng.randint(8, 12)}
@@ -156,8 +157,20 @@ class MaxLetters(ConstraintType):
         return Demands(counts={"word_letters": Range(0, kwargs["max_letters"])})
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
-        longest = max(re.findall(r"[^\W\d_]+", response), key=len, default="")
+        longest = max(_letters(response), key=len, default="")
         return f"uses '{longest}', which has more than {kwargs['max_letters']} letters"
+
+
+def _letters(response: str) -> list[str]:
+    """Runs of letters.
+
+    Raises:
+        ValueError: the script has no spaces, or marks that are part of a letter.
+    """
+    text = measure.plain(response)
+    if measure.without_spaces(text) or any(c >= "\u0300" and unicodedata.category(c)[0] == "M" for c in text):
+        raise ValueError("the letters of a word cannot be counted in this script")
+    return re.findall(r"[^\W\d_]+", text)
 
 
 @register

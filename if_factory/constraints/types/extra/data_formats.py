@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping
 from random import Random
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from if_factory.constraints.base import ConstraintType, register
 from if_factory.constraints.demands import Demands, Range
 from if_factory.constraints.text import strip_code_fence
+from if_factory.constraints.types.ifeval.detectable_format import parse_json
 
 _KEYS = ("answer", "summary", "reason", "details", "example", "notes", "title", "category", "advice", "conclusion")
 # What can be asked of the values inside such a document without touching its form.
@@ -81,7 +81,7 @@ class JsonList(ConstraintType):
 
 def _json(response: str) -> Any:
     try:
-        return json.loads(strip_code_fence(response))
+        return parse_json(response)
     except (ValueError, RecursionError):
         return None
 
@@ -119,7 +119,7 @@ def _yaml(response: str) -> Any:
     import yaml
 
     try:
-        return yaml.safe_load(strip_code_fence(response))
+        return yaml.safe_load(strip_code_fence(response, "yaml", "yml"))
     except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: a date like 2024-99-99
         return None
 
@@ -162,6 +162,6 @@ class CsvHeader(ConstraintType):
 
 def _csv(response: str) -> list[list[str]]:
     try:
-        return [row for row in csv.reader(io.StringIO(strip_code_fence(response)), skipinitialspace=True) if row]
+        return [row for row in csv.reader(io.StringIO(strip_code_fence(response, "csv")), skipinitialspace=True) if row]
     except csv.Error:
         return []

@@ -11,6 +11,8 @@ from if_factory.constraints.base import ConstraintType, register
 from if_factory.constraints.demands import Demands
 
 _AROUND = "\"'“”‘’«»()[]*_ \n\t"
+# Whatever is no letter and no digit may follow the last word.
+_AFTER_LAST = _AROUND + ".,;:!?…—–-~`{}<>|#。！？、，；：」』।؟"
 
 
 @register
@@ -24,7 +26,7 @@ class FirstWord(ConstraintType):
     )
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        return bool(measure.first_word(response).lower() == kwargs["word"].lower())
+        return measure.opens_with(response, kwargs["word"])
 
     def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any]:
         return {"word": rng.choice(("Certainly", "Consider", "First", "Generally", "Indeed", "Overall", "Perhaps",
@@ -48,7 +50,7 @@ class OpeningPhrase(ConstraintType):
     )
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        return response.lstrip(_AROUND).lower().startswith(kwargs["phrase"].lower())
+        return measure.opens_with(response, kwargs["phrase"])
 
     def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any]:
         return {"phrase": rng.choice(("Here is what you need to know", "Let us begin", "Thank you for asking",
@@ -73,8 +75,7 @@ class LastWord(ConstraintType):
     )
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        found = measure.words(response)
-        return bool(found) and found[-1].lower() == kwargs["word"].lower()
+        return measure.closes_with(response.rstrip(_AFTER_LAST), kwargs["word"], after="")
 
     def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any]:
         return {"word": rng.choice(("always", "end", "future", "home", "possible", "success", "today", "together",
@@ -84,7 +85,8 @@ class LastWord(ConstraintType):
         return Demands(ends=kwargs["word"])
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
-        return f"ends with '{(measure.words(response) or [''])[-1]}' instead of '{kwargs['word']}'"
+        last = response.rstrip(_AFTER_LAST).split()
+        return f"ends with '{last[-1] if last else ''}' instead of '{kwargs['word']}'"
 
 
 @register
@@ -98,7 +100,7 @@ class EndsWithQuestion(ConstraintType):
     )
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        return response.rstrip(_AROUND).endswith("?")
+        return response.rstrip(_AROUND).endswith(("?", "？", "؟"))
 
     def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any]:
         return {}

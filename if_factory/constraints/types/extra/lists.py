@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from itertools import pairwise
 from random import Random
@@ -24,7 +25,7 @@ class NumberedItems(ConstraintType):
     )
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        numbers = [int(n) for n in re.findall(r"^[ \t]*(\d{1,6})\.[ \t]+\S", response, re.MULTILINE)]
+        numbers = [n for n, mark, _ in measure.numbered_items(response) if mark == "."]
         return numbers == list(range(1, kwargs["num_items"] + 1))
 
     def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any]:
@@ -35,7 +36,7 @@ class NumberedItems(ConstraintType):
         return Demands(literals=tuple(f"{i}." for i in range(1, n + 1)), counts={"numbered": Range(n, n)})
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
-        found = re.findall(r"^[ \t]*(\d{1,6}\.)[ \t]+\S", response, re.MULTILINE)
+        found = [f"{n}." for n, mark, _ in measure.numbered_items(response) if mark == "."]
         return f"has the numbered lines {' '.join(found) or '(none)'} instead of 1. to {kwargs['num_items']}."
 
 
@@ -77,7 +78,7 @@ class ItemStart(ConstraintType):
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         items = measure.bullets(response)
-        return len(items) > 1 and all(measure.first_word(i).lower() == kwargs["word"].lower() for i in items)
+        return len(items) > 1 and all(measure.opens_with(i, kwargs["word"]) for i in items)
 
     def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any]:
         return {"word": rng.choice(("Always", "Because", "Consider", "Remember", "The", "This", "Try", "When"))}
@@ -87,7 +88,7 @@ class ItemStart(ConstraintType):
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
         items = measure.bullets(response)
-        wrong = next((i for i in items if measure.first_word(i).lower() != kwargs["word"].lower()), None)
+        wrong = next((i for i in items if not measure.opens_with(i, kwargs["word"])), None)
         return f"has the bullet point '{wrong[:40]}'" if wrong else f"has only {len(items)} bullet points"
 
 
@@ -120,5 +121,13 @@ class AlphabeticalList(ConstraintType):
 
 
 def _sort_keys(response: str) -> list[str]:
-    """Each bullet in lower case, from its first letter or digit on."""
-    return [re.sub(r"^[\W_]+", "", item).lower() for item in measure.bullets(response)]
+    """Each bullet in lower case without accents, from its first letter or digit on; ``É`` sorts as ``E``.
+
+    Raises:
+        ValueError: bullets in Han characters, whose order is a matter of the dictionary.
+    """
+    items = [re.sub(r"^[\W_]+", "", item) for item in measure.bullets(response)]
+    if any(map(measure.without_spaces, items)):
+        raise ValueError("alphabetical order is not defined for this script")
+    return ["".join(c for c in unicodedata.normalize("NFKD", measure.plain(item).casefold())
+                    if not unicodedata.combining(c)) for item in items]

@@ -9,6 +9,7 @@ from typing import Any
 
 from if_factory.constraints.base import ConstraintType, register
 from if_factory.constraints.demands import Demands, Range
+from if_factory.constraints.text import count_bold, document
 
 _LANGUAGES = {
     "python": ("python", "pandas", "numpy", "django"), "javascript": ("javascript", "node.js", "react"),
@@ -52,8 +53,10 @@ class CodeBlocks(ConstraintType):
 
 
 def _code_blocks(text: str, language: str) -> int:
-    fenced = re.findall(r"^[ \t]*```([^\s`]*)[^\n]*\n.*?^[ \t]*```[ \t]*$", text, re.DOTALL | re.MULTILINE)
-    return sum(name.lower() == language.lower() for name in fenced)
+    """Closed fences, of backticks or tildes, whose first word is the language."""
+    if "```" not in text and "~~~" not in text:
+        return 0
+    return sum(code.closed and code.language == language.lower() for code in document(text).code)
 
 
 @register
@@ -87,9 +90,8 @@ class Headings(ConstraintType):
 
 
 def _headings(text: str, level: int) -> int:
-    """Headings of exactly that level; a ``#`` inside a fenced code block is a comment, not a heading."""
-    prose = re.sub(r"^[ \t]*```.*?^[ \t]*```", "", text, flags=re.DOTALL | re.MULTILINE)
-    return len(re.findall(rf"^ {{0,3}}#{{{level}}}[ \t]+\S", prose, re.MULTILINE))
+    """``#`` headings of exactly that level; a ``#`` inside a code block is a comment, not a heading."""
+    return sum(found == level for found, _ in document(text).headings) if "#" in text else 0
 
 
 @register
@@ -104,7 +106,7 @@ class BoldPhrases(ConstraintType):
     difficulty_hint = 1
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        return _bold(response) in Range(kwargs["count"])
+        return count_bold(response) in Range(kwargs["count"])
 
     def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any]:
         return {"count": rng.randint(1, 5)}
@@ -116,11 +118,7 @@ class BoldPhrases(ConstraintType):
         return {"phrases": "1 phrase" if kwargs["count"] == 1 else f"{kwargs['count']} phrases"}
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
-        return f"has {_bold(response)} bold phrases, fewer than {kwargs['count']}"
-
-
-def _bold(text: str) -> int:
-    return len(re.findall(r"(?<!\*)\*\*(?=[^\s*])[^*\n]*[^\s*]\*\*(?!\*)", text))
+        return f"has {count_bold(response)} bold phrases, fewer than {kwargs['count']}"
 
 
 @register

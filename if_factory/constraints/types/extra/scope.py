@@ -33,14 +33,17 @@ class AboveRule(_Scoped):
 
     type = "scope:above_rule"
     descriptions = (
-        "The part above the line with three hyphens meets this: {text}",
-        "Everything before the line with three hyphens follows this: {text}",
-        "What is written above the line with three hyphens keeps to this: {text}",
+        "The part above the line of three hyphens must satisfy this requirement: {text}",
+        "Everything before the line of three hyphens must follow this rule: {text}",
+        "Apply this requirement to the text above the line of three hyphens: {text}",
     )
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         above, _ = split_at_rule(response)
         return bool(above) and get(kwargs["type"]).check(above, kwargs["kwargs"])
+
+    def required_text(self, kwargs: Mapping[str, Any]) -> tuple[str, ...]:
+        return get(kwargs["type"]).required_text(kwargs["kwargs"])
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
         return f"above the rule: {get(kwargs['type']).why(split_at_rule(response)[0], kwargs['kwargs'])}"
@@ -52,9 +55,9 @@ class PointsBelowRule(_Scoped):
 
     type = "scope:points_below_rule"
     descriptions = (
-        "Below a line with three hyphens stand exactly {points} numbered points",
-        "After the answer come a line with three hyphens and exactly {points} numbered points",
-        "The answer is followed by a line with three hyphens, and that by exactly {points} numbered points",
+        "After a line of three hyphens, add exactly {points} numbered points",
+        "End with a line of three hyphens followed by exactly {points} numbered points",
+        "Put a line of three hyphens below the answer, and exactly {points} numbered points below that line",
     )
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:

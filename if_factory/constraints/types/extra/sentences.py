@@ -11,24 +11,27 @@ from if_factory.constraints import text as measure
 from if_factory.constraints.base import ConstraintType, register
 from if_factory.constraints.demands import Demands, Range
 
-_FENCED = re.compile(r"^[ \t]*```.*?^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
-_OWN_LINE = re.compile(r"^[ \t]*(?:[-*•+#]+[ \t]|\d+[.)][ \t]|<<|\*{3,}|(?:SECTION|Section)\b)")
-_MARK = re.compile(r"^[ \t]*(?:[-*•+#]+|\d+[.)])[ \t]+")
+_OWN_LINE = re.compile(r"^[ \t]*(?:<<|\*{3,}|(?:SECTION|Section)\b)")
 
 
 def prose_sentences(text: str, *, items: bool = True) -> list[str]:
     """The sentences of a text outside code blocks and tables; each list item and heading is on its own.
 
     ``items=False`` leaves list items and headings out.
+
+    Raises:
+        ValueError: the text is in a script without end marks.
     """
-    blocks: list[str] = [""]
-    for line in _FENCED.sub("\n\n", text).splitlines():
-        if line.count("|") > 1:
-            blocks.append("")
-        elif _OWN_LINE.match(line):
-            blocks += [_MARK.sub("", line) if items else "", ""]
-        else:
-            blocks[-1] += line + "\n"
+    blocks: list[str] = []
+    for block in measure.document(text).blocks:
+        if block.kind == "cell" or (block.kind != "paragraph" and not items):
+            continue
+        blocks.append("")
+        for line in block.raw.split("\n"):
+            if _OWN_LINE.match(line):
+                blocks += [line if items else "", ""]
+            else:
+                blocks[-1] += line + "\n"
     return [sentence for block in blocks if block.strip() for sentence in measure.sentences(block)]
 
 
@@ -87,6 +90,8 @@ class DistinctStarts(ConstraintType):
 def _repeated_start(response: str) -> str | None:
     seen: set[str] = set()
     for sentence in prose_sentences(response, items=False):
+        if measure.without_spaces(sentence):
+            raise ValueError("the first word of a sentence cannot be told in a script without spaces")
         word = measure.first_word(sentence).lower()
         if word and word in seen:
             return word
@@ -119,5 +124,5 @@ class ParagraphStart(ConstraintType):
 
 
 def _other_start(response: str, word: str) -> str | None:
-    starts = (measure.first_word(paragraph) for paragraph in measure.paragraphs(response))
-    return next((start for start in starts if start.lower() != word.lower()), None)
+    return next((measure.first_word(paragraph) for paragraph in measure.paragraphs(response)
+                 if not measure.opens_with(paragraph, word)), None)

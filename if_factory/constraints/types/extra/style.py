@@ -69,6 +69,5 @@ class NoContractions(ConstraintType):
 
 
 def _found(response: str, words: tuple[str, ...]) -> str | None:
-    """The first of ``words`` in the response; typographic apostrophes are read as plain ones."""
-    plain = response.replace("’", "'")
-    return next((word for word in words if measure.contains_phrase(plain, word)), None)
+    """The first of ``words`` in the response."""
+    return next((word for word in words if measure.contains_phrase(response, word)), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import date
+from functools import cache
 from random import Random
 from typing import Any
 
@@ -143,11 +144,20 @@ def _is_date(text: str) -> bool:
     return True
 
 
-# Pictographs, symbols shown as emoji by default, and flags (pairs of regional letters). A skin tone, a variation
-# selector or a joined sequence (a family, a profession) belongs to the emoji before it.
-_PICTURE = "[\U0001F300-\U0001F3FA\U0001F400-\U0001FAFF\u2600-\u27BF\u2B50\u2B55\u231A\u231B\u23E9-\u23F3]"
-_MODIFIER = "[\U0001F3FB-\U0001F3FF\uFE0F]"
-_EMOJI = re.compile(f"[\U0001F1E6-\U0001F1FF]{{2}}|{_PICTURE}{_MODIFIER}*(?:\u200D{_PICTURE}{_MODIFIER}*)*")
+@cache
+def _emoji() -> Any:
+    """Flags, keycaps, and pictures: what Unicode shows as emoji by default, with U+FE0F, or as a symbol of the blocks
+    that people use as emoji (``❤``). A skin tone or a joined sequence (a family) belongs to the emoji before it."""
+    import regex  # heavy, and only this type needs it in most runs
+
+    picture = (r"(?:\p{Emoji_Presentation}|(?=\p{Emoji})[\u2600-\u27BF]|(?![0-9#*])\p{Emoji}\uFE0F)"
+               r"[\p{Emoji_Modifier}\uFE0F\U000E0020-\U000E007F]*")
+    return regex.compile(rf"\p{{RI}}\p{{RI}}|[0-9#*]\uFE0F?\u20E3|{picture}(?:\u200D{picture})*")
+
+
+def count_emoji(text: str) -> int:
+    """How many emoji."""
+    return 0 if text.isascii() else len(_emoji().findall(text))
 
 
 @register
@@ -161,7 +171,7 @@ class Emoji(ConstraintType):
     )
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        return len(_EMOJI.findall(response)) in Range.of(kwargs["relation"], kwargs["count"])
+        return count_emoji(response) in Range.of(kwargs["relation"], kwargs["count"])
 
     def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any]:
         return {"relation": rng.choice(("at least", "exactly")), "count": rng.randint(1, 4)}
@@ -173,4 +183,4 @@ class Emoji(ConstraintType):
         return {"relation": kwargs["relation"], "emoji": f"{kwargs['count']} emoji"}
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
-        return f"contains {len(_EMOJI.findall(response))} emoji, not {kwargs['relation']} {kwargs['count']}"
+        return f"contains {count_emoji(response)} emoji, not {kwargs['relation']} {kwargs['count']}"

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from random import Random
 from typing import Any
 
 from if_factory.constraints.base import ConstraintType, register
 from if_factory.constraints.demands import Demands, Range
+from if_factory.constraints.text import document, plain
 
-_RULE = re.compile(r"^\s*\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?\s*$")
 _COLUMNS = (("Item", "Description"), ("Topic", "Details"), ("Aspect", "Explanation", "Example"),
             ("Step", "Action", "Reason"), ("Point", "Benefit", "Drawback"), ("Name", "Purpose", "Notes"),
             ("Question", "Answer"), ("Option", "Strength", "Weakness", "Advice"))
 
 
 def tables(text: str) -> list[tuple[list[str], int]]:
-    """The Markdown tables of a text: header cells and the number of rows below the rule (``|---|``)."""
-    found = []
-    lines = text.splitlines()
-    for i in range(len(lines) - 1):
-        if "|" in lines[i] and "|" in lines[i + 1] and _RULE.match(lines[i + 1]):
-            rows = 0
-            while i + 2 + rows < len(lines) and "|" in lines[i + 2 + rows]:
-                rows += 1
-            found.append(([cell.strip(" *_") for cell in lines[i].strip().strip("|").split("|")], rows))
-    return found
+    """The Markdown tables of a text, outside code: header cells and the number of rows below the rule (``|---|``)."""
+    return [(list(table.header), table.rows) for table in document(text).tables] if "|" in text else []
 
 
 @register
@@ -69,8 +60,8 @@ class TableColumns(ConstraintType):
     )
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        wanted = [name.lower() for name in kwargs["columns"]]
-        return any([cell.lower() for cell in header] == wanted and rows for header, rows in tables(response))
+        wanted = [plain(name).lower() for name in kwargs["columns"]]
+        return any([plain(c).lower() for c in header] == wanted and rows for header, rows in tables(response))
 
     def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any]:
         return {"columns": list(rng.choice(_COLUMNS))}

@@ -9,7 +9,7 @@ from typing import Any
 from if_factory.constraints.base import ConstraintType, register
 from if_factory.constraints.demands import Demands, Range
 from if_factory.constraints.relations import count_of
-from if_factory.constraints.text import count_words
+from if_factory.constraints.text import count_words, plain
 
 
 @register
@@ -70,8 +70,8 @@ class RepeatPrompt(ConstraintType):
     difficulty_hint = 5
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        wanted = " ".join(kwargs["prompt_to_repeat"].split())
-        return " ".join(response.split()).lstrip("\"'“‘").startswith(wanted.lstrip("\"'“‘"))
+        wanted, found = (" ".join(plain(t).split()).lstrip("\"'«「 ") for t in (kwargs["prompt_to_repeat"], response))
+        return found.startswith(wanted)
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         wanted, found = kwargs["prompt_to_repeat"].strip().lower(), response.strip().lower()

@@ -10,7 +10,7 @@ from typing import Any
 from if_factory.constraints.base import ConstraintType, register
 from if_factory.constraints.demands import Demands, Range
 from if_factory.constraints.relations import count_of, plural
-from if_factory.constraints.text import placeholders
+from if_factory.constraints.text import placeholders, plain
 
 
 @register
@@ -63,9 +63,9 @@ class Postscript(ConstraintType):
     difficulty_hint = 2
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        marker = re.escape(kwargs["postscript_marker"].strip())
-        found = re.search(rf"(?<![\w.]){marker}", response)
-        return found is not None and _has_word(response[:found.start()]) and _has_word(response[found.end():])
+        marker, text = re.escape(plain(kwargs["postscript_marker"]).strip()), plain(response)
+        found = re.search(rf"(?<![\w.]){marker}", text)
+        return found is not None and _has_word(text[:found.start()]) and _has_word(text[found.end():])
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         marker = kwargs["postscript_marker"].strip()

@@ -11,7 +11,20 @@ from typing import Any
 from if_factory.constraints.base import ConstraintType, register
 from if_factory.constraints.demands import Demands, Range
 from if_factory.constraints.relations import count_of, plural, quoted
-from if_factory.constraints.text import bullets, highlights, strip_code_fence
+from if_factory.constraints.text import bullets, count_highlights, plain, strip_code_fence, titles, without_code
+
+
+def parse_json(response: str) -> Any:
+    """The JSON value that is the whole response, bare or in one code fence that names JSON or nothing.
+
+    Raises:
+        ValueError: it is none; ``NaN`` and ``Infinity``, which Python reads, are not JSON.
+        RecursionError: it is nested too deep to be read.
+    """
+    def refuse(name: str) -> Any:
+        raise ValueError(f"{name} is not JSON")
+
+    return json.loads(strip_code_fence(response, "json"), parse_constant=refuse)
 
 
 @register
@@ -29,7 +42,7 @@ class NumberBulletLists(ConstraintType):
     difficulty_hint = 2
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        return len(bullets(response)) == int(kwargs["num_bullets"])
+        return len(bullets(response, "*-")) == int(kwargs["num_bullets"])
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         stars = re.findall(r"^\s*\*[^\*].*$", response, re.MULTILINE)
@@ -47,7 +60,7 @@ class NumberBulletLists(ConstraintType):
         return {**kwargs, "noun": plural(kwargs["num_bullets"], "point")}
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
-        found = count_of(len(bullets(response)), "bullet point")
+        found = count_of(len(bullets(response, "*-")), "bullet point")
         return f"has {found}; exactly {kwargs['num_bullets']} were asked for"
 
 
@@ -67,7 +80,8 @@ class ConstrainedResponse(ConstraintType):
     difficulty_hint = 1
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        return sum(option in response for option in self.options) == 1
+        text = " ".join(plain(response).split())
+        return sum(option in text for option in self.options) == 1
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         return any(option in response for option in self.options)
@@ -105,7 +119,7 @@ class NumberHighlightedSections(ConstraintType):
     difficulty_hint = 2
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        return len(highlights(response)) >= int(kwargs["num_highlights"])
+        return count_highlights(response) >= int(kwargs["num_highlights"])
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         single = [h for h in re.findall(r"\*[^\n\*]*\*", response) if h.strip("*").strip()]
@@ -123,7 +137,7 @@ class NumberHighlightedSections(ConstraintType):
         return {**kwargs, "noun": plural(kwargs["num_highlights"], "part")}
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
-        found = count_of(len(highlights(response)), "highlighted part")
+        found = count_of(count_highlights(response), "highlighted part")
         return f"has {found}; at least {kwargs['num_highlights']} were asked for"
 
 
@@ -145,8 +159,8 @@ class MultipleSections(ConstraintType):
     difficulty_hint = 3
 
     def _numbers(self, response: str, kwargs: Mapping[str, Any]) -> set[int]:
-        heading = rf"^[ \t\"'*_#>\[(]*{re.escape(kwargs['section_spliter'].strip())}[ \t]*(\d+)\b"
-        return {int(n) for n in re.findall(heading, response, re.MULTILINE)}
+        heading = rf"^[ \t\"'*_#>\[(]*{re.escape(plain(kwargs['section_spliter']).strip())}[ \t]*(\d+)\b"
+        return {int(n) for n in re.findall(heading, plain(without_code(response)), re.MULTILINE)}
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         return len(self._numbers(response, kwargs)) >= int(kwargs["num_sections"])
@@ -190,7 +204,7 @@ class JsonFormat(ConstraintType):
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         try:
-            return isinstance(json.loads(strip_code_fence(response)), dict | list)
+            return isinstance(parse_json(response), dict | list)
         except (ValueError, RecursionError):
             return False
 
@@ -215,8 +229,8 @@ class JsonFormat(ConstraintType):
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
         try:
-            found = json.loads(strip_code_fence(response))
-        except ValueError as e:
+            found = parse_json(response)
+        except (ValueError, RecursionError) as e:
             return f"is not JSON: {e}"
         return f"is a bare JSON {type(found).__name__}, not an object or a list"
 
@@ -236,7 +250,7 @@ class Title(ConstraintType):
     difficulty_hint = 2
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        return any(t.strip() for t in re.findall(r"<<([^\n<>]+)>>", response))
+        return bool(titles(response))
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         return any(t.lstrip("<").rstrip(">").strip() for t in re.findall(r"<<[^\n]+>>", response))

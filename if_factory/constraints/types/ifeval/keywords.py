@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from random import Random
 from typing import Any
@@ -156,13 +157,14 @@ class LetterFrequency(ConstraintType):
 
     @staticmethod
     def _letter(kwargs: Mapping[str, Any]) -> str:
-        letter: str = kwargs["letter"].strip().lower()
+        letter = unicodedata.normalize("NFC", kwargs["letter"]).strip().lower()
         if len(letter) != 1:
             raise ValueError(f"'letter' must be one character, found {kwargs['letter']!r}")
         return letter
 
     def _count(self, response: str, kwargs: Mapping[str, Any]) -> int:
-        return response.lower().count(self._letter(kwargs))
+        text = response if response.isascii() else unicodedata.normalize("NFC", response)
+        return text.lower().count(self._letter(kwargs))
 
     def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
         # Few of a common letter cannot be had in an answer of useful length; few of a rare one is no effort.

@@ -22,17 +22,17 @@ LANGUAGES = {
     "pt": "Portuguese", "ro": "Romanian", "ru": "Russian", "sk": "Slovak", "sl": "Slovenian", "so": "Somali",
     "sq": "Albanian", "sv": "Swedish", "sw": "Swahili", "ta": "Tamil", "te": "Telugu", "th": "Thai",
     "tl": "Tagalog", "tr": "Turkish", "uk": "Ukrainian", "ur": "Urdu", "vi": "Vietnamese",
-    "zh-cn": "simplified Chinese", "zh-tw": "traditional Chinese",
+    "zh": "Chinese", "zh-cn": "simplified Chinese", "zh-tw": "traditional Chinese",
 }
 _NON_LATIN = frozenset(("ar", "bg", "bn", "el", "fa", "gu", "he", "hi", "ja", "kn", "ko", "mk", "ml", "mr", "ne",
-                        "pa", "ru", "ta", "te", "th", "uk", "ur", "zh-cn", "zh-tw"))
+                        "pa", "ru", "ta", "te", "th", "uk", "ur", "zh", "zh-cn", "zh-tw"))
 # Large European languages: what a small model has a chance to write.
 _SAMPLED = ("de", "es", "fr", "it", "nl", "pt")
 
 
 @register
 class ResponseLanguage(ConstraintType):
-    """The response is in ``language`` (ISO 639-1) according to langdetect with a fixed seed."""
+    """The response is in ``language`` (ISO 639-1; ``zh`` is Chinese of either kind): see ``is_in_language``."""
 
     type = "language:response_language"
     descriptions = (
@@ -49,13 +49,12 @@ class ResponseLanguage(ConstraintType):
         return not _impossible(response, wanted) and is_in_language(response, wanted)
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        wanted = kwargs["language"]
+        wanted = "zh-cn" if kwargs["language"] == "zh" else kwargs["language"]
         return not _impossible(response, wanted) and detect_language(response) in (wanted, None)
 
     @staticmethod
     def _code(kwargs: Mapping[str, Any]) -> str:
         code = str(kwargs["language"]).lower()
-        code = "zh-cn" if code == "zh" else code
         if code not in LANGUAGES:
             raise ValueError(f"unknown language code {kwargs['language']!r}; known are {', '.join(LANGUAGES)}")
         return code

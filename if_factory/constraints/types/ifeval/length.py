@@ -14,8 +14,8 @@ from if_factory.constraints.text import (
     count_sentences,
     count_words,
     first_word,
+    opens_with,
     paragraphs,
-    phrase_pattern,
     punkt_sentences,
 )
 from if_factory.constraints.text.vocabulary import draw_keyword
@@ -168,7 +168,7 @@ class NthParagraphFirstWord(ConstraintType):
 
     @staticmethod
     def _opens(paragraph: str, word: str) -> bool:
-        return phrase_pattern(word.strip()).match(paragraph.lstrip("\"'“‘*_#>([<- ")) is not None
+        return opens_with(paragraph, word)
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         parts = response.split("\n\n")

@@ -8,7 +8,7 @@ from typing import Any
 
 from if_factory.constraints.base import ConstraintType, register
 from if_factory.constraints.demands import Demands, Range
-from if_factory.constraints.text import count_words
+from if_factory.constraints.text import closes_with, count_words
 
 _PHRASES = (
     "That is all for now.",
@@ -22,7 +22,7 @@ _PHRASES = (
 
 @register
 class EndChecker(ConstraintType):
-    """The response ends with ``end_phrase``, case ignored; only quotation marks may follow."""
+    """The response ends with ``end_phrase``, case ignored. Quotation marks, Markdown marks and one full stop may follow."""
 
     type = "startend:end_checker"
     descriptions = (
@@ -35,7 +35,7 @@ class EndChecker(ConstraintType):
     difficulty_hint = 2
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        return response.strip().strip('"”').rstrip().lower().endswith(kwargs["end_phrase"].strip().lower())
+        return closes_with(response, kwargs["end_phrase"])
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         return response.strip().strip('"').lower().endswith(kwargs["end_phrase"].strip().lower())

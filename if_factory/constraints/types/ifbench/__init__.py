@@ -1,0 +1,1 @@
+"""IFBench's 58 ids beyond IFEval's 25."""

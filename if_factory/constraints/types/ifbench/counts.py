@@ -1,0 +1,399 @@
+"""How many of something, and in what ratio."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from if_factory.constraints import text as measure
+from if_factory.constraints.base import register
+from if_factory.constraints.demands import Demands, Range
+from if_factory.constraints.types.public import PUNCTUATION, Public, no_marks, treebank_words, unmarked
+
+_CONJUNCTIONS = frozenset(("and", "but", "for", "nor", "or", "so", "yet"))
+# Function words of English, for the share of "stop words".
+_FUNCTION_WORDS = frozenset("""
+    a about above after again against ain all am an and any are aren as at be because been before being below
+    between both but by can couldn d did didn do does doesn doing don down during each few for from further had hadn
+    has hasn have haven having he her here hers herself him himself his how i if in into is isn it its itself just ll
+    m ma me mightn more most mustn my myself needn no nor not now o of off on once only or other our ours ourselves
+    out over own re s same shan she should shouldn so some such t than that the their theirs them themselves then
+    there these they this those through to too under until up ve very was wasn we were weren what when where which
+    while who whom why will with won wouldn y you your yours yourself yourselves
+    """.split())  # noqa: SIM905
+_PRONOUNS = frozenset("""
+    i me we us you he him she her it they them my mine our ours your yours his hers its their theirs myself ourselves
+    yourself yourselves himself herself itself themselves this that these those who whom whose which what whoever
+    whomever whatever whichever anybody anyone anything everybody everyone everything nobody nothing somebody someone
+    something each either neither both all some any none
+    """.split())  # noqa: SIM905
+_NAMES = tuple("""
+    Emma Liam Sophia Jackson Olivia Noah Ava Lucas Isabella Mason Mia Ethan Charlotte Alexander Amelia Benjamin
+    Harper Leo Zoe Daniel Chloe Samuel Lily Matthew Grace Owen Abigail Gabriel Ella Jacob Scarlett Nathan Victoria
+    Elijah Layla Nicholas Audrey David Hannah Christopher Penelope Thomas Nora Andrew Aria Joseph Claire Ryan Stella
+    Jonathan
+    """.split())  # noqa: SIM905
+
+
+def _plain_words(text: str) -> list[str]:
+    return re.findall(r"\w+", text)
+
+
+class _AtLeast(Public):
+    """At least ``N`` of something."""
+
+    argument = "N"
+    noun = ""
+
+    def count(self, response: str) -> int:
+        raise NotImplementedError
+
+    def count_compat(self, response: str) -> int:
+        return self.count(response)
+
+    def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
+        return self.count(response) >= int(kwargs[self.argument])
+
+    def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
+        return self.count_compat(response) >= int(kwargs[self.argument])
+
+    def needs(self, kwargs: Mapping[str, Any]) -> Demands:
+        return Demands(counts={"words": Range(int(kwargs[self.argument]))})
+
+    def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
+        return f"has {self.count(response)} {self.noun}, fewer than {kwargs[self.argument]}"
+
+
+@register
+class WordCountRange(Public):
+    """Between ``min_words`` and ``max_words`` words, both included."""
+
+    type = "count:word_count_range"
+    arguments = ("min_words", "max_words")
+    descriptions = (
+        "The response must contain between {min_words} and {max_words} words",
+        "Write between {min_words} and {max_words} words",
+        "Keep your answer to {min_words} to {max_words} words",
+    )
+
+    def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
+        return int(kwargs["min_words"]) <= measure.count_words(response) <= int(kwargs["max_words"])
+
+    def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
+        return int(kwargs["min_words"]) <= len(_plain_words(response)) <= int(kwargs["max_words"])
+
+    def needs(self, kwargs: Mapping[str, Any]) -> Demands:
+        return Demands(counts={"words": Range(int(kwargs["min_words"]), int(kwargs["max_words"]))})
+
+    def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
+        return f"has {measure.count_words(response)} words, not {kwargs['min_words']} to {kwargs['max_words']}"
+
+
+@register
+class UniqueWords(_AtLeast):
+    """At least ``N`` different words, case ignored."""
+
+    type = "count:unique_word_count"
+    arguments = ("N",)
+    noun = "different words"
+    descriptions = (
+        "Use at least {N} unique words in the response",
+        "Your response must contain {N} or more different words",
+        "Write with a vocabulary of at least {N} different words",
+    )
+
+    def count(self, response: str) -> int:
+        return len(set(no_marks(response)))
+
+    def count_compat(self, response: str) -> int:
+        return len({word.strip(PUNCTUATION) for word in response.lower().split()})
+
+
+@register
+class StopWords(Public):
+    """English function words are at most ``percentage`` per cent of all words."""
+
+    type = "ratio:stop_words"
+    arguments = ("percentage",)
+    descriptions = (
+        "Ensure that stop words make up no more than {percentage}% of the words in your response",
+        "At most {percentage}% of your words may be stop words",
+        "Keep the share of stop words at or below {percentage}%",
+    )
+
+    def _share(self, words: list[str]) -> float:
+        stop = sum(w.lower() in _FUNCTION_WORDS or w.lower().split("'")[0] in _FUNCTION_WORDS for w in words)
+        return 100 * stop / len(words) if words else 100.0
+
+    def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
+        return self._share(measure.words(response)) <= float(kwargs["percentage"])
+
+    def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
+        return self._share(_plain_words(response)) <= float(kwargs["percentage"])
+
+    def needs(self, kwargs: Mapping[str, Any]) -> Demands:
+        float(kwargs["percentage"])
+        return Demands()
+
+    def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
+        return f"has {self._share(measure.words(response)):.0f}% stop words, more than {kwargs['percentage']}%"
+
+
+class _SentenceTypes(Public):
+    def _kinds(self, found: list[str], *, bare: bool) -> tuple[int, int, int]:
+        ends = [(s if bare else s.rstrip("\"'”’)*_ "))[-1:] for s in found]
+        return (sum(e in (".", "。") for e in ends), sum(e in ("?", "？") for e in ends),
+                sum(e in ("!", "！") for e in ends))
+
+    def fits(self, said: int, asked: int, cried: int) -> bool:
+        raise NotImplementedError
+
+    def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
+        kinds = self._kinds(measure.sentences(response), bare=False)
+        return sum(kinds) > 0 and self.fits(*kinds)
+
+    def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
+        return self.fits(*self._kinds(measure.punkt_sentences(response), bare=True))
+
+    def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
+        said, asked, cried = self._kinds(measure.sentences(response), bare=False)
+        return f"has {said} statements, {asked} questions and {cried} exclamations"
+
+
+@register
+class SentenceTypeRatio(_SentenceTypes):
+    """Twice as many sentences end in a full stop as in a question mark."""
+
+    type = "ratio:sentence_type"
+    descriptions = (
+        "Maintain a 2:1 ratio of declarative to interrogative sentences",
+        "Write exactly two statements for each question",
+        "Twice as many sentences must end in a full stop as in a question mark",
+    )
+
+    def fits(self, said: int, asked: int, cried: int) -> bool:
+        return said == 2 * asked
+
+
+@register
+class SentenceBalance(_SentenceTypes):
+    """Equally many sentences end in a full stop, a question mark and an exclamation mark."""
+
+    type = "ratio:sentence_balance"
+    descriptions = (
+        "Balance the types of sentences: as many statements as questions as exclamations",
+        "Use equally many declarative, interrogative and exclamatory sentences",
+        "The numbers of sentences ending in a full stop, a question mark and an exclamation mark must be equal",
+    )
+
+    def fits(self, said: int, asked: int, cried: int) -> bool:
+        return said == asked == cried
+
+
+@register
+class Conjunctions(_AtLeast):
+    """At least ``small_n`` different ones of and, but, for, nor, or, so, yet."""
+
+    type = "count:conjunctions"
+    arguments = ("small_n",)
+    argument = "small_n"
+    noun = "different coordinating conjunctions"
+    descriptions = (
+        "Use at least {small_n} different coordinating conjunctions in the response",
+        "Your response must contain {small_n} or more different ones of and, but, for, nor, or, so, yet",
+        "Include no fewer than {small_n} different coordinating conjunctions",
+    )
+
+    def count(self, response: str) -> int:
+        return len(_CONJUNCTIONS & set(no_marks(response)))
+
+    def count_compat(self, response: str) -> int:  # "And," and "and" are two to the public checker
+        return len({w for w in response.split() if w.strip(PUNCTUATION).lower() in _CONJUNCTIONS})
+
+
+@register
+class PersonNames(_AtLeast):
+    """At least ``N`` different first names of the benchmark's list of fifty."""
+
+    type = "count:person_names"
+    arguments = ("N",)
+    noun = "of the listed names"
+    descriptions = (
+        "Mention at least {N} different person names from this list: " + ", ".join(_NAMES),
+        "Use {N} or more different names out of these: " + ", ".join(_NAMES),
+        "At least {N} of the following names must occur: " + ", ".join(_NAMES),
+    )
+
+    def count(self, response: str) -> int:
+        return sum(re.search(rf"\b{name}\b", response) is not None for name in _NAMES)
+
+
+@register
+class Overlap(Public):
+    """``percentage`` (plus or minus 2) per cent of the response's trigrams of characters occur in ``reference_text``."""
+
+    type = "ratio:overlap"
+    arguments = ("reference_text", "percentage")
+    descriptions = (
+        "Maintain a trigram overlap of {percentage}% (±2%) with this reference text: {reference_text}",
+        "Between two points below and two above {percentage}% of your character trigrams must occur in this text: "
+        "{reference_text}",
+        "Write so that {percentage}% (±2%) of the trigrams of your response are also in: {reference_text}",
+    )
+
+    @staticmethod
+    def _share(response: str, reference: str) -> float | None:
+        ours, theirs = ({text[i:i + 3] for i in range(len(text) - 2)} for text in (response, reference))
+        return 100 * len(ours & theirs) / len(ours) if ours else None
+
+    def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
+        share = self._share(response, kwargs["reference_text"])
+        return share is not None and abs(share - float(kwargs["percentage"])) <= 2
+
+    def needs(self, kwargs: Mapping[str, Any]) -> Demands:
+        float(kwargs["percentage"])
+        return Demands()
+
+    def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
+        share = self._share(response, kwargs["reference_text"])
+        return f"shares {share or 0:.0f}% of its trigrams with the reference text"
+
+
+@register
+class Numbers(Public):
+    """Exactly ``N`` numbers in digits; ``3.50`` and ``1,000`` are one each."""
+
+    type = "count:numbers"
+    arguments = ("N",)
+    descriptions = (
+        "Include exactly {N} numbers in the response",
+        "Your response must contain exactly {N} numbers, written in digits",
+        "Write {N} numbers in digits, no more and no fewer",
+    )
+
+    def _count(self, response: str) -> int:
+        return len(re.findall(r"\d+(?:[.,:/]\d+)*", response))
+
+    def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
+        return self._count(response) == int(kwargs["N"])
+
+    def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
+        return len(re.findall(r"\d+", unmarked(response))) == int(kwargs["N"])
+
+    def needs(self, kwargs: Mapping[str, Any]) -> Demands:
+        return Demands(counts={"numbers": Range(int(kwargs["N"]))}, exclusive=frozenset({"numbers in the response"}))
+
+    def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
+        return f"has {self._count(response)} numbers instead of {kwargs['N']}"
+
+
+@register
+class Pronouns(_AtLeast):
+    """At least ``N`` pronouns, counting every occurrence."""
+
+    type = "count:pronouns"
+    arguments = ("N",)
+    noun = "pronouns"
+    descriptions = (
+        "The response should include at least {N} pronouns",
+        "Use {N} or more pronouns",
+        "Your answer must contain no fewer than {N} pronouns",
+    )
+
+    def count(self, response: str) -> int:
+        return sum(word.split("'")[0] in _PRONOUNS for word in no_marks(response))
+
+    def count_compat(self, response: str) -> int:
+        return sum(word in _PRONOUNS for word in treebank_words(response.lower().replace("/", " ")))
+
+
+@register
+class Punctuation(Public):
+    """``.``, ``,``, ``!``, ``?``, ``;``, ``:`` and an interrobang (``?!``, ``!?`` or ``‽``) all occur."""
+
+    type = "count:punctuation"
+    descriptions = (
+        "Use every standard punctuation mark at least once, including semicolons, colons and the interrobang (?!)",
+        "Your response must contain . , ! ? ; : and the interrobang (?!)",
+        "Include each of the marks . , ! ? ; : and an interrobang at least once",
+    )
+
+    def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
+        if not re.search(r"\?!|!\?|‽", response):
+            return False
+        rest = re.sub(r"\?!|!\?", "", response, count=1)
+        return all(mark in rest for mark in ".,!?;:")
+
+    def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
+        rest = response.replace("?!", "", 1)
+        rest = response.replace("!?", "", 1) if rest == response else rest
+        return re.search(r"\?!|!\?|‽", response) is not None and all(mark in rest for mark in ".,!?;:")
+
+    def needs(self, kwargs: Mapping[str, Any]) -> Demands:
+        return Demands(literals=(".", ",", "!", "?", ";", ":"))
+
+    def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
+        missing = [mark for mark in (".", ",", "!", "?", ";", ":") if mark not in response]
+        return f"lacks {' '.join(missing) or 'an interrobang beside the single marks'}"
+
+
+@register
+class WordRepeats(Public):
+    """No word occurs more than ``small_n`` times, case ignored."""
+
+    type = "words:repeats"
+    arguments = ("small_n",)
+    descriptions = (
+        "The response should not repeat any word more than {small_n} times",
+        "Use no word more than {small_n} times",
+        "Each word may occur at most {small_n} times in your answer",
+    )
+
+    def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
+        return max(Counter(no_marks(response)).values(), default=0) <= int(kwargs["small_n"])
+
+    def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
+        return max(Counter(unmarked(response.lower()).split()).values(), default=0) <= int(kwargs["small_n"])
+
+    def needs(self, kwargs: Mapping[str, Any]) -> Demands:
+        int(kwargs["small_n"])
+        return Demands()
+
+    def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
+        word, n = Counter(no_marks(response)).most_common(1)[0]
+        return f"uses '{word}' {n} times, more than {kwargs['small_n']}"
+
+
+@register
+class KeywordsMultiple(Public):
+    """Five keywords occur 1, 2, 3, 5 and 7 times, as whole words."""
+
+    type = "count:keywords_multiple"
+    arguments = ("keyword1", "keyword2", "keyword3", "keyword4", "keyword5")
+    times = (1, 2, 3, 5, 7)
+    descriptions = (
+        'Include the keyword "{keyword1}" once, "{keyword2}" twice, "{keyword3}" three times, "{keyword4}" five '
+        'times and "{keyword5}" seven times',
+        'Use "{keyword1}" 1 time, "{keyword2}" 2 times, "{keyword3}" 3 times, "{keyword4}" 5 times and "{keyword5}" '
+        '7 times',
+        'Your response must contain "{keyword1}" exactly once, "{keyword2}" exactly twice, "{keyword3}" exactly '
+        'three times, "{keyword4}" exactly five times and "{keyword5}" exactly seven times',
+    )
+
+    def _pairs(self, kwargs: Mapping[str, Any]) -> list[tuple[str, int]]:
+        return [(kwargs[name], n) for name, n in zip(self.arguments, self.times, strict=True)]
+
+    def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
+        return all(measure.count_phrase(response, word) == n for word, n in self._pairs(kwargs))
+
+    def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
+        return all(response.lower().count(word.lower()) == n for word, n in self._pairs(kwargs))
+
+    def needs(self, kwargs: Mapping[str, Any]) -> Demands:
+        return Demands(counts={f"word:{word.lower()}": Range(n, n) for word, n in self._pairs(kwargs)})
+
+    def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
+        return ", ".join(f'"{word}" {measure.count_phrase(response, word)} times instead of {n}'
+                         for word, n in self._pairs(kwargs) if measure.count_phrase(response, word) != n)
