@@ -120,12 +120,22 @@ def show_export(report: ExportReport) -> None:
     console.print(f"{merged.path}: {changes}", highlight=False)
 
 
+def rows_read(rows: int) -> None:
+    """Progress of `check` on a large file, where someone looks on."""
+    import sys
+
+    if sys.stderr.isatty() and rows > 50_000:
+        print(f"\r{rows:,} rows", end="", file=sys.stderr, flush=True)
+
+
 def show_check(reports: Sequence[CheckReport], limit: int | None) -> None:
     for report in reports:
         style = "green" if report.ok else "red"
         console.print(f"[bold]{report.name}[/]  {report.rows} rows, [{style}]{report.accepted} accepted[/]")
         if report.note:
             console.print(f"  {report.note}", highlight=False, markup=False)
+        for line in report.cut_lines:
+            console.print(f"  {line}", highlight=False, markup=False)
         for problem in report.problems[:limit]:
             console.print(f"  {problem}", highlight=False, markup=False)
         if limit is not None and len(report.problems) > limit:
