@@ -118,9 +118,9 @@ def plan(recipe: Recipe | AnyPath, tokens_per_second: float = TOKENS_PER_SECOND)
     tokens = [sum(getattr(c, end) * c.completion_tokens for c in calls) for end in ("low", "high")]
     limits = {role: spec.answer_tokens for role, spec in recipe.models.items()}
     unbounded = tuple(sorted({c.role for c in calls if limits.get(c.role, 0) is None}))
-    most: int | None = None if unbounded else sum(c.high * (limits.get(c.role) or c.completion_tokens) for c in calls)
+    bound: int | None = None if unbounded else sum(c.high * (limits.get(c.role) or c.completion_tokens) for c in calls)
     return Plan(len(seeds), calls, (tokens[0] / tokens_per_second / 60, tokens[1] / tokens_per_second / 60),
-                None if low is None or high is None else (low, high), most, unbounded)
+                None if low is None or high is None else (low, high), bound, unbounded)
 
 
 def preview(recipe: Recipe | AnyPath, out: AnyPath, *, rows: int = 3) -> Preview:
