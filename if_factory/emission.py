@@ -63,7 +63,8 @@ def _words(text: str) -> int:
 
 def _why_not_good(record: Record, candidate: Candidate) -> str | None:
     if not candidate.text.strip():
-        return "empty_response"
+        # reasoning and nothing after it: another fault than silence, and another cure
+        return candidate.finish_reason if "thinking" in candidate.finish_reason else "empty_response"
     if len(candidate.verdicts) != len(record.constraints):
         return "not_checked"
     if any(v.failed for v in candidate.verdicts):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -20,6 +20,8 @@ from if_factory.pipeline.rundir import RunDir
 from if_factory.recipe import Recipe
 from if_factory.records import Example
 from if_factory.training.curriculum import bin_names, cut_bins, read_bins, split_bins
+from if_factory.training.cutoff import Encoder
+from if_factory.training.preflight import cut_lines
 
 
 @dataclass(frozen=True)
@@ -126,18 +128,29 @@ def _cut(examples: Sequence[Example], cut: Bins) -> list[list[Example]]:
     return split_bins(examples, cut.number or min(2, len(examples)))
 
 
-def check(folder: AnyPath, names: Sequence[str] = ()) -> list[CheckReport]:
+def check(folder: AnyPath, names: Sequence[str] = (), *, model: str | None = None, template: str | None = None,
+          cutoff_len: int | None = None, say: Callable[[int], None] | None = None) -> list[CheckReport]:
     """Which rows of the datasets in a folder LLaMA-Factory would drop, and why. Nothing is written.
 
     Args:
         folder: the one with dataset_info.json.
         names: datasets; default: all whose files are in the folder.
+        model: count, with this model's tokenizer, the rows of which ``cutoff_len`` cuts a token.
+        template: LLaMA-Factory template, for its tool format and for counting tokens.
+        cutoff_len: in tokens; default as our curricula have it.
+        say: told the number of rows read so far.
 
     Raises:
-        UserError: there is no dataset_info.json, or no dataset of that name.
+        UserError: there is no dataset_info.json, or no dataset of that name, or no tokenizer.
     """
     folder = Path(folder)
-    return [check_dataset(folder, name) for name in names or local_names(folder)]
+    reports = [check_dataset(folder, name, template=template, say=say) for name in names or local_names(folder)]
+    if model is not None:
+        for report in reports:
+            if report.accepted:
+                encoder = Encoder(model, {"template": template, "mask_history": report.stage == "sft"})
+                report.cut_lines, report.cut = cut_lines(folder, report.name, report.stage, encoder, cutoff_len)
+    return reports
 
 
 def replay_rows(recipe: Recipe) -> list[dict[str, str]]:

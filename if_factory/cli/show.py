@@ -35,6 +35,11 @@ def show_plan(planned: Plan, tokens_per_second: float) -> None:
     console.print(table)
     low, high = planned.minutes
     console.print(f"time   {low:.0f} - {high:.0f} min at {tokens_per_second:g} output tokens/s")
+    if planned.unbounded:
+        console.print(f"bound  none: {', '.join(planned.unbounded)} without max_tokens, so an answer may be as long "
+                      "as the server allows; the figures take its usual length")
+    else:
+        console.print(f"bound  {planned.most_tokens:,} completion tokens, every answer at its max_tokens")
     console.print("price  unknown (a model has no `price`)" if planned.usd is None
                   else f"price  {planned.usd[0]:.2f} - {planned.usd[1]:.2f} USD")
 
@@ -115,12 +120,22 @@ def show_export(report: ExportReport) -> None:
     console.print(f"{merged.path}: {changes}", highlight=False)
 
 
+def rows_read(rows: int) -> None:
+    """Progress of `check` on a large file, where someone looks on."""
+    import sys
+
+    if sys.stderr.isatty() and rows > 50_000:
+        print(f"\r{rows:,} rows", end="", file=sys.stderr, flush=True)
+
+
 def show_check(reports: Sequence[CheckReport], limit: int | None) -> None:
     for report in reports:
         style = "green" if report.ok else "red"
         console.print(f"[bold]{report.name}[/]  {report.rows} rows, [{style}]{report.accepted} accepted[/]")
         if report.note:
             console.print(f"  {report.note}", highlight=False, markup=False)
+        for line in report.cut_lines:
+            console.print(f"  {line}", highlight=False, markup=False)
         for problem in report.problems[:limit]:
             console.print(f"  {problem}", highlight=False, markup=False)
         if limit is not None and len(report.problems) > limit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -25,16 +26,15 @@ def model(out: Path, gguf: Path | None) -> None:
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
 @click.option("--parallel", type=click.IntRange(1), default=16, show_default=True, help="Slots decoded together.")
 @click.option("--context", type=click.IntRange(64), default=2048, show_default=True, help="Tokens per request.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads; default all cores. Leave one to other work.")
+@click.option("--threads", type=click.IntRange(1),
+              help="CPU threads; default the cores that other work leaves free.")
 def serve(gguf: Path | None, port: int, parallel: int, context: int, threads: int | None) -> None:
     """Serve the embedded model on 127.0.0.1 as an OpenAI-compatible endpoint, until Ctrl-C."""
-    import signal
-
     from if_factory.chat.embedded import EmbeddedServer
 
     with EmbeddedServer(gguf, port=port, parallel=parallel, context=context, threads=threads) as server:
         click.echo(f"{server.base_url}  model {server.model_name}")
-        signal.pause()
+        server.watch()
 
 
 @click.command()
@@ -65,8 +65,11 @@ def doctor() -> None:
               "difficulty go from easy to hard.")
 @click.option("--set", "settings", multiple=True, metavar="[STAGE.]KEY=VALUE",
               help="Any LLaMA-Factory key, for every stage or one kind: dpo.learning_rate=5e-6.")
+@click.option("--deepspeed", type=click.Choice(["z2", "z3", "z3_offload"]),
+              help="Write DeepSpeed's configuration; the stages are then started with torchrun.")
 def curriculum(run_folder: Path, model_path: str, template: str | None, dataset_dir: Path, out: Path, saves: str,
-               stages: str | None, bins: str | None, keep_order: bool, settings: tuple[str, ...]) -> None:
+               stages: str | None, bins: str | None, keep_order: bool, settings: tuple[str, ...],
+               deepspeed: Any) -> None:
     """Write one LLaMA-Factory YAML per stage, easy to hard, with adapters chained, and one to merge them."""
     from if_factory import api
     from if_factory.cli import common
@@ -74,23 +77,25 @@ def curriculum(run_folder: Path, model_path: str, template: str | None, dataset_
     written = api.curriculum(
         run_folder, model=model_path, dataset_dir=dataset_dir, out=out, template=template, saves=saves,
         stages=stages.split(",") if stages else (), bins=bins, keep_order=keep_order,
-        settings=common.settings(settings))
-    for path in (*written.stages, written.merge):
+        settings=common.settings(settings), deepspeed=deepspeed)
+    for path in (*written.stages, *([written.merge] if written.merge else [])):
         click.echo(path)
+    click.echo(written.cutoff)
     click.echo(f"next: if-factory train {out}")
 
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path, exists=True))
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-def train(path: Path, overrides: tuple[str, ...]) -> None:
+@click.option("--allow-cut", is_flag=True, help="Train although cutoff_len cuts answers or the ends of prompts.")
+def train(path: Path, overrides: tuple[str, ...], allow_cut: bool) -> None:
     """Train one YAML, or a folder of stages in order; `stage: iorpo` needs no start-up hook here.
 
     A FILE is run as `llamafactory-cli train FILE KEY=VALUE...` would. In a FOLDER finished stages are skipped.
     """
     from if_factory import api
 
-    api.train(path, overrides, say=click.echo)
+    api.train(path, overrides, allow_cut=allow_cut, say=click.echo)
 
 
 @click.command()

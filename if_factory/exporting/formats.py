@@ -98,9 +98,9 @@ def provenance_rows(examples: Sequence[Example]) -> list[dict[str, Any]]:
 def write_dataset(name: str, examples: Sequence[Example], folder: Path, fmt: Format = "sharegpt") -> Written:
     """Check the rows against LLaMA-Factory's rules, then write ``<name>.jsonl`` and its provenance.
 
-    Returns the entry for ``merge_entries``. Rows are written in the order given, with two exceptions: KTO rows that
-    share an answer are moved apart (``apart``), and in an alpaca file of more than 10 MB a row with a history
-    comes first if the first 10 MB would have none (``typed_first``).
+    Returns the entry for ``merge_entries``. Rows are written in the order given, with two exceptions: KTO rows
+    that share an answer are moved apart (``apart``), and in an alpaca file of more than 10 MB a row with a
+    history comes first if the first 10 MB would have none (``typed_first``).
 
     Raises:
         UserError: no examples, or LLaMA-Factory would refuse the whole file; nothing is then written.

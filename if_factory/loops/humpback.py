@@ -4,11 +4,11 @@
 
     backward   base + seed pairs reversed          -> writes an instruction for every text
     m0         base + seed pairs                   -> rates all (instruction, text) pairs
-    m1         base + seed pairs + A_k by m0       -> rates all pairs anew
+    m1         base + seed pairs + A_k by m0       -> rates all pairs again
     m2         base + seed pairs + A_k by m1
 
-Every model starts from the base again, every round rates all candidates. Killed, the same command goes on where it
-was: answers are in the log, finished trainings are not run again, a torn one resumes from its checkpoint. A recipe
+Every model starts from the base again, every round rates all candidates. After a kill the same command continues:
+answers are in the log, finished trainings are not run again, a torn one resumes from its checkpoint. A recipe
 that names a model for the role ``backward`` or ``judge`` has it stand in for the trained one.
 Source: arXiv 2308.06259, section 3.
 """
@@ -44,6 +44,7 @@ from if_factory.pipeline.runner import Observer, RunResult
 from if_factory.pipeline.runner import run as run_stages
 from if_factory.recipe import Recipe
 from if_factory.records import Record, SFTExample
+from if_factory.tables import markdown_table
 from if_factory.usefulness.gate import Gate, decided
 
 # Tokens of an answer; a batch takes as long as its longest. A rating holds a reason of at most 160 characters.
@@ -53,7 +54,7 @@ HALF = 0.5  # width of a bar of the score histogram
 
 @dataclass(frozen=True, slots=True)
 class Curation:
-    """What one round of rating came to.
+    """The outcome of one round of rating.
 
     Attributes:
         judge: the model that rated.
@@ -215,7 +216,7 @@ def _require_complete(result: RunResult, folder: Path) -> None:
     """Nothing is trained on a part of the pairs: it would pass for the round."""
     if not result.complete:
         raise UserError(f"stopped by {result.stopped_by}", where=str(folder),
-                        fix="the same command goes on; what was answered is in the log")
+                        fix="run the same command again to continue; answers so far are in the log")
 
 
 def _account(folder: Path, results: Sequence[RunResult]) -> None:
@@ -240,12 +241,12 @@ def markdown(curations: Sequence[Curation]) -> str:
     """One line per round: what was rated, kept and unread, and how the rounds agree."""
     head = ("round", "judge", "rated", "kept", "unread", "agrees with the round before", "precision", "recall",
             "pairs by score")
-    lines = [head, ("---",) * len(head)]
+    rows = []
     for c in curations:
         bars = ", ".join(f"{low}: {n}" for low, n in c.histogram.items())
         shares = map(_share, (c.unread_share, c.agreement, c.precision, c.recall))
-        lines.append((str(c.iteration), c.judge, f"{c.rated} of {c.candidates}", str(c.kept), *shares, bars))
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+        rows.append((str(c.iteration), c.judge, f"{c.rated} of {c.candidates}", str(c.kept), *shares, bars))
+    return "\n".join(markdown_table(head, rows)) + "\n"
 
 
 def _share(value: float | None) -> str:

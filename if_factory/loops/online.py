@@ -2,7 +2,7 @@
 
 In each iteration the current model (base and adapters so far) answers K times per prompt, every answer is checked,
 answers that pass are paired with answers that fail, and a DPO stage is written and trained by LLaMA-Factory. The
-prompts are those of any run whose constraints code can decide. An iteration that was interrupted goes on where it
+prompts are those of any run whose constraints code can decide. An interrupted iteration continues where it
 was, and a finished one costs nothing: answers are logged under the weights that gave them, stages know their data.
 
 Adapters are chained as in ``training/curriculum.py``: with ``reference="previous"`` every iteration starts a new

@@ -29,8 +29,8 @@ class Emission:
     """The examples of a run by dataset, and why everything else stayed inside.
 
     A dataset's name begins with the stage it is for: ``sft``, ``dpo``, ``kto``, ``iorpo``, or ``sft_external``
-    where a method keeps rows of one stage apart. ``out["sft"]`` is a list, ``out.refused["sft"]["truncated"]`` a
-    count. With ``keep=False`` examples are counted and let go. ``shown`` keeps a few texts that do not attempt
+    where a method has a second dataset for it. ``out["sft"]`` is a list, ``out.refused["sft"]["truncated"]`` a
+    count. With ``keep=False`` examples are only counted. ``shown`` keeps a few texts that do not attempt
     their request, by reason, and ``deciders`` says who decided that: ``rules``, ``relevance``, ``judge``.
     """
 
@@ -99,7 +99,7 @@ class Method:
         plan: the calls to expect for ``(seed prompts, options, roles present)``.
         difficulty: what "hard" means for this method's rows, for docs and reports.
         inputs: reads the recipe's ``seeds`` where they are not prompts (texts, pairs, instructions):
-            ``(file, or None for builtin; options; at most so many)`` -> records.
+            ``(file, or None for the shipped one; options; limit)`` -> records.
         bins: the upper difficulty of every curriculum bin but the last, where the method says so (``[3]``: up to
             3 is easy, the rest hard); ``None`` cuts into equal shares.
         separate: datasets that train a model of their own; a curriculum leaves them out unless they are named.

@@ -3,7 +3,7 @@
 ::
 
     recipe.yaml      the recipe of the latest run here, every value written out
-    responses.jsonl  the response log; only ever appended to (llm/log.py). Its lock is the folder's lock
+    responses.jsonl  the response log; only ever appended to (chat/log.py). Its lock is the folder's lock
     records.jsonl    the records that passed every stage
     dropped.jsonl    those that did not: stage, record_id, reason, detail
     usage.json       answers, tokens and cost per stage and role, whether asked now or by an earlier run
@@ -63,8 +63,8 @@ class RunDir:
     def claim(self, recipe: Mapping[str, Any], *, force: bool = False) -> None:
         """Say which recipe is about to run here, and keep a copy of it.
 
-        An edited recipe is welcome: what was already asked is taken from the log. Another method or seed
-        would ask everything anew and replace the outcome, so that needs ``force``.
+        An edited recipe may run here: what was asked before is taken from the log. Another method or seed would
+        ask everything again and replace the outcome, so that needs ``force``.
 
         Raises:
             UserError: the folder holds a run of another method or seed.

@@ -11,6 +11,7 @@ that resuming a run takes.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
@@ -29,7 +30,9 @@ from if_factory.pipeline.spool import Spool
 from if_factory.pipeline.stage import All, Dropped, Each, Stage, Useful
 from if_factory.records import Record
 
-# Where a record stands in the output: its seed's position, then its index among siblings at every split.
+_logger = logging.getLogger(__name__)
+
+# A record's position in the output: its seed's position, then its index among siblings at every split.
 Position = tuple[int, ...]
 
 
@@ -362,6 +365,9 @@ class _Runner:
         """Take no new work; halt when the requests in flight have finished."""
         self.stopped_by = self.stopped_by or reason
         self.draining = True
+        if reason == "interrupt":
+            _logger.warning("stopping: %d requests in flight are waited for and kept; Ctrl-C again stops at once, "
+                            "and they are asked again next time", self.requests_in_flight)
         for model in self.models.values():
             model.budget.close()  # those that wait for a free place at the endpoint must not be sent any more
         if not self.requests_in_flight:

@@ -90,8 +90,8 @@ def test_sidecar_has_one_line_per_row_and_is_no_dataset(tmp_path: Path) -> None:
     assert written.provenance.name not in json.dumps(written.entry)
 
 @pytest.mark.slow
-def test_a_late_history_comes_first_in_a_large_alpaca_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file in curriculum order has its single turns first; the loader would fix `history` as a list of nothing."""
+def test_a_late_history_comes_first_in_a_large_alpaca_file(tmp_path: Path, monkeypatch: Any) -> None:
+    """In curriculum order single turns come first: the loader would fix `history` as a list of nothing."""
     from if_factory.exporting import acceptance
 
     monkeypatch.setattr(acceptance.in_pieces, "__defaults__", (2000,))

@@ -188,7 +188,8 @@ def _trained() -> Callable[[str], list[str]] | None:
         import punkt
     except ImportError:
         return None
-    return punkt.PunktSentenceTokenizer(punkt.load_model("english")).tokenize
+    tokenize: Callable[[str], list[str]] = punkt.PunktSentenceTokenizer(punkt.load_model("english")).tokenize
+    return tokenize
 
 
 def _punkt_rules(text: str) -> list[str]:

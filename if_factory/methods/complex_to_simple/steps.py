@@ -38,12 +38,15 @@ async def compose_prompts(record: Record, ctx: Context, *, options: Options) -> 
         if proposed:
             drawn = _with_keyword(drawn, rng.choice(proposed), record.id, ctx)
         children.append(record.child(join(record.seed_prompt, drawn, rng), drawn, difficulty=len(drawn)))
+    if ctx.rng(record.id, "plain").random() < options.plain_share:
+        children.append(record.child(record.seed_prompt, (), difficulty=0))
     return list({child.id: child for child in children}.values())
 
 
 async def respond(record: Record, ctx: Context, *, options: Options) -> Record:
     """Answers of the student and of the teacher, each checked against every constraint."""
-    asks = [("vanilla", "student", i) for i in range(options.student_samples) if ctx.has("student")]
+    samples = options.student_samples if record.constraints else min(1, options.student_samples)
+    asks = [("vanilla", "student", i) for i in range(samples) if ctx.has("student")]
     asks += [("generation", "teacher", i) for i in range(options.teacher_samples) if ctx.has("teacher")]
     shown = _with_examples(record, options.worked_examples)
     answers = await asyncio.gather(*(
@@ -61,7 +64,7 @@ def _with_examples(record: Record, per_type: int) -> list[dict[str, str]]:
 
 
 async def correct(record: Record, ctx: Context, *, options: Options) -> Record:
-    """The best failing student answer, mended by the teacher one violated constraint at a time.
+    """The best failing student answer, corrected by the teacher one violated constraint at a time.
 
     A revision is taken over only if it satisfies the constraint it was asked for and breaks none that held.
     Every text on the way stays in the record with its verdicts: they are the pairs' rejected sides.
@@ -74,7 +77,7 @@ async def correct(record: Record, ctx: Context, *, options: Options) -> Record:
     trail: list[Candidate] = []
     for round_ in range(options.correction_rounds):
         for position in current.failed_positions:
-            if not current.verdicts[position].failed:  # an earlier revision of this round mended it too
+            if not current.verdicts[position].failed:  # an earlier revision of this round fixed it too
                 continue
             for try_ in range(options.correction_tries):
                 revised = await _revise(record, current, position, ctx, options, sample=round_ * 100 + try_)

@@ -120,7 +120,7 @@ def in_order(levels: list[Record], order: str, rng: Random) -> list[Record]:
 
 
 def good(record: Record) -> list[Candidate]:
-    """The teacher's answers that may be trained on, by the rule of emission: they stand in histories too."""
+    """The teacher's answers that may be trained on, by the rule of emission: they are used in histories too."""
     return [c for c in record.candidates
             if c.source in ("answer", "explained") and not isinstance(emit_sft(record, c), Refusal)]
 

@@ -1,4 +1,4 @@
-"""From an instruction to rows: responses, one verdict per constraint and criterion, and what is let out."""
+"""From an instruction to rows: responses, and one verdict per constraint and criterion."""
 
 from __future__ import annotations
 

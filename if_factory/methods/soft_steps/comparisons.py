@@ -73,7 +73,7 @@ async def _answers(record: Record, prompt: str, k: int, ctx: Context, options: O
 
 
 def _sound(candidate: Candidate, verdicts: Sequence[Verdict]) -> bool:
-    """Nothing that code decides speaks against it."""
+    """Complete, and without a failure that code can find."""
     return bool(candidate.text) and candidate.finish_reason == "stop" and not any(v.failed for v in verdicts)
 
 
@@ -115,7 +115,7 @@ async def _comparison(step: Record, held: Candidate, new: Candidate, ask: Ask,
     hard = [i for i, c in enumerate(step.constraints) if c.kind != "judge"]
     sound = [_sound(c, [c.verdicts[i] for i in hard]) for c in pair]
     good = [c.verified and s for c, s in zip(pair, sound, strict=True)]
-    # Nobody wins: the better one goes on, the older one if they are equal.
+    # No winner: the better one is carried on, or the older one if they are equal.
     # What does not attempt the request never goes on before what does.
     fewest = min((0, 1), key=lambda i: (not pair[i].useful, not good[i], not sound[i],
                                         len(pair[i].failed_positions)))

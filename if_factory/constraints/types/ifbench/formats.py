@@ -352,8 +352,7 @@ class SentencesThenBullets(Public):
         return "is not two sentences with a full stop and then two * bullets"
 
 
-_SMALL = frozenset("""a an and as at but by en for from if in into nor of off on onto or over per so the to up via vs with
-yet than is""".split())
+_SMALL = frozenset(["a", "an", "and", "as", "at", "but", "by", "en", "for", "from", "if", "in", "into", "nor", "of", "off", "on", "onto", "or", "over", "per", "so", "the", "to", "up", "via", "vs", "with", "yet", "than", "is"])
 
 
 @register
