@@ -128,7 +128,7 @@ def emit_preference(record: Record, chosen: Candidate, rejected: Candidate, *,
 
 
 def emit_kto(record: Record, candidate: Candidate) -> KTOExample | Refusal:
-    """A KTO row: desirable if everything passes and it is useful, undesirable if a named constraint fails, else refused."""
+    """A KTO row: desirable if all passes and it is useful, undesirable if a named constraint fails, else refused."""
     good = _why_not_good(record, candidate)
     if good is not None and (why := _why_not_bad(record, candidate)):
         return Refusal(reason=good if why == "rejected_fails_nothing" else why)

@@ -27,7 +27,11 @@ from if_factory.evaluation.scaling import markdown as scaling_table
 from if_factory.files import dump_json, write_atomic, write_jsonl
 from if_factory.judge.calibration import Calibration, read_labelled
 from if_factory.judge.calibration import calibrate as measure_judge
+from if_factory.records import Usefulness
 from if_factory.training.run import adapters_by_stage, adapters_of
+from if_factory.usefulness.calibration import GateFigures, Step, calibrate_gate, figures, read_answers, sweep
+from if_factory.usefulness.gate import Gate
+from if_factory.usefulness.settings import UsefulnessSpec
 
 # Shows progress, as click.progressbar does: a context manager with ``update(steps, label)``.
 Bar = AbstractContextManager[Any]
@@ -195,7 +199,7 @@ def repetition(generations: Sequence[AnyPath], *, column: str | None = None, tok
 
 
 def audit(dataset: AnyPath, *, constraints: AnyPath | None = None, mode: Mode = "strict",
-          ifeval_compat: bool = False) -> AuditReport:
+          ifeval_compat: bool = False, useful: bool = False, relevance: str = "auto") -> AuditReport:
     """Re-check any dataset's answers against its own constraints.
 
     Args:
@@ -203,11 +207,66 @@ def audit(dataset: AnyPath, *, constraints: AnyPath | None = None, mode: Mode = 
         constraints: where the constraints of its prompts are, if not in it: rows joined by prompt.
         mode: ``strict``, or ``loose``: IFEval's loose reading of every answer.
         ifeval_compat: decide as the reference checkers do where they err.
+        useful: also say how many answers attempt their request, by rules and, as ``relevance`` says (``auto``,
+            ``off`` or a model), by relevance.
 
     Raises:
         UserError: the file cannot be read, or no row has constraints.
     """
-    return audit_file(Path(dataset), constraints=constraints, mode=mode, ifeval_compat=ifeval_compat)
+    gate = Gate(UsefulnessSpec(relevance=relevance)) if useful else None
+    return audit_file(Path(dataset), constraints=constraints, mode=mode, ifeval_compat=ifeval_compat, gate=gate)
+
+
+@dataclass(frozen=True)
+class GateReport:
+    """The usefulness gate on labelled rows: by split, and the thresholds that were tried."""
+
+    figures: dict[str, GateFigures]
+    steps: list[Step]
+    deciders: tuple[str, ...]
+    threshold: float
+
+
+def calibrate_usefulness(labelled: AnyPath, out: AnyPath, *, judge: str | None = None, model: str | None = None,
+                         api_key_env: str = "OPENAI_API_KEY", concurrency: int = 16, tries: int = 3,
+                         prompts: str | None = None, relevance: str = "auto",
+                         threshold: float | None = None) -> GateReport:
+    """Measure the usefulness gate against labelled answers: precision, recall, by reason, decider and split.
+
+    Args:
+        labelled: rows ``{prompt, response, answers}`` (docs/usefulness.md).
+        out: folder for usefulness.json, decided.jsonl and the log of replies.
+        judge: a URL, ``embedded`` or ``embedded:/path/to.gguf``; default no judge.
+        relevance: ``auto``, ``off`` or a sentence-transformers model.
+        threshold: of relevance; default the calibrated one.
+
+    Raises:
+        UserError: a row is wrong, or the judge cannot be reached.
+    """
+    out, rows = Path(out), read_answers(Path(labelled))
+    gate = Gate(UsefulnessSpec(relevance=relevance, threshold=threshold))
+
+    async def decide() -> list[Usefulness]:
+        if judge is None:
+            return await calibrate_gate(rows, gate)
+        async with judge_at(judge, out, name=model, api_key_env=api_key_env, concurrency=concurrency) as asked:
+            return await calibrate_gate(rows, gate, partial(asked.chat, stage="calibrate"), tries=tries,
+                                        prompts=prompts)
+
+    found = wait(decide())
+    splits = {row.split for row in rows}
+    groups = {"all": rows} if len(splits) == 1 else {s: [r for r in rows if r.split == s] for s in sorted(splits)}
+    said = {row.row: u for row, u in zip(rows, found, strict=True)}
+    report = GateReport({name: figures(group, [said[r.row] for r in group]) for name, group in groups.items()},
+                        sweep(rows, found), (*gate.deciders, *(["judge"] if judge else [])), gate.threshold)
+    write_atomic(out / "usefulness.json", dump_json({
+        "deciders": list(report.deciders), "threshold": report.threshold,
+        "figures": {name: f.as_dict() for name, f in report.figures.items()},
+        "sweep": [{"threshold": s.threshold, "precision": s.refused_rightly.as_dict(),
+                   "recall": s.refused.as_dict(), "kept": s.kept.as_dict()} for s in report.steps]}, indent=2) + "\n")
+    write_jsonl(out / "decided.jsonl", ({"row": row.row, "label": row.answers, **u.model_dump(mode="json")}
+                                        for row, u in zip(rows, found, strict=True)))
+    return report
 
 
 def calibrate(labelled: AnyPath, out: AnyPath, *, judge: str = "embedded", model: str | None = None,

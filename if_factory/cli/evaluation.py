@@ -150,17 +150,20 @@ def scaling(points: Path, base: Any, label: str, out: Path) -> None:
               help="Where the constraints of DATASET's prompts are, if not in it: rows joined by prompt.")
 @click.option("--loose", is_flag=True, help="IFEval's loose reading of every answer.")
 @click.option("--ifeval-compat", is_flag=True, help="Decide as the reference checkers do where they err.")
+@click.option("--useful", is_flag=True, help="Also say how many answers attempt their request, and why the others not.")
+@click.option("--relevance", default="auto", show_default=True,
+              help="With --useful: `auto`, `off`, or a sentence-transformers model.")
 @click.option("--examples", type=click.IntRange(0), default=5, show_default=True, help="Failures to show.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.option("--fail-under", type=click.FloatRange(0, 1), help="Exit with 1 if a smaller share of rows holds.")
-def audit(dataset: Path, constraints: Path | None, loose: bool, ifeval_compat: bool, examples: int, as_json: bool,
-          fail_under: float | None) -> None:
+def audit(dataset: Path, constraints: Path | None, loose: bool, ifeval_compat: bool, useful: bool, relevance: str,
+          examples: int, as_json: bool, fail_under: float | None) -> None:
     """Re-check any dataset's answers against its own constraints."""
     from if_factory import api
     from if_factory.evaluation.audit import print_report, to_json
 
     report = api.audit(dataset, constraints=constraints, mode="loose" if loose else "strict",
-                       ifeval_compat=ifeval_compat)
+                       ifeval_compat=ifeval_compat, useful=useful, relevance=relevance)
     if as_json:
         click.echo(to_json(report))
     else:

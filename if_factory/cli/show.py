@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.panel import Panel
@@ -12,6 +12,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from if_factory.api import Contamination, ExportReport, Plan, RunReport
+    from if_factory.api.measuring import GateReport
     from if_factory.chat.budget import Usage
     from if_factory.exporting.acceptance import CheckReport
     from if_factory.judge.calibration import Calibration
@@ -177,3 +178,21 @@ def show_calibration(found: Calibration) -> None:
         shares = [f"{name.replace('_', ' ')} {v:.3f}" for name, v in f.more.items() if v is not None]
         if shares:
             console.print(f"{kind}: {', '.join(shares)}", highlight=False)
+
+
+def show_gate(report: GateReport) -> None:
+    """The usefulness gate on labelled answers, by split; then its refusals by reason and by who refused."""
+    def cells(share: Any) -> tuple[str, str]:
+        low, high = share.interval
+        return f"{share.k} of {share.n}", "-" if share.value is None else f"{share.value:.3f} ({low:.3f} - {high:.3f})"
+
+    table = Table("rows", "what", "k of n", "share (95 % interval)",
+                  title=f"decided by {', '.join(report.deciders)}; threshold {report.threshold:g}",
+                  title_justify="left")
+    for split, f in report.figures.items():
+        table.add_row(split, "refusals that are right (precision)", *cells(f.refused_rightly))
+        table.add_row("", "non-answers refused (recall)", *cells(f.refused))
+        table.add_row("", "answers kept", *cells(f.kept))
+        for name, share in {**f.by_decider, **f.by_reason}.items():
+            table.add_row("", f"  right among {name}", *cells(share))
+    console.print(table)

@@ -21,8 +21,10 @@ from if_factory.constraints.conflicts import conflict
 from if_factory.constraints.verify import Mode, verify
 from if_factory.errors import UserError
 from if_factory.files import dump_json, read_rows
-from if_factory.inputs.rows import Side, answers_of, constraints_of, prompt_of
+from if_factory.inputs.rows import Answered, Side, answers_of, constraints_of, prompt_of, prompts_of
 from if_factory.records import Constraint, Outcome, Verdict
+from if_factory.usefulness.gate import Gate, Item
+from if_factory.usefulness.rules import Asked
 
 
 @dataclass(slots=True)
@@ -46,6 +48,28 @@ class Failure:
 
 
 @dataclass(slots=True)
+class Attempts:
+    """How many answers that the dataset calls good attempt their request at all, by the usefulness gate.
+
+    Attributes:
+        decided_by: ``rules`` and, where it could be used, ``relevance``.
+        answers, attempting: answers called good, and how many of them attempt their request.
+        reasons: of the others, by reason; ``useless`` has ``(row, reason, text)`` of each.
+    """
+
+    decided_by: tuple[str, ...]
+    answers: int = 0
+    attempting: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    useless: list[tuple[int, str, str]] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"decided_by": list(self.decided_by), "answers": self.answers, "attempting": self.attempting,
+                "reasons": dict(sorted(self.reasons.items())),
+                "useless": [{"row": row, "reason": reason} for row, reason, _ in self.useless]}
+
+
+@dataclass(slots=True)
 class AuditReport:
     """What was found.
 
@@ -61,6 +85,7 @@ class AuditReport:
         contradictions: ``(row, why)`` where the checkers can never all pass.
         doubtful: ``(row, why)`` where they might but no sensible answer would.
         fails_nothing: rows whose bad answer fails no constraint.
+        attempts: whether good answers attempt their requests, where that was asked; rows without constraints too.
     """
 
     path: str
@@ -80,6 +105,7 @@ class AuditReport:
     doubtful: list[tuple[int, str]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     fails_nothing: list[int] = field(default_factory=list)
+    attempts: Attempts | None = None
 
     @property
     def constraints(self) -> int:
@@ -116,11 +142,12 @@ class AuditReport:
                 "by_type": {t: asdict(self.by_type[t]) for t in sorted(self.by_type)},
                 "contradictions": [{"row": r, "why": w} for r, w in self.contradictions],
                 "doubtful": [{"row": r, "why": w} for r, w in self.doubtful],
-                "fails_nothing": self.fails_nothing, "failures": [asdict(f) for f in self.failures]}
+                "fails_nothing": self.fails_nothing, "failures": [asdict(f) for f in self.failures],
+                **({"usefulness": self.attempts.as_dict()} if self.attempts else {})}
 
 
 def audit(path: Path | str, *, constraints: Path | str | None = None, mode: Mode = "strict",
-          ifeval_compat: bool = False) -> AuditReport:
+          ifeval_compat: bool = False, gate: Gate | None = None) -> AuditReport:
     """Re-check every answer of a .jsonl or .json dataset.
 
     Args:
@@ -128,6 +155,7 @@ def audit(path: Path | str, *, constraints: Path | str | None = None, mode: Mode
             that lost theirs. A prompt listed there with two different sets is skipped as ``ambiguous_prompt``.
         mode: ``loose`` forgives first and last lines and asterisks, as IFEval does.
         ifeval_compat: decide as the reference checkers do where they are known to err.
+        gate: also say how many good answers attempt their request.
 
     Raises:
         UserError: an unreadable file or row, a sidecar of another length, or no row that could be checked.
@@ -135,6 +163,7 @@ def audit(path: Path | str, *, constraints: Path | str | None = None, mode: Mode
     path = Path(path)
     report = AuditReport(str(path), mode, ifeval_compat)
     find = _finder(path, Path(constraints) if constraints else None)
+    asked = _Asking(gate) if gate else None
     for n, row in read_rows(path):
         report.rows += 1
         found = find(n, row)
@@ -143,6 +172,8 @@ def audit(path: Path | str, *, constraints: Path | str | None = None, mode: Mode
             report.not_checkable.update(c.type for c in unknown)
             found = tuple(c for c in found if c not in unknown) or "not_checkable"
         answers = answers_of(row)
+        if asked:
+            asked.take(n, row, () if isinstance(found, str) or not found else found, answers)
         if isinstance(found, str) or not found:
             report.skipped[found if isinstance(found, str) else "no_constraints"] += 1
         elif not answers:
@@ -158,12 +189,43 @@ def audit(path: Path | str, *, constraints: Path | str | None = None, mode: Mode
                     _good(report, n, answer.side, checked, verdicts)
                 else:
                     _bad(report, n, verdicts, judged=len(found) > len(checked))
-    if report.rows == sum(report.skipped.values()):
+    report.attempts = asked.finish() if asked else None
+    if report.rows == sum(report.skipped.values()) and not (report.attempts and report.attempts.answers):
         reasons = ", ".join(f"{reason} {k}" for reason, k in sorted(report.skipped.items()))
         raise UserError(f"no row could be checked ({reasons or 'the file is empty'})", where=str(path),
                         fix="rows need constraints (`instruction_id_list` and `kwargs`, or `constraints`) and a "
                         "response; if the constraints are in another file, name it with --constraints")
     return report
+
+
+class _Asking:
+    """Puts good answers to the gate, a few hundred at a time."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate, self.found = gate, Attempts(gate.deciders)
+        self.waiting: list[tuple[int, Item]] = []
+
+    def take(self, n: int, row: dict[str, Any], constraints: tuple[Constraint, ...], answers: list[Answered]) -> None:
+        prompts = prompts_of(row)
+        if not prompts:
+            return
+        *before, prompt = prompts
+        known = [c for c in constraints if c.kind != "code" or is_known(c.type)]
+        asked = Asked(prompt, known, history=before)
+        self.waiting += [(n, Item(asked, answer.text)) for answer in answers if answer.good]
+        if len(self.waiting) >= 256:
+            self.finish()
+
+    def finish(self) -> Attempts:
+        decided = self.gate.decide([item for _, item in self.waiting])
+        for (n, item), said in zip(self.waiting, decided, strict=True):
+            self.found.answers += 1
+            self.found.attempting += said.answers is True
+            if said.answers is not True:
+                self.found.reasons[said.reason] += 1
+                self.found.useless.append((n, said.reason, item.response))
+        self.waiting = []
+        return self.found
 
 
 def to_json(report: AuditReport) -> str:
@@ -181,6 +243,12 @@ def print_report(report: AuditReport, console: Any = None, *, examples: int = 5)
     console.print(f"[bold]{escape(report.path)}[/]  {report.rows} rows, {report.mode}{compat}")
     head = Table(box=None, show_header=False, pad_edge=False)
     head.add_row("answers that pass every constraint", _share(report.good_passing, report.good))
+    if report.attempts:
+        who = " and ".join(report.attempts.decided_by)
+        head.add_row(f"answers that attempt their request (by {who})",
+                     _share(report.attempts.attempting, report.attempts.answers))
+        for reason, k in report.attempts.reasons.most_common():
+            head.add_row(f"  not: {reason}", str(k))
     head.add_row("constraints passed on them", _share(report.constraints_passed, report.constraints))
     if report.bad:
         head.add_row("rejected answers that fail a constraint", _share(report.bad_justified, report.bad))
@@ -206,6 +274,9 @@ def print_report(report: AuditReport, console: Any = None, *, examples: int = 5)
     if report.by_type:
         console.print(table)
     for title, lines in (
+            ("answers that do not attempt their request",
+             [f"row {row}: {reason}: {' '.join(text.split())[:120]}"
+              for row, reason, text in (report.attempts.useless if report.attempts else [])]),
             ("answers that fail", [f"row {f.row}: {f.type}: {f.reason}" for f in report.failures]),
             ("not checkable (unknown types)", [f"{kind}: {k}" for kind, k in report.not_checkable.most_common()]),
             ("contradictions", [f"row {row}: {why}" for row, why in report.contradictions]),

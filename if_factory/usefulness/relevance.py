@@ -22,7 +22,8 @@ _CHUNK = 180  # words; all-MiniLM-L6-v2 reads 256 word pieces
 _KEPT = 20_000  # vectors held at a time: 30 MB at 384 dimensions
 _FENCE = re.compile(r"```[\w-]*\n?|```")
 _WANTS_PROSE = re.compile(
-    r"\b(?:why|how (?!many|much|old|long|far|tall|often|big|do you (?:say|spell|write))|explain|describe|compare|write|tell|story|"
+    r"\b(?:why|how (?!many|much|old|long|far|tall|often|big|do you (?:say|spell|write))|explain|describe|"
+    r"compare|write|tell|story|"
     r"poem|plan|tips|ideas|differ|summar|what (?:happens|causes|should|can|could|might|makes?|do|does))\b")
 _LETTERS = re.compile(r"[^\W\d_]")
 

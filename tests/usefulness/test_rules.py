@@ -212,7 +212,7 @@ def test_any_text_gets_a_verdict(response: str, request_: str) -> None:
     assert decided(request_ or "x", response, OPENING, QUESTION) == found
 
 
-@pytest.mark.parametrize("piece", ["the end ", "i am ", "sorry but ", "。", "？", "[", "<|", '"', "what you ", ": ", "a: "])
+@pytest.mark.parametrize("piece", ["the end ", "i am ", "sorry but ", "。", "？", "[", "<|", '"', "what you ", ": "])
 def test_long_repetitive_text_is_decided_at_once(piece: str) -> None:
     """No pattern goes back over the same text again and again; this test would not end."""
     decided(FOX, piece * 20_000, OPENING, QUESTION)
