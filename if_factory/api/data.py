@@ -158,7 +158,8 @@ def run(recipe: Recipe | AnyPath, out: AnyPath, *, observer: Observer | None = N
         result, usage = wait(run_recipe(recipe, folder.log, observer=observer))
         emission = emit(recipe, result.records, keep=False)
         sandbox = isolation_used()
-        folder.write(result, usage, emission.counts(), sandbox=sandbox)
+        folder.write(result, usage, emission.counts(), sandbox=sandbox,
+                     usefulness=emission.usefulness())
     return RunReport(folder.path, result, usage, emission, sandbox)
 
 

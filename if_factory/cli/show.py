@@ -105,6 +105,18 @@ def show_emission(emission: Emission) -> None:
         why = ", ".join(f"{reason} {n}" for reason, n in counts["refused"].items())
         table.add_row(kind, str(counts["rows"]), why)
     console.print(table)
+    show_usefulness(emission)
+
+
+def show_usefulness(emission: Emission) -> None:
+    """Who decided whether answers attempt their requests, and one refused text per reason."""
+    who = list(emission.deciders)
+    console.print("usefulness was decided by rules only" if who == ["rules"]
+                  else f"usefulness was decided by {', '.join(who)}")
+    for reason, refusals in sorted(emission.shown.items()):
+        for refusal in refusals[:1]:
+            asked, said = (" ".join(t.split()) for t in (refusal.prompt, refusal.response))
+            console.print(Text(f"  {reason}: ", style="yellow").append(f"{asked[:100]} -> {said[:160]}", style="dim"))
 
 
 def show_export(report: ExportReport) -> None:

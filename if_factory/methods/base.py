@@ -57,6 +57,12 @@ class Emission:
             self.datasets.setdefault(dataset, []).append(example)
         return True
 
+    def usefulness(self) -> dict[str, Any]:
+        """Who decided whether answers attempt their requests, and a few that do not, by reason: for the account."""
+        return {"decided_by": list(self.deciders),
+                "refused": {reason: [{"prompt": r.prompt, "response": r.response} for r in refusals]
+                            for reason, refusals in sorted(self.shown.items()) if refusals}}
+
     def counts(self) -> dict[str, dict[str, Any]]:
         """``{"sft": {"rows": n, "refused": {reason: n}}, ...}``, everything sorted by name."""
         return {name: {"rows": self.rows[name], "refused": dict(sorted(self.refused.get(name, {}).items()))}
