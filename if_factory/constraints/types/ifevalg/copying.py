@@ -131,7 +131,9 @@ class RepeatSpan(CopySpan):
 
 @register
 class RepeatPhrase(Public):
-    """``phrase`` occurs exactly ``small_n`` times, each time with exactly one word changed between first and last."""
+    """``phrase`` occurs exactly ``small_n`` times, each time with exactly one word changed between first and
+    last.
+    """
 
     type = "copy:repeat_phrase"
     arguments = ("phrase", "small_n")
