@@ -37,7 +37,9 @@ def ground_truth(row: Mapping[str, Any], where: str) -> Listed | None:
     entries = value if isinstance(value, list) else [value]
     found: Listed = []
     for entry in entries:
-        ids = entry.get("instruction_id_list", entry.get("instruction_id")) if isinstance(entry, dict) else None
+        if not isinstance(entry, dict):
+            return None
+        ids = entry.get("instruction_id_list", entry.get("instruction_id"))
         ids = [ids] if isinstance(ids, str) else ids
         if not isinstance(ids, list) or not all(isinstance(i, str) for i in ids):
             return None

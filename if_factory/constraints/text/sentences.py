@@ -191,7 +191,8 @@ def _trained() -> Callable[[str], list[str]] | None:
         import punkt
     except ImportError:
         return None
-    return punkt.PunktSentenceTokenizer(punkt.load_model("english")).tokenize
+    divide: Callable[[str], list[str]] = punkt.PunktSentenceTokenizer(punkt.load_model("english")).tokenize
+    return divide
 
 
 def _punkt_rules(text: str) -> list[str]:

@@ -331,7 +331,7 @@ class RepeatChange(Public):
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         wanted = kwargs["prompt_to_repeat"]
-        return wanted != response and wanted.split()[1:] == response.split()[1:]
+        return bool(wanted != response and wanted.split()[1:] == response.split()[1:])
 
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
         return Demands(owns="copy", literals=(" ".join(kwargs["prompt_to_repeat"].split()[1:]),))

@@ -245,7 +245,7 @@ class SpecialList(Public):
         return sum(line.startswith(sep) and line != sep for line in measure.lines(response)) >= 2
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        return response.count(kwargs["sep"]) >= 2
+        return response.count(str(kwargs["sep"])) >= 2
 
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
         return Demands(literals=(kwargs["sep"],), counts={"lines": Range(2)})

@@ -23,11 +23,12 @@ _VERBS = frozenset("""
     consider cook could count create cut decide describe did discover divide do does draw drink drive eat enjoy
     ensure enter examine expect explain explore feel fill find finish fold follow forget gather get give go grab
     had has have heat help hold imagine include insert install is join keep know learn leave let listen look
-    make mark may     measure meet might mix move must note observe offer open order paint pay pick plan plant
-    play pour practice prepare press print protect pull push put reach read receive recognize reduce remember remove
-    repeat replace rest return     rinse run save say see seek select send serve set shall share should show sit sleep slice solve
-    speak spend spread sprinkle start stay stir stop store study take talk teach tell think throw train travel
-    treat try turn understand unlock use visit wait walk was wash watch water were will work would wrap write
+    make mark may measure meet might mix move must note observe offer open order paint pay pick plan plant play
+    pour practice prepare press print protect pull push put reach read receive recognize reduce remember remove
+    repeat replace rest return rinse run save say see seek select send serve set shall share should show sit
+    sleep slice solve speak spend spread sprinkle start stay stir stop store study take talk teach tell think
+    throw train travel treat try turn understand unlock use visit wait walk was wash watch water were will work
+    would wrap write
     """.split())  # noqa: SIM905
 
 
