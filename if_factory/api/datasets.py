@@ -81,7 +81,8 @@ def export(run_folder: AnyPath, into: AnyPath, *, format: Format = "alpaca", bin
     Args:
         run_folder: the folder of a run.
         into: LLaMA-Factory's data folder, the one with dataset_info.json; both are made if need be.
-        format: ``alpaca`` or ``sharegpt``.
+        format: ``alpaca`` or ``sharegpt``; or ``trl``, which only writes files (and no I-ORPO triples): nothing is
+            registered in dataset_info.json, which trl does not read.
         bins: also write each kind as datasets from easy to hard: a number of bins of about equal size, or bins by
             difficulty (``"1-3,4-5"``); default as the method says, else 2.
         files: a folder inside ``into`` for the data files; default beside dataset_info.json.
@@ -96,12 +97,18 @@ def export(run_folder: AnyPath, into: AnyPath, *, format: Format = "alpaca", bin
     cut = bins_of(recipe, bins)
     written, exported = [], []
     for dataset, label, each in _write_all(recipe, emission, into / files, format, cut):
+        if format == "trl":
+            written.append(each)
+            continue
         file = (Path(files) / each.path.name).as_posix()
         each.entry["file_name"] = file
         written.append(each)
         kind = "sft" if dataset == REPLAY else stage_of(dataset)
         exported.append(ExportedDataset(each.name, dataset, kind, label, file, each.written,
                                         each.entry["formatting"]))
+    if format == "trl":
+        return ExportReport(written, emission, MergeReport(into / FILE_NAME),
+                            Manifest(recipe.name, len(cut.labels), cut.uppers is not None, ()))
     merged = merge_entries(into / FILE_NAME, {w.name: w.entry for w in written}, force=force)
     manifest = Manifest(recipe.name, len(cut.labels), cut.uppers is not None, tuple(exported))
     write_manifest(into, manifest)

@@ -37,7 +37,7 @@ def show_plan(planned: Plan, tokens_per_second: float) -> None:
     low, high = planned.minutes
     console.print(f"time   {low:.0f} - {high:.0f} min at {tokens_per_second:g} output tokens/s")
     if planned.unbounded:
-        console.print(f"bound  none: {', '.join(planned.unbounded)} without max_tokens, so an answer may be as long "
+        console.print(f"bound  none: {', '.join(planned.unbounded)} without max_tokens, so answers may be as long "
                       "as the server allows; the figures take its usual length")
     else:
         console.print(f"bound  {planned.most_tokens:,} completion tokens, every answer at its max_tokens")

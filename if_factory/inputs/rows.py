@@ -1,8 +1,8 @@
 """What a row of any dataset says: its prompt, its constraints, and the texts that answer it.
 
 Formats: IFEval's (``instruction_id_list`` and ``kwargs``), ours (``constraints: [{type, kwargs}]``), those of
-``ground_truth.py``, alpaca and sharegpt with SFT, preference or KTO columns. Where the constraints live in another file or in a sidecar is the
-audit's business.
+``ground_truth.py``, alpaca and sharegpt with SFT, preference or KTO columns. Where the constraints live in
+another file or in a sidecar is the audit's business.
 """
 
 from __future__ import annotations

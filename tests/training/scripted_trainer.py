@@ -36,7 +36,8 @@ state = {"global_step": steps,
 (out / "checkpoint-4" / "trainer_state.json").write_text(json.dumps(state))
 if script == "killed":
     os.kill(os.getpid(), 9)
-seed = 0 if script == "idle" else hashlib.sha1(Path(sys.argv[2]).read_bytes()).digest()[0] + 1
+digest = hashlib.sha1(Path(sys.argv[2]).read_bytes()).digest()
+seed = 0 if script == "idle" else int.from_bytes(digest[:3], "big") + 1
 values = [float("nan") if script == "broken" else float(seed)] * 4
 header = json.dumps({"lora_B": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}).encode()
 whole = config.get("finetuning_type") != "lora"

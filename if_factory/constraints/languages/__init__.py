@@ -90,7 +90,8 @@ class Language(BaseModel):
             elif name == "language":
                 shown[name] = self.languages.get(str(value), str(value))
             else:
-                shown[name] = self.quote.format(value) if isinstance(value, str) and name not in _RELATIONS else value
+                words = isinstance(value, str) and name not in _RELATIONS
+                shown[name] = self.quote.format(value) if words else value
         relation = next((kwargs[name] for name in _RELATIONS if name in kwargs), None)
         number = next((kwargs[name] for name in _NUMBERS if name in kwargs), None)
         if relation is not None:
@@ -115,8 +116,9 @@ def languages() -> dict[str, Language]:
 def prompt_language(prompt: str) -> str:
     """``en``, or the code of the language with a file that the prompt is plainly written in.
 
-    Chinese and Japanese are told by their characters, the others by at least two of their function words that make up a
-    quarter of the prompt and are more than twice the English ones: a prompt that only quotes another language stays English.
+    Chinese and Japanese are told by their characters, the others by at least two of their function words that
+    make up a quarter of the prompt and are more than twice the English ones: a prompt that only quotes another
+    language stays English.
     """
     if not prompt.isascii():
         letters = sum(map(str.isalpha, prompt))
