@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
+from itertools import islice
 from typing import get_args
 
 from if_factory.constraints.base import get
@@ -165,10 +166,13 @@ class Asked:
     @cached_property
     def constraint_stems(self) -> frozenset[str]:
         """Without demanded words, which are part of an answer."""
-        own = {stem(w) for text in self.required.words for w in words(text)}
         stated = (content(words(c.text)) for c in self.constraints)
         known = (_paraphrases(c.type)[1] for c in self.constraints if c.kind == "code")
-        return frozenset().union(*stated, *known) - own
+        return frozenset().union(*stated, *known) - self.demanded_stems
+
+    @cached_property
+    def demanded_stems(self) -> frozenset[str]:
+        return frozenset(stem(w) for text in self.required.words for w in words(text))
 
     @cached_property
     def closed(self) -> bool:
@@ -258,6 +262,8 @@ def why_not(asked: Asked, response: str, *, finish_reason: str = "stop") -> Reas
         return "repeats_itself"
     if _copies(asked, bare):
         return "echoes_request"
+    if _speaks_of_itself(bare) and not asked.allows("refusal"):
+        return "offers_help_instead"
     return _empty_sentences(asked, bare, removed) or _language(asked, bare)
 
 
@@ -404,7 +410,7 @@ def _kind(asked: Asked, sentence: str, removed: bool, *, last: bool) -> str | No
 
 
 _OFFERS = frozenset("""
-    i i'd i'll i'm me we us help thank thanks feel hesitate anything something all end ask tell
+    i i'd i'll i'm me we us our here help thank thanks feel hesitate anything something all end ask tell
     """.split())  # noqa: SIM905
 _REPLIES = frozenset("""
     yes no sure certainly absolutely definitely maybe never always neither both true false ok okay
@@ -448,6 +454,18 @@ def _copies(asked: Asked, bare: str) -> bool:
     return False
 
 
+def _speaks_of_itself(bare: str) -> bool:
+    """Most sentences, the first among them, are about the speaker and its help: "I am an AI designed to..."."""
+    if not patterns.ABOUT_ITSELF.match(bare[:40].strip(_MARKS).casefold().replace("’", "'")):
+        return False
+    said = []
+    for sentence, _ in islice(_sentences(bare), 8):
+        plain = sentence.strip(_MARKS).casefold().replace("’", "'")
+        helps = sum(w in _ABOUT_ITSELF for w in content(words(plain)))
+        said.append(patterns.ABOUT_ITSELF.match(plain) is not None and helps >= (1 if said else 2))
+    return said[0] and 5 * sum(said) >= 3 * len(said)
+
+
 def _about_itself(asked: Asked, plain: str, own: list[str]) -> bool:
     if not patterns.ABOUT_ITSELF.match(plain) or _ABOUT_ITSELF.isdisjoint(own):
         return False
@@ -460,12 +478,13 @@ def _echoes_constraint(asked: Asked, tokens: list[str], own: list[str], removed:
         return False
     if len(tokens) >= 4 and " ".join(tokens) in asked.constraint_words:
         return True
+    own = [w for w in own if w not in asked.demanded_stems]
     theirs = [w for w in own if (w in asked.constraint_stems or w in _ABOUT_THE_TASK) and w not in asked.stems]
     if len(theirs) < (1 if removed and len(own) <= 2 else 2):
         return False
     if asked.closed and any(w in asked.stems for w in own):
         return False  # "The review is positive, in small letters"
-    new = sum(w not in asked.constraint_stems and w not in _ABOUT_THE_TASK and w not in asked.stems for w in own)
+    new = sum(w not in asked.constraint_stems and w not in _ABOUT_THE_TASK and w not in asked.lower for w in own)
     return 2 * len(theirs) >= len(own) and (new == 0 or (new == 1 and len(theirs) >= 4))
 
 
