@@ -113,7 +113,8 @@ def test_relevance_knows_what_is_about_the_request_and_abstains_where_it_cannot(
     assert gate.deciders == ("rules", "relevance")
     asked = Asked(THUNDER)
     texts = [ANSWER, OTHER, "Lightning.", "El trueno es el ruido que hace el aire cuando un rayo lo calienta."]
-    found = gate.decide([Item(asked, text) for text in texts])
+    spanish = Asked("What causes thunder? Answer in Spanish.")
+    found = gate.decide([Item(spanish if text == texts[3] else asked, text) for text in texts])
     assert [u.answers for u in found] == [True, False, True, True]
     assert (found[1].reason, found[1].decided_by) == ("off_topic", "relevance")
     assert found[3].score is None, "the model reads English only"
