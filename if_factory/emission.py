@@ -46,10 +46,10 @@ def _not_useful(record: Record, candidate: Candidate) -> Refusal | None:
     found = _useful(record, candidate)
     if found.answers is not True:
         return Refusal(reason=found.reason if found.answers is False else "usefulness_undecided",
-                       prompt=record.prompt, response=candidate.text)
+                       asked=record.prompt, text=candidate.text)
     if (earlier := first_useless_turn(record)) is not None:
         reason, prompt, response = earlier
-        return Refusal(reason=reason, prompt=prompt, response=response)
+        return Refusal(reason=reason, asked=prompt, text=response)
     return None
 
 
@@ -114,7 +114,7 @@ def emit_preference(record: Record, chosen: Candidate, rejected: Candidate, *,
         return useless
     worse = _useful(record, rejected)
     if worse.answers is False and not worse.excused:
-        return Refusal(reason=f"rejected_{worse.reason}", prompt=record.prompt, response=rejected.text)
+        return Refusal(reason=f"rejected_{worse.reason}", asked=record.prompt, text=rejected.text)
     return PreferenceExample(
         chosen=chosen.text, rejected=rejected.text, violated=rejected.failed_positions,
         **_common(record, chosen_source=chosen.source, chosen_model=chosen.model,

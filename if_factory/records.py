@@ -252,12 +252,12 @@ class Record(_Frozen):
 class Refusal(_Frozen):
     """Why an example was not emitted; counted in the ledger under ``reason``.
 
-    ``prompt`` and ``response`` are there where the response does not attempt the request, to be shown.
+    ``asked`` and ``text`` are there where the response does not attempt the request, to be shown.
     """
 
     reason: str
-    prompt: str = ""
-    response: str = ""
+    asked: str = ""
+    text: str = ""
 
 
 class Example(_Frozen):

@@ -116,7 +116,7 @@ def show_usefulness(emission: Emission) -> None:
                   else f"usefulness was decided by {', '.join(who)}")
     for reason, refusals in sorted(emission.shown.items()):
         for refusal in refusals[:1]:
-            asked, said = (" ".join(t.split()) for t in (refusal.prompt, refusal.response))
+            asked, said = (" ".join(t.split()) for t in (refusal.asked, refusal.text))
             console.print(Text(f"  {reason}: ", style="yellow").append(f"{asked[:100]} -> {said[:160]}", style="dim"))
 
 

@@ -48,8 +48,8 @@ class Emission:
         """File an example under its dataset, or count its refusal. Returns whether it was emitted."""
         if isinstance(example, Refusal):
             self.refused[dataset][example.reason] += 1
-            shown = self.shown.setdefault(example.reason, []) if example.response else []
-            if example.response and len(shown) < SHOWN and example not in shown:
+            shown = self.shown.setdefault(example.reason, []) if example.text else []
+            if example.text and len(shown) < SHOWN and example not in shown:
                 shown.append(example)
             return False
         self.rows[dataset] += 1
@@ -60,7 +60,7 @@ class Emission:
     def usefulness(self) -> dict[str, Any]:
         """Who decided whether answers attempt their requests, and a few that do not, by reason: for the account."""
         return {"decided_by": list(self.deciders),
-                "refused": {reason: [{"prompt": r.prompt, "response": r.response} for r in refusals]
+                "refused": {reason: [{"prompt": r.asked, "response": r.text} for r in refusals]
                             for reason, refusals in sorted(self.shown.items()) if refusals}}
 
     def counts(self) -> dict[str, dict[str, Any]]:

@@ -33,7 +33,7 @@ def candidate(text: str, verdict: Verdict = PASS, **more: Any) -> Candidate:
 def test_an_answer_that_passes_its_constraints_and_attempts_nothing_leaves_as_no_example() -> None:
     """Without any gate having been asked, the rules decide: no row gets past them."""
     refusal = candidate("I cannot help with that.")
-    assert emit_sft(record(), refusal) == Refusal(reason="refusal", prompt=record().prompt, response=refusal.text)
+    assert emit_sft(record(), refusal) == Refusal(reason="refusal", asked=record().prompt, text=refusal.text)
     assert isinstance(emit_kto(record(), refusal), Refusal), "nor an undesirable one: it fails no constraint"
     pair = emit_preference(record(), refusal, candidate("Lightning, heat, air, sound.", FAIL))
     assert isinstance(pair, Refusal)
