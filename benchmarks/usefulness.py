@@ -41,6 +41,18 @@ def rules(rows: list[Row]) -> float:
     return (time.process_time() - started) / len(rows) * 1000
 
 
+def relevance(rows: list[Row]) -> float:
+    """Answers per second of wall time, the model already loaded; every text is embedded once."""
+    from if_factory.usefulness.relevance import Relevance
+
+    items = [(Asked(prompt, constraints), response) for prompt, constraints, response in rows]
+    Relevance().scores(items[:1])
+    fresh = Relevance()
+    started = time.perf_counter()
+    fresh.scores(items)
+    return len(items) / (time.perf_counter() - started)
+
+
 def main() -> None:
     named = [Path(a) for a in sys.argv[1:] if not a.startswith("-")]
     for path in named or [ROOT / "data" / "quickstart_sft.jsonl"]:
@@ -48,6 +60,8 @@ def main() -> None:
         characters = sum(len(r) for _, _, r in rows) // len(rows)
         print(f"{path.name}: {len(rows)} rows, {characters} characters per answer")
         print(f"  rules: {min(rules(rows) for _ in range(ROUNDS)):.3f} ms per answer")
+        if "--relevance" in sys.argv:
+            print(f"  relevance: {relevance(rows):.0f} answers per second")
 
 
 if __name__ == "__main__":
