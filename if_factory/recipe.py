@@ -15,6 +15,7 @@ from if_factory.methods.base import PATH, Method, get_method
 from if_factory.usefulness.settings import UsefulnessSpec
 
 M = TypeVar("M", bound=BaseModel)
+EMBEDDED_MAX_TOKENS = 512  # its context is small, and a small model may not know how to end
 
 
 class _Strict(BaseModel):
@@ -34,21 +35,40 @@ class ModelSpec(_Strict):
     model: str | None = Field(None, description="model name at that endpoint; null takes the first it serves")
     api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the key")
     concurrency: Annotated[int, Field(ge=1)] = Field(32, description="requests in flight at most")
-    temperature: Annotated[float, Field(ge=0, le=2)] = Field(0.7, description="sampling temperature")
-    top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="nucleus sampling")
-    max_tokens: Annotated[int, Field(ge=1)] = Field(512, description="completion tokens per answer at most")
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
+        0.7, description="sampling temperature; null sends none")
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = Field(1.0, description="nucleus sampling; null sends none")
+    max_tokens: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="completion tokens per answer at most; null: 512 for `embedded`, the server's own limit "
+        "for a URL")
+    extra_body: dict[str, Any] | None = Field(
+        None, description="more fields of every request, e.g. {chat_template_kwargs: {enable_thinking: false}}; a "
+        "null in it keeps a field from being sent")
     timeout: Annotated[float, Field(gt=0)] = Field(600, description="seconds before a request is tried again")
+    wait_for_server: Annotated[float, Field(ge=0)] = Field(
+        300, description="seconds to wait for a server that loads its model, or is gone in the middle of a run")
     context: Annotated[int, Field(ge=256)] = Field(
         2048, description="embedded only: tokens per request at most, prompt and answer together")
     threads: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="embedded only: CPU threads; null takes every core. Beside other work, leave it one: "
-        "with fewer free cores than threads the server nearly stops")
+        None, description="embedded only: CPU threads; null takes the cores that other work leaves free")
     price: PriceSpec | None = Field(None, description="{prompt, completion} in USD per million tokens")
 
     @property
     def embedded(self) -> bool:
         """Served by this machine, by our own process, and free."""
         return self.endpoint.split(":")[0] == "embedded"
+
+    @property
+    def answer_tokens(self) -> int | None:
+        """``max_tokens``, or what takes its place; ``None`` leaves it to the server."""
+        return EMBEDDED_MAX_TOKENS if self.max_tokens is None and self.embedded else self.max_tokens
+
+    @field_validator("extra_body")
+    @classmethod
+    def _no_field_of_ours(cls, given: dict[str, Any] | None) -> dict[str, Any] | None:
+        if ours := sorted({"model", "messages", "stream", "n", "response_format"} & set(given or ())):
+            raise ValueError(f"'{ours[0]}' is set by the run itself")
+        return given
 
     @model_validator(mode="before")
     @classmethod

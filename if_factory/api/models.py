@@ -36,15 +36,16 @@ async def open_models(recipe: Recipe, log: ResponseLog | None, usage: Usage,
                         threads=min((s.threads for s in sharing if s.threads), default=None)))
                 url = servers[url].base_url
             backend = OpenAIBackend(url, spec.model, api_key_env=spec.api_key_env, concurrency=spec.concurrency,
-                                    timeout=spec.timeout)
+                                    timeout=spec.timeout, wait=spec.wait_for_server,
+                                    revive=servers[spec.endpoint].revive if spec.embedded else None)
             stack.push_async_callback(backend.close)
             if not backend.model:
                 await backend.discover()
             _refuse_namesake(served, backend.model, url, role)
             models[role] = ChatClient(
                 role, backend, log=log, budget=budget, usage=usage, concurrency=spec.concurrency,
-                temperature=spec.temperature, top_p=spec.top_p, max_tokens=spec.max_tokens, seed=recipe.seed,
-                price=price_of(spec))
+                temperature=spec.temperature, top_p=spec.top_p, max_tokens=spec.answer_tokens, seed=recipe.seed,
+                price=price_of(spec), outage=spec.wait_for_server, extra_body=spec.extra_body)
         yield models
 
 

@@ -4,41 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Iterator
+from importlib import import_module
 
 _LOGGERS = ("transformers", "peft", "datasets", "huggingface_hub", "sentence_transformers", "torch", "accelerate")
-# Read when a library is imported, so they count for those that are first imported inside.
-_VARIABLES = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1"}
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def quiet(*libraries: str) -> Iterator[None]:
     """Warnings, log lines below ERROR and progress bars of other libraries do not show; all is restored after.
 
     Python's warning filters belong to the process: warnings of other threads are silent meanwhile, too.
+
+    Args:
+        libraries: imported first where they are installed, because a library sets its own log level and bars when
+            it is imported. One that is first imported inside may be heard.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
+        for name in libraries:
+            with contextlib.suppress(ImportError):
+                import_module(name)
         for name in _LOGGERS:
             logger = logging.getLogger(name)
             stack.callback(logger.setLevel, logger.level)
             logger.setLevel(logging.ERROR)
-        for name, value in _VARIABLES.items():
-            stack.callback(_set, name, os.environ.get(name))
-            os.environ[name] = value
         _hide_bars(stack)
         yield
-
-
-def _set(name: str, value: str | None) -> None:
-    if value is None:
-        os.environ.pop(name, None)
-    else:
-        os.environ[name] = value
 
 
 def _hide_bars(stack: contextlib.ExitStack) -> None:
@@ -47,8 +42,8 @@ def _hide_bars(stack: contextlib.ExitStack) -> None:
         from transformers.utils import logging as bars
 
         if bars.is_progress_bar_enabled():
-            bars.disable_progress_bar()  # type: ignore[no-untyped-call]
-            stack.callback(bars.enable_progress_bar)  # type: ignore[arg-type]
+            bars.disable_progress_bar()
+            stack.callback(bars.enable_progress_bar)
     if "datasets" in sys.modules:
         import datasets
 

@@ -11,14 +11,14 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from if_factory.chat import grammar
 from if_factory.chat.base import ChatRequest, Completion, RequestFailed
-from if_factory.chat.parse import strip_thinking
 from if_factory.chat.quiet import quiet
+from if_factory.chat.replies import without_reasoning
 from if_factory.errors import UserError
 
 _GATHER_SECONDS = 0.02  # how long a first request waits for company
@@ -63,8 +63,10 @@ class TransformersBackend:
         model, tokenizer = await self._loaded()
         ids = _prompt_ids(tokenizer, request, self.path)
         room = model.config.get_text_config().max_position_embeddings - len(ids)
-        if room < request.max_tokens:
+        if room < (request.max_tokens or 1):
             raise RequestFailed(f"too long: {len(ids)} prompt tokens and max_tokens {request.max_tokens}")
+        if request.max_tokens is None:
+            request = replace(request, max_tokens=room)
         waiting = _Waiting(request, ids, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
         if self._worker is None or self._worker.done():
@@ -115,7 +117,9 @@ def _named(adapter: Path) -> str:
 
 
 def _sampling(request: ChatRequest) -> tuple[float, float]:
-    return request.temperature, request.top_p
+    """What is not given is as if nothing changed the model's own distribution."""
+    return (1.0 if request.temperature is None else request.temperature,
+            1.0 if request.top_p is None else request.top_p)
 
 
 def _prompt_ids(tokenizer: Any, request: ChatRequest, path: str) -> list[int]:
@@ -133,7 +137,7 @@ def load(path: str, adapters: Sequence[Path], device: str | None = None,
     Raises:
         UserError: no such model or adapter, missing packages.
     """
-    with quiet():
+    with quiet("transformers", "peft"):
         return _load(path, adapters, device, dtype)
 
 
@@ -202,10 +206,10 @@ def _generate(model: Any, tokenizer: Any, prompts: Sequence[list[int]], requests
     with torch.inference_mode(), quiet():
         counted = temperature == 0 and "logits_processor" not in how and _plain(model)
         if counted:
-            rows = greedy(model, batch["input_ids"], batch["attention_mask"], [r.max_tokens for r in requests],
-                          stops, on_tokens)
+            limits = [r.max_tokens or 1 for r in requests]
+            rows = greedy(model, batch["input_ids"], batch["attention_mask"], limits, stops, on_tokens)
         else:
-            out = model.generate(**batch, **how, max_new_tokens=max(r.max_tokens for r in requests),
+            out = model.generate(**batch, **how, max_new_tokens=max(r.max_tokens or 1 for r in requests),
                                  pad_token_id=tokenizer.pad_token_id)
             rows = [row[width:].tolist() for row in out]
     answers = [_completion(tokenizer, row, len(ids), request, stops)
@@ -283,10 +287,10 @@ def greedy(model: Any, ids: Any, mask: Any, limits: Sequence[int], stops: set[in
 def _completion(tokenizer: Any, ids: list[int], prompt_tokens: int, request: ChatRequest,
                 stops: set[int]) -> Completion:
     end = next((i for i, token in enumerate(ids) if token in stops), None)
-    finished = end is not None and end < request.max_tokens
+    finished = end is not None and end < (request.max_tokens or 1)
     ids = ids[:end if finished else request.max_tokens]
     text = tokenizer.decode(ids, skip_special_tokens=True)
     for stop in request.stop:
         if stop in text:
             text, finished = text.split(stop, 1)[0], True
-    return Completion(strip_thinking(text), "stop" if finished else "length", prompt_tokens, len(ids))
+    return without_reasoning(Completion(text, "stop" if finished else "length", prompt_tokens, len(ids)))

@@ -35,6 +35,11 @@ def show_plan(planned: Plan, tokens_per_second: float) -> None:
     console.print(table)
     low, high = planned.minutes
     console.print(f"time   {low:.0f} - {high:.0f} min at {tokens_per_second:g} output tokens/s")
+    if planned.unbounded:
+        console.print(f"bound  none: {', '.join(planned.unbounded)} without max_tokens, so answers may be as long "
+                      "as the server allows; the figures take its usual length")
+    else:
+        console.print(f"bound  {planned.most_tokens:,} completion tokens, every answer at its max_tokens")
     console.print("price  unknown (a model has no `price`)" if planned.usd is None
                   else f"price  {planned.usd[0]:.2f} - {planned.usd[1]:.2f} USD")
 
@@ -100,6 +105,18 @@ def show_emission(emission: Emission) -> None:
         why = ", ".join(f"{reason} {n}" for reason, n in counts["refused"].items())
         table.add_row(kind, str(counts["rows"]), why)
     console.print(table)
+    show_usefulness(emission)
+
+
+def show_usefulness(emission: Emission) -> None:
+    """Who decided whether answers attempt their requests, and one refused text per reason."""
+    who = list(emission.deciders)
+    console.print("usefulness was decided by rules only" if who == ["rules"]
+                  else f"usefulness was decided by {', '.join(who)}")
+    for reason, refusals in sorted(emission.shown.items()):
+        for refusal in refusals[:1]:
+            asked, said = (" ".join(t.split()) for t in (refusal.prompt, refusal.response))
+            console.print(Text(f"  {reason}: ", style="yellow").append(f"{asked[:100]} -> {said[:160]}", style="dim"))
 
 
 def show_export(report: ExportReport) -> None:

@@ -26,16 +26,15 @@ def model(out: Path, gguf: Path | None) -> None:
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
 @click.option("--parallel", type=click.IntRange(1), default=16, show_default=True, help="Slots decoded together.")
 @click.option("--context", type=click.IntRange(64), default=2048, show_default=True, help="Tokens per request.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads; default all cores. Leave one to other work.")
+@click.option("--threads", type=click.IntRange(1),
+              help="CPU threads; default the cores that other work leaves free.")
 def serve(gguf: Path | None, port: int, parallel: int, context: int, threads: int | None) -> None:
     """Serve the embedded model on 127.0.0.1 as an OpenAI-compatible endpoint, until Ctrl-C."""
-    import signal
-
     from if_factory.chat.embedded import EmbeddedServer
 
     with EmbeddedServer(gguf, port=port, parallel=parallel, context=context, threads=threads) as server:
         click.echo(f"{server.base_url}  model {server.model_name}")
-        signal.pause()
+        server.watch()
 
 
 @click.command()

@@ -108,8 +108,8 @@ async def evaluate(items: Sequence[Item], models: Mapping[str, Backend], out: Pa
         finally:
             await model.close()
     texts = {label: {k: a.text for k, a in by_id.items()} for label, by_id in answers.items()}
-    with quiet():
-        gate = gate or Gate()
+    gate = gate or Gate()
+    with quiet(*(["transformers", "sentence_transformers"] if "relevance" in gate.deciders else [])):
         deciders = [*gate.deciders, *(["judge"] if judge and gate.spec.judge != "off" else [])]
         if on_model:
             on_model("deciding", ", ".join(deciders))

@@ -11,6 +11,7 @@ that resuming a run takes.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
@@ -26,10 +27,12 @@ from if_factory.pipeline.context import StageContext
 from if_factory.pipeline.interrupt import on_ctrl_c
 from if_factory.pipeline.ledger import Ledger, LedgerError, Row
 from if_factory.pipeline.spool import Spool
-from if_factory.pipeline.stage import All, Dropped, Each, Stage
+from if_factory.pipeline.stage import All, Dropped, Each, Stage, Useful
 from if_factory.records import Record
 
-# Where a record stands in the output: its seed's position, then its index among siblings at every split.
+_logger = logging.getLogger(__name__)
+
+# A record's position in the output: its seed's position, then its index among siblings at every split.
 Position = tuple[int, ...]
 
 
@@ -74,7 +77,7 @@ class Observer(Protocol):
 
 async def run(stages: Sequence[Stage], inputs: Iterable[Record], models: Mapping[str, ChatClient], *, seed: int,
               window: int | None = None, observer: Observer | None = None,
-              folder: Path | None = None) -> RunResult:
+              folder: Path | None = None, useful: Useful | None = None) -> RunResult:
     """Take ``inputs`` through ``stages``.
 
     A reached budget or Ctrl-C stops cleanly: no new work, requests in flight finish and are logged, and the
@@ -85,6 +88,7 @@ async def run(stages: Sequence[Stage], inputs: Iterable[Record], models: Mapping
         seed: of the run; ``ctx.rng`` depends on it and on nothing else but its arguments.
         window: records in flight at most; default four times what the models take at once: a
             record waiting for a retry takes up no place at the endpoint.
+        useful: decides for stages whether answers attempt their request.
         folder: on whose disk finished records wait for the end (see ``spool.py``).
 
     Raises:
@@ -96,7 +100,7 @@ async def run(stages: Sequence[Stage], inputs: Iterable[Record], models: Mapping
     total = len(inputs) if isinstance(inputs, Sized) else None
     if window is None:
         window = max(64, 4 * sum(m.concurrency for m in models.values()))
-    runner = _Runner(stages, models, seed, window, ledger, folder)
+    runner = _Runner(stages, models, seed, window, ledger, folder, useful)
     if observer:
         observer.start(ledger, models, total)
     try:
@@ -124,14 +128,14 @@ class _Runner:
     """The state of one run. Every change of it happens on the event loop's thread."""
 
     def __init__(self, stages: Sequence[Stage], models: Mapping[str, ChatClient], seed: int, window: int,
-                 ledger: Ledger, folder: Path | None) -> None:
+                 ledger: Ledger, folder: Path | None, useful: Useful | None = None) -> None:
         self.stages = stages
         self.models = models
         self.window = window
         self.ledger = ledger
         self.folder = folder
         self.finished = Spool(folder)
-        self.contexts = [StageContext(stage.name, frozenset(models), seed, self.chat) for stage in stages]
+        self.contexts = [StageContext(stage.name, frozenset(models), seed, self.chat, useful) for stage in stages]
         self.dropped: list[DroppedRecord] = []
         self.stopped_by: str | None = None
         self.error: BaseException | None = None
@@ -361,6 +365,9 @@ class _Runner:
         """Take no new work; halt when the requests in flight have finished."""
         self.stopped_by = self.stopped_by or reason
         self.draining = True
+        if reason == "interrupt":
+            _logger.warning("stopping: %d requests in flight are waited for and kept; Ctrl-C again stops at once, "
+                            "and they are asked again next time", self.requests_in_flight)
         for model in self.models.values():
             model.budget.close()  # those that wait for a free place at the endpoint must not be sent any more
         if not self.requests_in_flight:

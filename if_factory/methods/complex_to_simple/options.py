@@ -17,6 +17,9 @@ class Options(BaseModel):
     min_constraints: Annotated[int, Field(ge=1, le=6)] = Field(1, description="fewest constraints on a prompt")
     max_constraints: Annotated[int, Field(ge=1, le=6)] = Field(5, description="most constraints on a prompt")
     prompts_per_seed: Annotated[int, Field(ge=1)] = Field(1, description="constrained prompts made of each seed")
+    plain_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        0, description="share of seeds also asked without any constraint, once: SFT rows that keep the model "
+        "answering")
     include: list[str] = Field([], description="constraint types or families to draw from; empty means all")
     exclude: list[str] = Field([], description="constraint types or families never drawn")
     keywords: Literal["seed", "teacher"] = Field(
@@ -28,7 +31,7 @@ class Options(BaseModel):
         "they are not in the emitted prompt")
     teacher_samples: Annotated[int, Field(ge=0)] = Field(
         0, description="generation: answers of the teacher per prompt; needs a teacher")
-    correct: bool = Field(True, description="discrimination: the teacher mends failing student answers")
+    correct: bool = Field(True, description="discrimination: the teacher corrects failing student answers")
     correction_rounds: Annotated[int, Field(ge=1)] = Field(
         2, description="passes over the constraints that still fail")
     correction_tries: Annotated[int, Field(ge=1)] = Field(
