@@ -139,10 +139,17 @@ def _prose(found: Document, raw: str, *, in_list: bool) -> None:
     found.blocks.append(Block(kind, "\n".join(part)))
 
 
+# Without fences, deep indentation and rules, what lines open with decides; the parser costs fifty times as much.
+_NEEDS_PARSER = re.compile(r"```|~~~|^(?: {4}| *\t)|^[ ]{0,3}(?:(?:\*[ \t]*){3,}|(?:-[ \t]*){3,})$", re.MULTILINE)
+_BULLET = re.compile(r"^[ ]{0,3}(?:>[ ]?)*([-*+•])[ \t]+(\S.*)$", re.MULTILINE)
+
+
 def bullets(text: str, marks: str = BULLETS) -> list[str]:
     """The first lines of bullet points that open with one of ``marks``, code and rules (``* * *``) left out."""
     if not any(mark in text for mark in marks):
         return []
+    if not _NEEDS_PARSER.search(text):
+        return [item.rstrip() for mark, item in _BULLET.findall(text) if mark in marks]
     return [item for mark, item in document(text).items if mark in marks]
 
 
