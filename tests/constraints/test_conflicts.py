@@ -119,7 +119,7 @@ def test_every_row_known_to_be_unsatisfiable_is_found(shared: Path) -> None:
     assert sensible <= {i for i, row in enumerate(rows) if conflict(row)}
 
 
-def test_every_further_row_found_in_strict_mode_has_one_of_four_reasons(shared: Path) -> None:
+def test_every_further_row_found_in_strict_mode_has_one_of_five_reasons(shared: Path) -> None:
     rows, known = _rows(shared), _expected(shared, "strict_contradiction_rows")
     reasons: Counter[str] = Counter()
     for i, row in enumerate(rows):
@@ -138,4 +138,5 @@ def test_every_further_row_found_in_strict_mode_has_one_of_four_reasons(shared: 
             reasons[why] += 1
     assert reasons == {"'Section' has a capital letter too, under lower case only": 18,
                        "the closing phrase itself has a comma": 8,
-                       "the required words hold the letter too often": 7, "P.S. is a word in capitals": 37}
+                       "the required words hold the letter too often": 7, "P.S. is a word in capitals": 37,
+                       "every bullet point is a sentence": 9}
