@@ -1,10 +1,12 @@
-"""The one error a user is meant to read."""
+"""The error that users see, and the note on deprecated names."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class UserError(Exception):
-    """A mistake the user can mend: bad input, a bad recipe, a missing file, a server that is not there.
+    """A mistake the user can fix: bad input, a bad recipe, a missing file, a server that is not there.
 
     The command line prints it without a traceback and exits with status 2.
 
@@ -20,6 +22,14 @@ class UserError(Exception):
         self.fix = fix
         text = f"{where}: {problem}" if where else problem
         super().__init__(f"{text}\n  what to do: {fix}" if fix else text)
+
+
+def suggest(name: str, known: Iterable[str], *, most: int = 1) -> str:
+    """``did you mean 'x'?`` for a misspelt name, with up to ``most`` known names; empty where none is near."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, list(known), n=most)
+    return f"did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def deprecated(what: str, instead: str) -> None:

@@ -43,7 +43,7 @@ def read_text(path: Path) -> str:
     return text
 
 
-def parse_json(text: str) -> Any:
+def strict_json(text: str) -> Any:
     """``json.loads`` for what others must be able to read again.
 
     Raises:
@@ -92,10 +92,10 @@ def read_rows(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _parse_list(path: Path, text: str) -> list[Any]:
     try:
-        rows = parse_json(text)
+        rows = strict_json(text)
     except json.JSONDecodeError as e:
         fix = "one object per line? then name the file .jsonl" if e.msg == "Extra data" else \
-              "mend the file there, or make it again"
+              "fix the file there, or create it again"
         raise UserError(f"not valid JSON: {e}", where=f"{path}:{e.lineno}", fix=fix) from None
     except ValueError as e:
         raise UserError(f"not valid JSON: {e}", where=str(path), fix="remove that value") from None
@@ -111,10 +111,10 @@ def _parse_lines(path: Path, text: str) -> Iterator[tuple[int, Any]]:
         if not line.strip():
             continue
         try:
-            row = parse_json(line)
+            row = strict_json(line)
         except ValueError as e:
             fix = "one JSON object per line; a list, or an object over several lines, belongs in a .json file" \
-                if n == 1 else "mend or delete this line; every line is one JSON object"
+                if n == 1 else "fix or delete this line; every line is one JSON object"
             raise UserError(f"not valid JSON: {e}", where=f"{path}:{n}", fix=fix) from None
         yield n, row
 

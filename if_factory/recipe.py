@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from if_factory.errors import UserError, deprecated
+from if_factory.errors import UserError, deprecated, suggest
 from if_factory.files import read_text
-from if_factory.methods.base import PATH, Method, get
+from if_factory.methods.base import PATH, Method, get_method
+from if_factory.usefulness.settings import UsefulnessSpec
 
 M = TypeVar("M", bound=BaseModel)
+EMBEDDED_MAX_TOKENS = 512  # its context is small, and a small model may not know how to end
 
 
 class _Strict(BaseModel):
@@ -34,21 +35,40 @@ class ModelSpec(_Strict):
     model: str | None = Field(None, description="model name at that endpoint; null takes the first it serves")
     api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the key")
     concurrency: Annotated[int, Field(ge=1)] = Field(32, description="requests in flight at most")
-    temperature: Annotated[float, Field(ge=0, le=2)] = Field(0.7, description="sampling temperature")
-    top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="nucleus sampling")
-    max_tokens: Annotated[int, Field(ge=1)] = Field(512, description="completion tokens per answer at most")
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
+        0.7, description="sampling temperature; null sends none")
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = Field(1.0, description="nucleus sampling; null sends none")
+    max_tokens: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="completion tokens per answer at most; null: 512 for `embedded`, the server's own limit "
+        "for a URL")
+    extra_body: dict[str, Any] | None = Field(
+        None, description="more fields of every request, e.g. {chat_template_kwargs: {enable_thinking: false}}; a "
+        "null in it keeps a field from being sent")
     timeout: Annotated[float, Field(gt=0)] = Field(600, description="seconds before a request is tried again")
+    wait_for_server: Annotated[float, Field(ge=0)] = Field(
+        300, description="seconds to wait for a server that loads its model, or is gone in the middle of a run")
     context: Annotated[int, Field(ge=256)] = Field(
         2048, description="embedded only: tokens per request at most, prompt and answer together")
     threads: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="embedded only: CPU threads; null takes every core. Beside other work, leave it one: "
-        "with fewer free cores than threads the server nearly stops")
+        None, description="embedded only: CPU threads; null takes the cores that other work leaves free")
     price: PriceSpec | None = Field(None, description="{prompt, completion} in USD per million tokens")
 
     @property
     def embedded(self) -> bool:
         """Served by this machine, by our own process, and free."""
         return self.endpoint.split(":")[0] == "embedded"
+
+    @property
+    def answer_tokens(self) -> int | None:
+        """``max_tokens``, or what takes its place; ``None`` leaves it to the server."""
+        return EMBEDDED_MAX_TOKENS if self.max_tokens is None and self.embedded else self.max_tokens
+
+    @field_validator("extra_body")
+    @classmethod
+    def _no_field_of_ours(cls, given: dict[str, Any] | None) -> dict[str, Any] | None:
+        if ours := sorted({"model", "messages", "stream", "n", "response_format"} & set(given or ())):
+            raise ValueError(f"'{ours[0]}' is set by the run itself")
+        return given
 
     @model_validator(mode="before")
     @classmethod
@@ -90,7 +110,7 @@ class Recipe(_Strict):
     """One run. Relative paths are relative to the recipe's folder."""
 
     method: str = Field("complex_to_simple", description="one file of if_factory/methods")
-    preset: str = Field("default", description="default, paper or code: starting values for `options`")
+    preset: str = Field("default", description="default, paper or released: starting values for `options`")
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]*$")] = Field(
         "", description="prefix of the datasets in dataset_info.json; default the method's name")
     seed: int = Field(0, description="same seed, recipe and model answers: byte-identical files")
@@ -102,6 +122,7 @@ class Recipe(_Strict):
     sandbox: SandboxSpec = Field(default_factory=SandboxSpec)
     options: dict[str, Any] = Field(default_factory=dict, description="the method's own options")
     replay: ReplaySpec = Field(default_factory=ReplaySpec)
+    usefulness: UsefulnessSpec = Field(default_factory=UsefulnessSpec)
 
     _folder: Path = Path()
 
@@ -117,7 +138,7 @@ class Recipe(_Strict):
 
     @property
     def definition(self) -> Method:
-        return get(self.method)
+        return get_method(self.method)
 
     def method_options(self) -> BaseModel:
         """The preset's values, overridden by ``options``, validated by the method."""
@@ -146,8 +167,16 @@ class Recipe(_Strict):
         if self.replay.file:
             data["replay"]["file"] = str(self.path(self.replay.file))
         data["options"] = self._absolute(self.options)
+        if self.usefulness.relevance not in ("auto", "off") and self.relevance_model() != self.usefulness.relevance:
+            data["usefulness"]["relevance"] = self.relevance_model()
         data["constraints"]["plugins"] = [str(self.path(p)) for p in self.constraints.plugins]
         return data
+
+    def relevance_model(self) -> str:
+        """``usefulness.relevance`` with a folder resolved; a name that is no folder here stays a name."""
+        given = self.usefulness.relevance
+        folder = self.path(given)
+        return str(folder) if given not in ("auto", "off") and folder.is_dir() else given
 
     def path(self, given: str) -> Path:
         if given.startswith("hub:"):  # a dataset's name, not a place on this machine
@@ -202,9 +231,8 @@ def parse(data: Any, where: str = "recipe") -> Recipe:
     roles = recipe.definition.roles
     for role in recipe.models:
         if role not in roles:
-            near = get_close_matches(role, roles, n=1)
             raise UserError(f"unknown role '{role}'", where=f"{where}: models",
-                            fix=f"did you mean '{near[0]}'?" if near else f"roles: {', '.join(roles)}")
+                            fix=suggest(role, roles) or f"roles: {', '.join(roles)}")
     missing = [r for r, (needed, _) in roles.items() if needed and r not in recipe.models]
     if missing:
         raise UserError(f"the method needs a model for the role '{missing[0]}'", where=f"{where}: models",
@@ -225,9 +253,8 @@ def _validated(model: type[M], data: Mapping[str, Any], where: str) -> M:
         place = f"{where}: {'.'.join(keys)}" if keys else where
         if first["type"] == "extra_forbidden":
             known = list(_fields_at(model, keys[:-1]))
-            near = get_close_matches(keys[-1], known, n=1)
-            raise UserError(f"unknown key '{keys[-1]}'", where=place, fix=f"did you mean '{near[0]}'?" if near else
-                            f"known keys: {', '.join(known)}") from None
+            raise UserError(f"unknown key '{keys[-1]}'", where=place,
+                            fix=suggest(keys[-1], known) or f"known keys: {', '.join(known)}") from None
         given = "" if isinstance(first["input"], dict) else f" (found {first['input']!r})"
         raise UserError(f"{first['msg']}{given}", where=place) from None
 
@@ -249,7 +276,7 @@ def _fields_at(model: type[BaseModel], keys: list[str]) -> Iterator[str]:
 
 def commented(method_name: str) -> str:
     """A recipe for the method with every default written out and explained; parses to the defaults."""
-    method = get(method_name)
+    method = get_method(method_name)
     lines = [f"# {method.name}: {method.summary}.",
              f"# Difficulty of a row: {method.difficulty}.",
              "# Every key below shows its default; delete what you do not change.",

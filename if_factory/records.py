@@ -1,21 +1,20 @@
-"""What flows through the factory: constraints, verdicts, candidates, records, and the examples that leave it.
+"""The data model: constraints, verdicts, candidates, records, and the examples that are emitted.
 
-One record type goes from seed to emitted row and its fields are never renamed on the way. The emission
-rule lives here and nowhere else: the only way to obtain an ``SFTExample``, ``PreferenceExample``, ``KTOExample``
-or ``TripleExample`` is a function of this module that refuses, with a reason, whatever was not checked.
+One record type goes from seed to emitted row and its fields are never renamed on the way. What may leave the
+factory as a training example is decided in ``emission``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Kind = Literal["code", "generated_code", "judge"]
+ConstraintKind = Literal["code", "generated_code", "judge"]
 
 
 class _Frozen(BaseModel):
@@ -32,7 +31,7 @@ class Constraint(_Frozen):
     type: str
     kwargs: dict[str, Any] = Field(default_factory=dict)
     text: str = ""
-    kind: Kind = "code"
+    kind: ConstraintKind = "code"
 
 
 class Outcome(StrEnum):
@@ -58,12 +57,31 @@ class Verdict(_Frozen):
         return self.outcome is Outcome.FAIL
 
 
+class Usefulness(_Frozen):
+    """Whether a response attempts its request.
+
+    Attributes:
+        answers: ``None`` where nobody decided (a judge's reply could not be read).
+        reason: one of ``WHAT`` where ``answers`` is false; what kept a judge from deciding where it is ``None``.
+        decided_by: who said so last, ``rules``, ``relevance`` or ``judge``.
+        score: similarity of request and answer in [-1, 1]; ``None`` where relevance had no say.
+        excused: it may be the worse side of a pair all the same (the recipe's ``rejected_attempts: false``).
+    """
+
+    answers: bool | None
+    reason: str = ""
+    decided_by: Literal["rules", "relevance", "judge"] = "rules"
+    score: float | None = None
+    excused: bool = False
+
+
 class Candidate(_Frozen):
     """One response to a record's prompt, where it came from, and what was found out about it.
 
     ``source`` is the method's name for how it was made (``vanilla``, ``generation``, ``discrimination``...).
     ``verdicts[i]`` belongs to ``record.constraints[i]``. ``finish_reason`` is the server's: an answer cut by
-    ``length`` has no end and is never something to learn from.
+    ``length`` has no end and is never something to learn from. ``usefulness`` says whether it attempts the
+    request; ``None`` is not decided yet, and then emission has the rules decide.
     """
 
     text: str
@@ -71,6 +89,17 @@ class Candidate(_Frozen):
     model: str = ""
     finish_reason: str = "stop"
     verdicts: tuple[Verdict, ...] = ()
+    usefulness: Usefulness | None = None
+
+    @property
+    def useful(self) -> bool:
+        """Nobody has found that it does not attempt the request."""
+        return self.usefulness is None or self.usefulness.answers is True
+
+    @property
+    def may_be_rejected(self) -> bool:
+        """As far as usefulness goes, it may stand on the worse side of a pair."""
+        return self.useful or (self.usefulness is not None and self.usefulness.excused)
 
     @property
     def verified(self) -> bool:
@@ -93,12 +122,89 @@ def content_id(*parts: Any) -> str:
     return hashlib.blake2b(blob.encode(), digest_size=8).hexdigest()
 
 
+class Extra(TypedDict, total=False):
+    """The keys of ``Record.extra`` that this package writes. Set them with ``Record.with_extra``."""
+
+    # inputs: texts (Suri, Humpback)
+    text_source: str  # the file that the text came from
+    title: str
+    row: dict[str, Any]  # the other columns of the text's row
+    # From Complex to Simple writes none
+    # Step-by-Step Mastery
+    missing: list[str]  # reasons why soft constraints could not be written
+    k: int  # the step
+    steps: int  # K, the number of steps of this seed
+    new: str  # type of the constraint that step k added
+    judgement: dict[str, Any]  # winner, by, reason, carried; orders and raw where the judge was asked
+    # Humpback and Conifer
+    form: str  # Humpback: "seed" or "text"; Conifer: "conversation" or "internal"
+    # Humpback
+    score: float | None  # mean rating, 1 to 5; AutoIF: the quality score of the answer
+    scores: Sequence[float | None]  # each rating; AutoIF: quality score by candidate, None if unread
+    unread: int  # ratings that could not be parsed
+    # Conifer
+    categories: dict[str, list[str]]  # category -> constraint items
+    question: str  # the reframed instruction that all levels share
+    level: int
+    version: str  # instruction with format and number constraints, before the request to explain
+    feedback: str  # on the first failing attempt; empty if it could not be parsed
+    attempt: int  # position of that attempt among the candidates
+    turn_of: str  # id of the record whose history this one is part of
+    # Suri
+    removed_lines: dict[str, int]  # lines removed by cleaning, by reason
+    piece: int  # position of the segment in its text
+    main_instruction: str
+    asked: list[str]  # constraints by back-translation, before corruption
+    pairs: list[dict[str, Any]]  # constraints with their corrupted forms and verdicts (suri.constraints.Pair)
+    dropped: dict[str, int]  # constraints dropped on the way, by reason
+    told: dict[str, dict[str, int]]  # counts of dropped constraints and skipped draws, on one record per text
+    x_w_is_new: bool  # no earlier triple of this text has the same x_w
+    prompt_rejected: str  # x_l
+    corrupted_positions: list[int]
+    corruptions: list[dict[str, Any]]  # the corrupted form of each constraint
+    corruption_verdicts: list[dict[str, Any]]  # the text's verdict under each
+    labels: list[dict[str, str]]
+    surrogate_of: str  # dataset that a KTO row stands in for
+    # AutoIF
+    origin: str  # "seed", "augmented" or "augmentation" (a call that becomes instructions)
+    call: int  # number of the augmentation call
+    place: int  # position of the instruction in that call's answer
+    cut: bool  # the answer was cut off inside this instruction
+    verifiable: bool | None  # the seed row's own mark
+    written: list[tuple[str, Any]]  # functions with their test cases
+    unread_answers: dict[str, int]  # answers that could not be parsed, by reason
+    unread_cases: int
+    cases: Sequence[Any]  # test cases that survived cross-validation
+    back_translations: list[str]
+    consistency: list[Any]  # relation of the instruction to each back-translation
+    instructions: list[str]
+    bare: bool  # the prompt is the instruction itself; its test cases are the answers
+    votes: list[Any]  # by candidate and constraint: functions that accept, functions with a verdict
+    functions_passed: Any  # votes on the response, or on the chosen side
+    functions_passed_rejected: Any
+    iteration: int  # of online DPO
+    # DecIF
+    number: int
+    draw: int  # number of the request for domains
+    examples: list[str]  # domains shown in that request
+    domain: str
+    request: str
+    scenario: str
+    pool: list[str]  # the list that the record will be given one item of
+    wild: bool  # written without drawn constraints
+    task: str
+    refined_because: list[str]
+    task_before_refinement: str
+
+
 class Record(_Frozen):
     """Everything known about one prompt, from seed to emission.
 
     ``prompt`` is exactly what is sent to a model and what is emitted as the training prompt; ``seed_prompt``
     is what the user supplied. ``history`` holds earlier user/assistant turns. ``difficulty`` is what the
-    method calls hard (for *From Complex to Simple*, the number of constraints).
+    method calls hard (for *From Complex to Simple*, the number of constraints). ``extra`` holds the columns of
+    the user's row that have no field here, and what the steps of a method leave for later steps: the keys of
+    ``Extra``. Whatever is in it when a record is emitted is part of the row's provenance.
     """
 
     id: str
@@ -128,6 +234,11 @@ class Record(_Frozen):
     def with_candidates(self, *candidates: Candidate) -> Record:
         return self.model_copy(update={"candidates": self.candidates + candidates})
 
+    def with_extra(self, *, without: Sequence[str] = (), **extra: Unpack[Extra]) -> Record:
+        """The record with these keys added to ``extra``, or replaced in it, and the keys ``without`` removed."""
+        kept = {key: value for key, value in self.extra.items() if key not in without}
+        return self.model_copy(update={"extra": {**kept, **extra}})
+
     def messages(self) -> list[dict[str, str]]:
         """The chat sent to a model: system, history, prompt."""
         turns = [Turn(role="system", content=self.system)] if self.system else []
@@ -139,9 +250,14 @@ class Record(_Frozen):
 
 
 class Refusal(_Frozen):
-    """Why an example was not emitted; counted in the ledger under ``reason``."""
+    """Why an example was not emitted; counted in the ledger under ``reason``.
+
+    ``prompt`` and ``response`` are there where the response does not attempt the request, to be shown.
+    """
 
     reason: str
+    prompt: str = ""
+    response: str = ""
 
 
 class Example(_Frozen):
@@ -185,98 +301,3 @@ class TripleExample(Example):
     response: str
     prompt_rejected: str
     corrupted: tuple[int, ...]
-
-
-def _common(record: Record, **provenance: Any) -> dict[str, Any]:
-    return {"record_id": record.id, "prompt": record.prompt, "system": record.system, "history": record.history,
-            "difficulty": record.difficulty, "constraints": record.constraints,
-            "provenance": {"method": record.method, "parent": record.parent, "seed_prompt": record.seed_prompt,
-                           **record.extra, **provenance}}
-
-
-def _said(candidate: Candidate) -> list[dict[str, Any]]:
-    return [v.model_dump(mode="json") for v in candidate.verdicts]
-
-
-def _why_not_good(record: Record, candidate: Candidate) -> str | None:
-    if not candidate.text.strip():
-        return "empty_response"
-    if len(candidate.verdicts) != len(record.constraints):
-        return "not_checked"
-    if any(v.failed for v in candidate.verdicts):
-        return "fails_a_constraint"
-    if candidate.finish_reason != "stop":
-        return "truncated"
-    return None if candidate.verified else "no_verdict"
-
-
-def _why_not_bad(record: Record, candidate: Candidate) -> str | None:
-    if not candidate.text.strip():
-        return "empty_response"
-    if len(candidate.verdicts) != len(record.constraints):
-        return "not_checked"
-    return None if candidate.failed_positions else "rejected_fails_nothing"
-
-
-def emit_sft(record: Record, candidate: Candidate) -> SFTExample | Refusal:
-    """An SFT row, if the response passes every constraint; else the reason why not."""
-    if why := _why_not_good(record, candidate):
-        return Refusal(reason=why)
-    return SFTExample(response=candidate.text, **_common(record, source=candidate.source, model=candidate.model,
-                                                         verdicts=_said(candidate)))
-
-
-def emit_preference(record: Record, chosen: Candidate, rejected: Candidate, *,
-                    lost: Verdict | None = None) -> PreferenceExample | Refusal:
-    """A preference pair: ``chosen`` passes everything, ``rejected`` fails at least one named constraint.
-
-    Args:
-        lost: for methods that compare: the verdict that ``rejected`` is worse than ``chosen``. A fail stands in
-            for a named constraint where ``rejected`` fails none; anything else changes nothing.
-    """
-    beaten = lost is not None and lost.failed
-    why = _why_not_good(record, chosen) or _why_not_bad(record, rejected)
-    if why and not (beaten and why == "rejected_fails_nothing"):
-        return Refusal(reason=why)
-    if chosen.text.strip() == rejected.text.strip():
-        return Refusal(reason="chosen_equals_rejected")
-    return PreferenceExample(
-        chosen=chosen.text, rejected=rejected.text, violated=rejected.failed_positions,
-        **_common(record, chosen_source=chosen.source, chosen_model=chosen.model,
-                  rejected_source=rejected.source, rejected_model=rejected.model,
-                  chosen_verdicts=_said(chosen), rejected_verdicts=_said(rejected),
-                  violated=[record.constraints[i].type for i in rejected.failed_positions],
-                  **({"lost": lost.reason} if lost is not None and beaten else {})))
-
-
-def emit_kto(record: Record, candidate: Candidate) -> KTOExample | Refusal:
-    """A KTO row: desirable if everything passes, undesirable if a named constraint fails, else refused."""
-    good = _why_not_good(record, candidate)
-    if good is not None and (why := _why_not_bad(record, candidate)):
-        return Refusal(reason=good if why == "rejected_fails_nothing" else why)
-    return KTOExample(response=candidate.text, label=good is None,
-                      **_common(record, source=candidate.source, model=candidate.model, verdicts=_said(candidate),
-                                violated=[record.constraints[i].type for i in candidate.failed_positions]))
-
-
-def emit_triple(record: Record, candidate: Candidate, prompt_rejected: str,
-                corrupted: Mapping[int, Verdict]) -> TripleExample | Refusal:
-    """An I-ORPO triple: the response passes every constraint of the record and fails every corrupted one.
-
-    Args:
-        prompt_rejected: the record's prompt with some constraints corrupted.
-        corrupted: position of each corrupted constraint -> verdict of the response on its corrupted form.
-    """
-    if why := _why_not_good(record, candidate):
-        return Refusal(reason=why)
-    if not corrupted or prompt_rejected.strip() == record.prompt.strip():
-        return Refusal(reason="nothing_corrupted")
-    if any(v.passed for v in corrupted.values()):
-        return Refusal(reason="follows_the_corrupted_constraint")
-    if not all(v.failed for v in corrupted.values()):
-        return Refusal(reason="no_verdict")
-    return TripleExample(
-        response=candidate.text, prompt_rejected=prompt_rejected, corrupted=tuple(sorted(corrupted)),
-        **_common(record, source=candidate.source, model=candidate.model, verdicts=_said(candidate),
-                  corrupted_verdicts=[corrupted[i].model_dump(mode="json") for i in sorted(corrupted)],
-                  corrupted=[record.constraints[i].type for i in sorted(corrupted)]))

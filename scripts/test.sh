@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Passes the tests on a fresh machine: sets up .venv, then linter, types, fast, slow and end-to-end tests.
+# Passes the tests on a fresh machine: sets up .venv, then linter, types, import order, fast, slow and end-to-end tests.
 #   ./scripts/test.sh            everything
-#   ./scripts/test.sh fast       linter, types and the fast tests
+#   ./scripts/test.sh fast       linter, types, import order and the fast tests
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/venv.sh "dev,embedded,train,local,eval"
@@ -9,6 +9,7 @@ cd "$(dirname "$0")/.."
 export HYPOTHESIS_PROFILE="${HYPOTHESIS_PROFILE:-decide}"
 ruff check .
 mypy
+lint-imports
 pytest -q
 if [ "${1:-all}" != fast ]; then
   pytest -q -m "slow and not gpu"

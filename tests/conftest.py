@@ -9,6 +9,16 @@ settings.register_profile("decide", derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
+@pytest.fixture(autouse=True)
+def _no_embeddings_unless_asked_for(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scripted answers are about nothing, and a test must not depend on what is installed: relevance is off.
+
+    Rules decide. Tests of relevance itself are marked ``relevance``.
+    """
+    if not request.node.get_closest_marker("relevance"):
+        monkeypatch.setattr("if_factory.usefulness.gate.available", lambda: False)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of reference data; tests that need it are skipped where it is not there."""

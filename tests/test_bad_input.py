@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from if_factory.errors import UserError
-from if_factory.files import parse_json, read_rows, read_text, write_atomic, write_jsonl
+from if_factory.files import read_rows, read_text, strict_json, write_atomic, write_jsonl
 
 GOOD = '{"prompt": "Why is the sky blue?"}\n'
 
@@ -168,8 +168,8 @@ def test_any_bytes_give_rows_or_a_user_error(tmp_path_factory: pytest.TempPathFa
                     lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(
                         exclude_categories=["Cs"])), inner), max_leaves=8))
 def test_parse_json_reads_all_that_json_writes(value: object) -> None:
-    assert parse_json(json.dumps(value)) == value
-    assert parse_json(json.dumps(value, ensure_ascii=False)) == value
+    assert strict_json(json.dumps(value)) == value
+    assert strict_json(json.dumps(value, ensure_ascii=False)) == value
 
 
 # ---------------------------------------------------------------- writing

@@ -22,7 +22,7 @@ def test_init_writes_a_recipe_that_loads_to_the_defaults(method, tmp_path):
 
 def test_init_writes_every_key_of_the_recipe_and_of_the_method():
     text = commented("complex_to_simple")
-    for key in (*Recipe.model_fields, *base.get("complex_to_simple").options.model_fields):
+    for key in (*Recipe.model_fields, *base.get_method("complex_to_simple").options.model_fields):
         assert f"{key}:" in text
 
 

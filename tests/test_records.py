@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from if_factory.emission import emit_kto, emit_preference, emit_sft, emit_triple
 from if_factory.methods.base import Emission
 from if_factory.records import (
     Candidate,
@@ -16,10 +17,6 @@ from if_factory.records import (
     SFTExample,
     TripleExample,
     Verdict,
-    emit_kto,
-    emit_preference,
-    emit_sft,
-    emit_triple,
 )
 
 TWO = (Constraint(type="punctuation:no_comma"), Constraint(type="startend:quotation"))

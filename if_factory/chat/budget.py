@@ -7,10 +7,12 @@ a resumed run are those of the whole run.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from if_factory.chat.base import Completion
+from if_factory.chat.base import CUT_IN_THINKING, Completion
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ class Tally:
 
     ``requests`` were answered by the server in this run and ``replayed`` by an earlier one (from the log);
     tokens and cost cover both. ``shared`` asked for an answer that this run already had, and cost nothing.
+    ``truncated`` answers were cut by the token limit; ``cut_in_thinking``, among them, before the answer began.
     ``cost`` is in USD, ``None`` where the price is unknown.
     """
 
@@ -114,20 +117,23 @@ class Tally:
     truncated: int = 0
     filtered: int = 0
     cost: float | None = 0.0
+    cut_in_thinking: int = 0
 
     def add(self, completion: Completion, usd: float | None) -> None:
         self.prompt_tokens += completion.prompt_tokens
         self.completion_tokens += completion.completion_tokens
-        self.truncated += completion.finish_reason == "length"
+        self.truncated += completion.cut
+        self.cut_in_thinking += completion.finish_reason == CUT_IN_THINKING
         self.filtered += completion.finish_reason == "content_filter"
         self.cost = None if self.cost is None or usd is None else self.cost + usd
 
 
 class Usage:
-    """A ``Tally`` for each ``(stage, role)``, in the order of first use."""
+    """A ``Tally`` for each ``(stage, role)``, in the order of first use, and why requests failed."""
 
     def __init__(self) -> None:
         self.tallies: dict[tuple[str, str], Tally] = {}
+        self.failures: Counter[str] = Counter()  # reason -> requests lost or refused
 
     def tally(self, stage: str, role: str) -> Tally:
         found = self.tallies.get((stage, role))
@@ -148,3 +154,30 @@ class Usage:
         """JSON-able rows for the report: ``stage``, ``role`` and the fields of ``Tally``."""
         return [{"stage": stage, "role": role, **{n: getattr(t, n) for n in Tally.__slots__}}
                 for (stage, role), t in self.tallies.items()]
+
+
+_MOST_CUT = 0.02  # a larger share of cut answers is said: what is lost are the long ones
+
+
+def cut_notes(usage: Usage, limits: Mapping[str, int | None]) -> list[str]:
+    """A sentence for every stage and role of whose answers the token limit cut more than 2 %, and what to set.
+
+    Args:
+        limits: role -> ``max_tokens`` in force; ``None`` is the server's own limit.
+    """
+    notes = []
+    for (stage, role), t in usage.tallies.items():
+        answers = t.requests + t.replayed
+        if t.truncated <= _MOST_CUT * answers:
+            continue
+        limit = limits.get(role)
+        by = "the server's own limit" if limit is None else f"max_tokens {limit}"
+        cure = "raise the context length of the server" if limit is None else \
+            f"set models.{role}.max_tokens to {2 * limit}, or to null for the server's own limit"
+        if t.cut_in_thinking:
+            by += f", {t.cut_in_thinking} of them before the reasoning ended"
+            cure += f", or switch reasoning off with models.{role}.extra_body"
+        share = t.truncated / answers
+        notes.append(f"{stage}: {t.truncated} of {answers} answers of the {role} ({share:.0%}) were cut by "
+                     f"{by}, and long answers are lost: {cure}")
+    return notes

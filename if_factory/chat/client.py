@@ -8,20 +8,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import logging
 import random
+import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
-from if_factory.chat.base import Backend, ChatRequest, Completion, RequestFailed, Transient
+from if_factory.chat.base import Backend, ChatRequest, Completion, RequestFailed, ServerGone, Transient
 from if_factory.chat.budget import Budget, Price, Tally, Usage
 from if_factory.chat.log import ResponseLog
-from if_factory.chat.parse import strip_thinking
+from if_factory.chat.replies import without_reasoning
 from if_factory.errors import UserError
 
+_logger = logging.getLogger(__name__)
 _LONGEST_WAIT = 300.0  # seconds between two tries, whatever the server asks for
 _PATIENCE = 900.0  # seconds a request waits in all, where the server limits the rate
-_LOST_IN_A_ROW = 20  # requests lost to server faults, and none answered, before the run stops
+_LOST_IN_A_ROW = 20  # requests lost or refused, and none answered, before the run stops
+# Reasons that lie in one prompt: a file may well begin with many long ones.
+_OF_THE_PROMPT = ("context_too_long", "content_filter")
+# The server may be starting again.
+_GATEWAY = ("http_502", "http_503", "http_504", "connection_lost", "server_gone")
 
 
 @runtime_checkable
@@ -29,6 +35,13 @@ class DiscoversModel(Protocol):
     """A backend that may not know its model's name yet (``model == ""``) and can ask its server."""
 
     async def discover(self) -> None: ...
+
+
+@runtime_checkable
+class TellsIdentity(Protocol):
+    """A backend whose server may say what its model is, beyond the name."""
+
+    async def identity(self) -> dict[str, Any]: ...
 
 
 class ChatClient:
@@ -42,11 +55,14 @@ class ChatClient:
         retries: further tries after one that failed in passing (5xx, timeout, dropped, garbage). Being told
             to wait (429) is no failure: it is waited out, for 15 minutes a request at most.
         price: USD per million tokens; ``None`` is unknown, and then a budget in USD is a ``UserError``.
+        outage: seconds to wait for a server that answered before and is gone; requests that wait cost nothing.
+        extra_body: more fields of every request.
     """
 
     def __init__(self, role: str, backend: Backend, *, log: ResponseLog | None, budget: Budget, usage: Usage,
-                 concurrency: int = 64, temperature: float = 0.7, top_p: float = 1.0, max_tokens: int = 1024,
-                 seed: int = 0, retries: int = 6, price: Price | None = None) -> None:
+                 concurrency: int = 64, temperature: float | None = 0.7, top_p: float | None = 1.0,
+                 max_tokens: int | None = 1024, seed: int = 0, retries: int = 6, price: Price | None = None,
+                 outage: float = 0, extra_body: dict[str, Any] | None = None) -> None:
         if budget.max_usd is not None and price is None:
             raise UserError(f"the budget is in USD but the price of the {role}'s model is unknown",
                             where="max_usd", fix="give the role's price per million prompt and completion "
@@ -60,10 +76,15 @@ class ChatClient:
         self.seed = seed
         self.retries = retries
         self.concurrency = concurrency
+        self.outage = outage
+        self.extra_body = extra_body or None
         self.sampling = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens}
         self._slots = asyncio.Semaphore(concurrency)
         self._in_flight: dict[str, asyncio.Future[Completion]] = {}
         self._lost_in_a_row = 0
+        self._answered = False
+        self._gone_since: float | None = None
+        self._identity: asyncio.Task[None] | None = None
 
     async def chat(self, messages: Sequence[dict[str, str]], *, stage: str, sample: int = 0,
                    schema: dict[str, Any] | None = None, stop: Sequence[str] = (),
@@ -81,7 +102,7 @@ class ChatClient:
         if not self.backend.model and isinstance(self.backend, DiscoversModel):
             await self.backend.discover()
         request = ChatRequest(model=self.backend.model, messages=tuple(messages), sample=sample, schema=schema,
-                              stop=tuple(stop), seed=_sent_seed(self.seed, sample),
+                              stop=tuple(stop), seed=_sent_seed(self.seed, sample), extra_body=self.extra_body,
                               **{**self.sampling, **sampling})
         key = request.key()
         tally = self.usage.tally(stage, self.role)
@@ -113,6 +134,8 @@ class ChatClient:
         return len(self._in_flight)
 
     async def close(self) -> None:
+        if self._identity is not None:
+            self._identity.cancel()
         await self.backend.close()
 
     def _replay(self, key: str, tally: Tally) -> Completion | None:
@@ -128,28 +151,35 @@ class ChatClient:
         return completion
 
     async def _ask(self, request: ChatRequest, key: str, stage: str, tally: Tally) -> Completion:
+        await self._same_model()
         try:
             async with self._slots:
                 self.budget.start()
+                began = time.monotonic()
                 try:
                     completion = await self.backend.chat(request)
                     failure = None
                 except Transient as e:
                     failure = e
+                except ServerGone as e:
+                    failure = self._wait_for_server(e, began)
             if failure is not None:
                 completion = await self._ask_again(request, failure, tally)
-        except RequestFailed:
+        except RequestFailed as e:
             tally.failed += 1
+            self.usage.failures[e.reason] += 1
             self.budget.fail()
+            self._count_loss(e)
             raise
         self._lost_in_a_row = 0
-        if "think>" in completion.text:
-            completion = replace(completion, text=strip_thinking(completion.text))
+        self._server_is_there()
+        completion = without_reasoning(completion)
         usd = self.price.of(completion) if self.price else None
         tally.requests += 1
         tally.add(completion, usd)
         self.budget.finish(completion, usd)
-        if self.log is not None:
+        # An empty answer is no answer: it is not kept, and another run asks again.
+        if self.log is not None and completion.text.strip():
             # Another role with the same model may have asked the same: the first answer holds for both.
             if (first := self.log.get(key)) is not None:
                 return first
@@ -163,6 +193,7 @@ class ChatClient:
 
         seen: Transient | None = failure
         faults = 0
+        began = time.monotonic()
 
         async def attempt() -> Completion:
             nonlocal seen, faults
@@ -172,14 +203,19 @@ class ChatClient:
                 async with self._slots:
                     self.budget.check_open()
                     tally.retries += 1
-                    return await self.backend.chat(request)
+                    try:
+                        return await self.backend.chat(request)
+                    except ServerGone as e:
+                        raise self._wait_for_server(e, began) from None
             except Transient as e:
                 seen = None
-                faults += not _told_to_wait(e)
+                waits = _told_to_wait(e) or (e.reason in _GATEWAY and self._answered
+                                             and time.monotonic() - began < self.outage)
+                faults += not waits
                 raise
 
         def stop(state: Any) -> bool:
-            return faults > self.retries or bool(state.idle_for >= _PATIENCE)
+            return faults > self.retries or bool(state.idle_for >= max(_PATIENCE, self.outage))
 
         async def sleep(seconds: float) -> None:
             with contextlib.suppress(TimeoutError):  # a run that is stopping does not wait for it
@@ -190,16 +226,53 @@ class ChatClient:
         try:
             return await retrying(attempt)
         except Transient as e:
-            self._lost_in_a_row += 1
-            if self._lost_in_a_row >= _LOST_IN_A_ROW:
-                raise UserError(f"the {self.role}'s server fails every request ({e.reason})",
-                                where=self.backend.model, fix="look into the server's own log, then run the same "
-                                "command again; answers so far are kept") from None
             raise RequestFailed(e.reason) from None
+
+    def _count_loss(self, failure: RequestFailed) -> None:
+        """Raises ``UserError`` when requests are lost or refused one after the other and none is answered."""
+        if failure.reason in _OF_THE_PROMPT:
+            return
+        self._lost_in_a_row += 1
+        if self._lost_in_a_row >= _LOST_IN_A_ROW:
+            raise UserError(f"the {self.role}'s server answers no request ({failure.reason})",
+                            where=self.backend.model, fix="look at its message above, into its own log and at the "
+                            "model's keys in the recipe, then run the same command again; answers so far are kept"
+                            ) from None
+
+    # ------------------------------------------------------------ a server that is gone, or another one
+
+    def _wait_for_server(self, gone: ServerGone, since: float) -> Transient:
+        """A reason to try again later, if the server answered before; else, and after ``outage`` s, ``gone``."""
+        if not self._answered or time.monotonic() - since >= self.outage:
+            raise gone
+        if self._gone_since is None:
+            self._gone_since = time.monotonic()
+            _logger.warning("%s (%s): waiting up to %g s for it to come back (`wait_for_server`)",
+                            gone.problem, gone.where, self.outage)
+        return Transient("server_gone", retry_after=min(5.0, self.outage / 10))
+
+    def _server_is_there(self) -> None:
+        self._answered = True
+        if self._gone_since is not None:
+            _logger.warning("the %s's server is back after %.0f s", self.role, time.monotonic() - self._gone_since)
+            self._gone_since = None
+
+    async def _same_model(self) -> None:
+        """Before the first request: the log must not hold answers of another model under the same name."""
+        if self.log is None or not isinstance(self.backend, TellsIdentity):
+            return
+        if self._identity is None:
+            self._identity = asyncio.create_task(self._compare(self.log, self.backend))
+        if not self._identity.done():
+            await asyncio.wait([self._identity])
+        self._identity.result()
+
+    async def _compare(self, log: ResponseLog, backend: TellsIdentity) -> None:
+        log.claim_model(self.backend.model, await backend.identity())
 
 
 def _told_to_wait(failure: Transient) -> bool:
-    return failure.reason == "http_429" or failure.retry_after is not None
+    return failure.reason in ("http_429", "server_restarted") or failure.retry_after is not None
 
 
 def _wait(state: Any) -> float:

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import importlib.util
 import json
+import logging
 import os
 import select
 import signal
@@ -26,7 +27,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from yarl import URL
+
+from if_factory.chat.cores import free_threads
 from if_factory.errors import UserError
+
+_logger = logging.getLogger(__name__)
 
 
 class EmbeddedServer:
@@ -37,7 +43,7 @@ class EmbeddedServer:
         parallel: requests decoded together; more wait in the server's queue.
         context: tokens per request at most, prompt and answer together; memory grows with
             ``parallel * context`` (SmolLM2: 23 kB per token).
-        threads: CPU threads; ``None`` takes all cores.
+        threads: CPU threads; ``None`` takes the cores that other work leaves free at the start.
         port: 0 takes a free one.
         start_timeout: seconds until the server must answer.
 
@@ -59,6 +65,8 @@ class EmbeddedServer:
         self.model_name = ""
         self._process: subprocess.Popen[bytes] | None = None
         self._errors: IO[bytes] | None = None
+        self._restarted = False
+        self._reviving: asyncio.Lock | None = None
 
     @property
     def pid(self) -> int | None:
@@ -74,10 +82,18 @@ class EmbeddedServer:
 
             self.model = embedded_for_serving()
         _refuse_if_not_gguf(self.model)
+        if self.threads is None:
+            self.threads, cores, busy = free_threads()
+            _logger.warning("the embedded server takes %d of %d CPU cores (%.1f busy with other work); `threads` "
+                            "sets another number", self.threads, cores, busy)
+        self._launch()
+        return self
+
+    def _launch(self) -> None:
+        assert self.model
         command = [sys.executable, "-m", "if_factory.chat.embedded", "--model", str(self.model.resolve()),
-                   "--port", str(self.port), "--parallel", str(self.parallel), "--context", str(self.context)]
-        if self.threads:
-            command += ["--threads", str(self.threads)]
+                   "--port", str(self.port), "--parallel", str(self.parallel), "--context", str(self.context),
+                   "--threads", str(self.threads)]
         # A file, not a pipe: nobody has to drain it, and it is there to quote if the start fails.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         # A session of its own, so that Ctrl-C reaches us alone and requests in flight can finish.
@@ -89,7 +105,59 @@ class EmbeddedServer:
             self.stop()
             raise
         self.base_url, self.model_name = ready["base_url"], ready["model"]
-        return self
+
+    # ------------------------------------------------------------ a server that died
+
+    async def revive(self) -> bool:
+        """Start the server again if it died, once; false if it was stopped or has not died.
+
+        Raises:
+            UserError: it died a second time, or does not start.
+        """
+        if self._reviving is None:
+            self._reviving = asyncio.Lock()
+        async with self._reviving:
+            if self._process is None:
+                return False
+            if self._process.poll() is None:  # another request has seen to it
+                return self._restarted
+            await asyncio.to_thread(self._start_again)
+            return True
+
+    def watch(self) -> None:
+        """Return when the server has been stopped; if it dies, start it again once.
+
+        Raises:
+            UserError: it died a second time, or does not start.
+        """
+        while (process := self._process) is not None:
+            process.wait()
+            if self._process is process:
+                self._start_again()
+
+    def _start_again(self) -> None:
+        assert self._process
+        status, said = self._process.returncode, self._last_words()
+        how = f"ended by signal {-status}" if status < 0 else f"exit status {status}"
+        if self._restarted:
+            raise UserError(f"the embedded server died again ({how}): {said}", where=str(self.model),
+                            fix="free memory, lower `concurrency` or `context`, then run the same command again; "
+                            "answers so far are kept")
+        _logger.warning("the embedded server died (%s): %s; starting it again", how, said)
+        port = URL(self.base_url).port
+        self.stop()
+        self.port, self._restarted = port or 0, True
+        self._launch()
+
+    def _last_words(self) -> str:
+        """The end of what the server wrote to its standard error."""
+        if self._errors is None:
+            return "no message"
+        self._errors.seek(0)
+        said = self._errors.read().decode("utf-8", "replace").strip().splitlines()
+        return " | ".join(said[-3:]) or "no message"
+
+    # ------------------------------------------------------------ starting and stopping
 
     def stop(self) -> None:
         """Kill the server; it has nothing to save."""
@@ -107,7 +175,6 @@ class EmbeddedServer:
     def _first_line(self) -> bytes:
         assert self._process
         assert self._process.stdout
-        assert self._errors
         deadline = time.monotonic() + self.start_timeout
         line = b""
         while not line.endswith(b"\n"):
@@ -119,9 +186,7 @@ class EmbeddedServer:
                 part = os.read(self._process.stdout.fileno(), 4096)
                 if not part:
                     self._process.wait()
-                    self._errors.seek(0)
-                    said = self._errors.read().decode("utf-8", "replace").strip().splitlines()
-                    raise UserError(f"the embedded server did not start: {' | '.join(said[-3:]) or 'no message'}",
+                    raise UserError(f"the embedded server did not start: {self._last_words()}",
                                     where=str(self.model),
                                     fix="check that the file is a whole chat model in GGUF format, that memory is "
                                         "free and, if you chose a port, that no one else has it")
@@ -179,6 +244,7 @@ def serve(model: Path, *, parallel: int, context: int, threads: int | None = Non
     params.verbosity = 1  # errors only
     if threads:
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+    params.cpuparams.poll = params.cpuparams_batch.poll = 0  # a thread that waits leaves its core to others
     return xllamacpp.Server(params)
 
 

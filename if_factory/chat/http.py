@@ -1,7 +1,7 @@
 """Any OpenAI-compatible server over HTTP: vLLM, SGLang, llama.cpp, the cloud.
 
-One aiohttp session per backend. It turns what can go wrong into three kinds (see ``base.Backend``) and
-leaves waiting and retrying to the client, except while there is no server to talk to.
+One aiohttp session per backend. It turns what can go wrong into the kinds of ``base.Backend`` and leaves waiting
+and retrying to the client; only a server that still loads its model at the start is waited for here.
 """
 
 from __future__ import annotations
@@ -12,68 +12,111 @@ import json
 import logging
 import os
 import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.request import getproxies
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from yarl import URL
 
-from if_factory.chat.base import ChatRequest, Completion, RequestFailed, Transient
+from if_factory.chat.base import ChatRequest, Completion, RequestFailed, ServerGone, Transient
+from if_factory.chat.catalogue import about, chat_models, listed
+from if_factory.chat.replies import (
+    KNOWN_ENDS,
+    ServerError,
+    cut_at_stop,
+    error_in_body,
+    read_error,
+    read_reply,
+)
+from if_factory.chat.schemas import has_bounds, sendable
 from if_factory.errors import UserError
+from if_factory.records import content_id
 
 _logger = logging.getLogger(__name__)
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 _CONNECT_WAITS = (0.2, 0.5, 1.0)  # seconds; a server that is restarting a worker is back by then
+_LOADING_WAIT = 3.0  # seconds between two looks at a server that loads its model
+# Optional fields in the order in which they are given up: a field that says nothing (top_p 1) first.
+_OPTIONAL = ("seed", "top_p", "temperature", "stop", "max_completion_tokens")
+_BAD_SCHEMAS = 3  # refused schemas, and none ever taken, after which a server takes none at all
+Revive = Callable[[], Awaitable[bool]]
 
 
 class OpenAIBackend:
     """``POST {base_url}/chat/completions``.
 
     Args:
-        base_url: ends in ``/v1`` for nearly every server.
-        model: the name to ask for; ``None`` takes the first that the server lists.
+        base_url: ends in ``/v1`` for nearly every server; a query (``?api-version=...``) is kept.
+        model: the name to ask for; ``None`` takes the first chat model that the server lists.
         api_key_env: the environment variable that holds the key; unset means no key is sent.
         concurrency: connections at most.
         timeout: seconds for one answer, from sending to the last byte.
+        wait: seconds to wait at the start for a server that is loading its model.
+        revive: called where the server does not answer; true if it has been started again.
 
     Raises:
         UserError: ``base_url`` is not a URL.
     """
 
     def __init__(self, base_url: str, model: str | None = None, api_key_env: str = "OPENAI_API_KEY",
-                 concurrency: int = 64, timeout: float = 600) -> None:
-        self.base_url = base_url.rstrip("/").removesuffix("/chat/completions")
+                 concurrency: int = 64, timeout: float = 600, wait: float = 300,
+                 revive: Revive | None = None) -> None:
         try:
-            self._url = URL(self.base_url + "/chat/completions")
+            given = URL(base_url)
         except ValueError:
-            self._url = URL()
-        if self._url.scheme not in ("http", "https") or not self._url.host:
+            given = URL()
+        if given.scheme not in ("http", "https") or not given.host:
             raise UserError(f"'{base_url}' is not a URL", where="base_url",
                             fix="write it with its scheme, e.g. http://localhost:8000/v1")
+        path = given.raw_path.rstrip("/").removesuffix("/chat/completions")
+        self._base = given.with_path(path, encoded=True).with_query(None).with_fragment(None)
+        self._query = given.query
+        self.base_url = str(self._base.with_user(None)).rstrip("/")  # for people: no query, no password
+        self._url = self._at("/chat/completions")
         self.model = model or ""
         self.api_key_env = api_key_env
         self.concurrency = concurrency
         self.timeout = timeout
+        self.wait = wait
+        self.revive = revive
         self._session: aiohttp.ClientSession | None = None
+        self._closed = False
         self._discovery: asyncio.Lock | None = None
+        self._answered = False
         self._refused: frozenset[str] = frozenset()  # optional fields this server does not take
+        self._levels: dict[str, int] = {}  # schema -> 0 sent whole, 1 without its bounds, 2 not sent
+        self._schema_faults: Counter[str] = Counter()  # schema -> HTTP 500 in a row
         self._warned: set[str] = set()
 
     async def chat(self, request: ChatRequest) -> Completion:
         refused = self._refused
-        status, headers, body = await self._post(request, refused)
-        while status in (400, 422) and (field := _optional_field(request, body, refused)):
-            refused |= {field}
-            status, headers, body = await self._post(request, refused)
-        if status == 200 and not refused <= self._refused:  # else no field was what the server minded
-            self._refused |= refused
-            self._warn(f"{self.base_url} does not take {', '.join(sorted(refused))}; going on without")
-        if status == 200:
-            return _completion(body)
-        raise await self._error(status, headers, body)
+        schema = content_id(request.schema) if request.schema is not None else ""
+        level = self._levels.get(schema, 0)
+        status, headers, body = await self._post(request, refused, level)
+        while status != 200:
+            error = read_error(status, body)
+            without = self._leave_out(error, request, schema, refused, level)
+            if without is None:
+                raise await self._error(error, headers, request)
+            refused, level = without
+            status, headers, body = await self._post(request, refused, level)
+        reply = read_reply(body, request)
+        self._answered = True
+        self._remember(refused, schema, level)
+        completion = reply.completion
+        if reply.reasoning_only:
+            self._warn(f"{self.base_url}: answers are empty and the text is in the field for reasoning; if it is "
+                       "the answer, start the server without its reasoning parser or send `extra_body: "
+                       "{chat_template_kwargs: {enable_thinking: ...}}`; if it is reasoning, raise `max_tokens`")
+        if completion.finish_reason not in KNOWN_ENDS:
+            self._warn(f"{self.base_url} ended an answer with '{completion.finish_reason[:40]}', which is not "
+                       "known as a natural end; such answers count as incomplete")
+        return cut_at_stop(completion, request.stop) if "stop" in refused else completion
 
     async def discover(self) -> None:
-        """Set ``model`` to the first one served, if it is not known yet.
+        """Set ``model`` to the first chat model served, if it is not known yet.
 
         Raises:
             UserError: the server lists none, or cannot be asked.
@@ -81,93 +124,225 @@ class OpenAIBackend:
         if self._discovery is None:
             self._discovery = asyncio.Lock()
         async with self._discovery:
-            if not self.model:
-                served = await self.served_models()
-                if not served:
-                    raise UserError("the server does not say which models it serves", where=self.base_url,
-                                    fix="name the model, and check that the URL ends in /v1")
-                self.model = served[0]
+            if self.model:
+                return
+            served = await self._listed()
+            names = [str(entry["id"]) for entry in served]
+            if not names:
+                raise UserError("the server does not say which models it serves", where=self.base_url,
+                                fix="name the model, and check that the URL ends in /v1")
+            able = chat_models(served)
+            if not able:
+                raise UserError(f"no chat model is listed, only: {', '.join(names[:20])}", where=self.base_url,
+                                fix="name the model with `model:` if one of them can chat")
+            if len(names) > 1:
+                self._warn(f"{self.base_url} serves {', '.join(names[:20])}; asked is '{able[0]}' (`model:` names "
+                           "another)")
+            self.model = able[0]
 
     async def served_models(self) -> list[str]:
         """The ids of ``GET {base_url}/models``; none if the server has no such list."""
-        status, headers, body = await self._send("GET", URL(self.base_url + "/models"), None)
-        if status in (401, 403):
-            raise await self._error(status, headers, body)
+        return [str(entry["id"]) for entry in await self._listed()]
+
+    async def identity(self) -> dict[str, Any]:
+        """What the server says its model is (see ``catalogue.about``); empty where it says nothing."""
         try:
-            return [str(m["id"]) for m in json.loads(body)["data"]] if status == 200 else []
-        except (ValueError, KeyError, TypeError, RecursionError):
-            return []
+            status, _, body = await self._once("GET", self._at("/models"), None, seconds=5)
+        except (UserError, Transient, RequestFailed):
+            return {}
+        return about(listed(body), self.model) if status == 200 else {}
 
     async def close(self) -> None:
+        self._closed = True
         if self._session is not None:
             await self._session.close()
             self._session = None
 
     # ------------------------------------------------------------ sending
 
-    async def _post(self, request: ChatRequest, refused: frozenset[str]) -> tuple[int, Any, bytes]:
-        body: dict[str, Any] = {"model": request.model, "messages": request.messages,
-                                "temperature": request.temperature, "top_p": request.top_p}
-        body["max_completion_tokens" if "max_tokens" in refused else "max_tokens"] = request.max_tokens
-        if request.seed is not None and "seed" not in refused:
-            body["seed"] = request.seed
-        if request.stop:
-            body["stop"] = request.stop
-        if request.schema is not None and "response_format" not in refused:
-            schema = _sendable(request.schema)
+    def _at(self, path: str) -> URL:
+        return self._base.with_path(self._base.raw_path.rstrip("/") + path, encoded=True).with_query(self._query)
+
+    async def _listed(self) -> list[dict[str, Any]]:
+        """The entries of the list of models, when the server has loaded its own."""
+        deadline = time.monotonic() + self.wait
+        while True:
+            status, headers, body = await self._send("GET", self._at("/models"), None)
+            if status in (401, 403):
+                raise await self._error(read_error(status, body), headers, None)
+            if status != 503:
+                return listed(body) if status == 200 else []
+            if time.monotonic() >= deadline:
+                raise UserError(f"the server is not ready after {self.wait:g} s (HTTP 503): "
+                                f"{self._clean(read_error(status, body).text)}", where=self.base_url,
+                                fix="wait until it has loaded its model, then run the same command again; "
+                                "`wait_for_server` is how long a run waits")
+            self._warn(f"{self.base_url} is not ready yet (HTTP 503); waiting up to {self.wait:g} s for it")
+            await asyncio.sleep(min(_LOADING_WAIT, max(0.0, deadline - time.monotonic())))
+
+    async def _post(self, request: ChatRequest, refused: frozenset[str], level: int) -> tuple[int, Any, bytes]:
+        body: dict[str, Any] = {"model": request.model, "messages": request.messages}
+        limit = next((f for f in ("max_tokens", "max_completion_tokens") if f not in refused), None)
+        for field, value in (("temperature", request.temperature), ("top_p", request.top_p),
+                             (limit, request.max_tokens), ("seed", request.seed), ("stop", request.stop or None)):
+            if field and value is not None and field not in refused:
+                body[field] = value
+        if request.schema is not None and level < 2 and "response_format" not in refused:
+            schema = sendable(request.schema, bounds=level == 0)
             body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
-        return await self._send("POST", self._url, _encode(body).encode())
+        for field, value in (request.extra_body or {}).items():
+            if value is None:
+                body.pop(field, None)
+            else:
+                body[field] = value
+        status, headers, answer = await self._send("POST", self._url, _encode(body).encode())
+        if status == 200 and (code := error_in_body(answer)) is not None:
+            error = read_error(code or 400, answer)
+            if not code and not (error.no_credit or error.filtered):
+                raise Transient("error_in_body")
+            return code or 400, headers, answer
+        return status, headers, answer
 
     async def _send(self, method: str, url: URL, body: bytes | None) -> tuple[int, Any, bytes]:
         """Status, headers and body; a server that is not there is asked a few times more."""
         for wait in (*_CONNECT_WAITS, None):
-            session = self._session or self._connect()
             try:
-                # A redirected POST would become a GET.
-                async with session.request(method, url, data=body, allow_redirects=False) as response:
-                    return response.status, response.headers, await response.read()
-            except (aiohttp.ClientSSLError, aiohttp.ClientConnectorCertificateError) as e:
-                raise UserError(f"no secure connection: {self._clean(str(e))}", where=self.base_url,
-                                fix="check the certificate, or use http:// if the server has none") from None
-            except aiohttp.ClientConnectorError as e:
+                return await self._once(method, url, body)
+            except ServerGone:
+                if self.revive is not None and await self.revive():
+                    raise Transient("server_restarted") from None
                 if wait is None:
-                    raise UserError(f"no server answers: {e.os_error.strerror or e.os_error}",
-                                    where=self.base_url, fix="start the server or correct base_url, then run "
-                                    "the same command again; answers so far are kept") from None
+                    raise
                 await asyncio.sleep(wait)
-            except TimeoutError:
-                raise Transient("timeout") from None
-            except (aiohttp.ClientError, OSError, ValueError):
-                raise Transient("connection_lost") from None
         raise AssertionError("the last wait is None")
 
+    async def _once(self, method: str, url: URL, body: bytes | None, seconds: float | None = None,
+                    ) -> tuple[int, Any, bytes]:
+        session = self._session or self._connect()
+        timeout = aiohttp.ClientTimeout(total=seconds) if seconds else session.timeout
+        try:
+            # A redirected POST would become a GET.
+            async with session.request(method, url, data=body, allow_redirects=False, timeout=timeout) as response:
+                return response.status, response.headers, await response.read()
+        except (aiohttp.ClientSSLError, aiohttp.ClientConnectorCertificateError) as e:
+            raise UserError(f"no secure connection: {self._clean(str(e))}", where=self.base_url,
+                            fix="check the certificate, or use http:// if the server has none") from None
+        except aiohttp.ClientHttpProxyError as e:
+            raise UserError(f"the proxy {self._proxy()} refuses the connection (HTTP {e.status})",
+                            where=self.base_url,
+                            fix="correct the proxy's variables, or name the server in $no_proxy") from None
+        except aiohttp.ClientProxyConnectionError as e:
+            raise UserError(f"the proxy {self._proxy()} does not answer: {e.os_error.strerror or e.os_error}",
+                            where=self.base_url,
+                            fix="correct the proxy's variables, or name the server in $no_proxy") from None
+        except aiohttp.ClientConnectorError as e:
+            raise ServerGone(f"no server answers: {e.os_error.strerror or e.os_error}", where=self.base_url,
+                             fix="start the server or correct base_url, then run the same command again; "
+                             "answers so far are kept") from None
+        except TimeoutError:
+            raise Transient("timeout") from None
+        except (aiohttp.ClientError, OSError, ValueError):
+            raise Transient("connection_lost") from None
+
     def _connect(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise RequestFailed("the model is closed")
         key = os.environ.get(self.api_key_env, "").strip()
         headers = {"Content-Type": "application/json"}
         if key:
             if not (key.isascii() and key.isprintable()):
                 raise UserError("the key has characters that no key has", where=f"${self.api_key_env}",
                                 fix="set it again")
-            headers["Authorization"] = f"Bearer {key}"
+            if "/deployments/" in self._base.path:  # Azure's own form of the API
+                headers["api-key"] = key
+            else:
+                headers["Authorization"] = f"Bearer {key}"
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self.concurrency), headers=headers,
             timeout=aiohttp.ClientTimeout(total=self.timeout, sock_connect=10),
             cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=bool(getproxies()))  # looking for a proxy costs time on every request
+            trust_env=bool(self._proxy()))  # looking for a proxy costs time on every request
         return self._session
+
+    def _proxy(self) -> str:
+        """The proxy from the environment that stands before this server, without its password; empty if none.
+
+        A proxy is for the outside world: it cannot reach a server on this machine's loopback.
+        """
+        host = self._base.host or ""
+        if host == "localhost" or host.startswith("127.") or host == "::1" or proxy_bypass(host):
+            return ""
+        found = getproxies()
+        return found.get(self._base.scheme, found.get("all", "")).rpartition("@")[2]
 
     # ------------------------------------------------------------ what went wrong
 
-    async def _error(self, status: int, headers: Any, body: bytes) -> Exception:
-        text = self._clean(" ".join(body[:2000].decode("utf-8", "replace").split()))[:300]
-        if status in (401, 403):
-            is_set = bool(os.environ.get(self.api_key_env, "").strip())
-            return UserError(f"the server refused the key (HTTP {status})" if is_set else
-                             f"the server wants a key (HTTP {status})", where=self.base_url,
-                             fix=f"set ${self.api_key_env} to a valid key")
-        if status == 429 and "insufficient_quota" in text:
-            return UserError("the account has no credit left", where=self.base_url,
+    def _leave_out(self, error: ServerError, request: ChatRequest, schema: str, refused: frozenset[str],
+                   level: int) -> tuple[frozenset[str], int] | None:
+        """Fields not to send and the schema's level for another try; ``None`` if leaving out would not help."""
+        sent_schema = bool(schema) and level < 2 and "response_format" not in refused
+        if error.status == 500 and sent_schema:
+            self._schema_faults[schema] += 1
+            if error.about_schema or self._schema_faults[schema] > 1:
+                return refused, self._next_level(request, level)
+        if error.status not in (400, 422) or error.no_credit or error.filtered or error.too_long(request) \
+                or error.limit_too_high(request):
+            return None
+        if request.max_tokens is not None and "max_tokens" not in refused \
+                and ("max_completion_tokens" in error.words or error.minds("max_tokens")):
+            return refused | {"max_tokens"}, level
+        for field in _OPTIONAL:
+            value = request.max_tokens if field == "max_completion_tokens" else getattr(request, field)
+            if field not in refused and value not in (None, ()) and error.minds(field):
+                return refused | {field}, level
+        if sent_schema:
+            if error.minds_schemas:
+                return refused | {"response_format"}, level
+            return refused, self._next_level(request, level)
+        return None
+
+    @staticmethod
+    def _next_level(request: ChatRequest, level: int) -> int:
+        return 1 if level == 0 and request.schema is not None and has_bounds(request.schema) else 2
+
+    def _remember(self, refused: frozenset[str], schema: str, level: int) -> None:
+        """An answer came: what was left out for it is what the server minds."""
+        if not refused <= self._refused:
+            fields = refused - self._refused
+            self._refused |= refused
+            self._warn(f"{self.base_url} does not take {', '.join(sorted(fields))}; going on without")
+        if not schema or "response_format" in refused:
+            return
+        self._schema_faults.pop(schema, None)
+        if level == self._levels.get(schema):
+            return
+        self._levels[schema] = level
+        if level == 1:
+            self._warn(f"{self.base_url} does not take the lengths in a JSON schema; going on without them for it")
+        elif level == 2:
+            self._warn(f"{self.base_url} does not take a JSON schema; going on without response_format for it")
+            if len(self._levels) >= _BAD_SCHEMAS and set(self._levels.values()) == {2}:
+                self._refused |= {"response_format"}
+                self._warn(f"{self.base_url} took none of {len(self._levels)} JSON schemas; going on without "
+                           "response_format")
+
+    async def _error(self, error: ServerError, headers: Any, request: ChatRequest | None) -> Exception:
+        status, text = error.status, self._clean(error.text)
+        if error.no_credit:
+            return UserError(f"the account has no credit left (HTTP {status}): {text}", where=self.base_url,
                              fix="add credit, then run the same command again; answers so far are kept")
+        if error.filtered and status in (400, 401, 403, 422, 451):
+            return self._refusal("content_filter", text)
+        if status == 401 or (status == 403 and not self._answered):
+            is_set = bool(os.environ.get(self.api_key_env, "").strip())
+            return UserError(f"the server refused the key (HTTP {status}): {text}" if is_set else
+                             f"the server wants a key (HTTP {status}): {text}", where=self.base_url,
+                             fix=f"set ${self.api_key_env} to a valid key")
+        if status == 407 or (status in (502, 503, 504) and self._proxy()):
+            self._warn(f"{self.base_url}: HTTP {status}; the requests go through the proxy {self._proxy()}")
+        if error.loading:
+            self._warn(f"{self.base_url} is still loading its model (HTTP 503); waiting for it")
+            return Transient("server_loading", _retry_after(headers) or _LOADING_WAIT)
         if status in (408, 425, 429) or status >= 500:
             return Transient(f"http_{status}", _retry_after(headers))
         if status == 404:
@@ -175,17 +350,18 @@ class OpenAIBackend:
             if served and self.model not in served:
                 return UserError(f"the server does not serve '{self.model}'", where=self.base_url,
                                  fix=f"name one of: {', '.join(served[:20])}")
-            return UserError("no chat API at this address (HTTP 404)", where=str(self._url),
+            return UserError("no chat API at this address (HTTP 404)", where=str(self._url.with_query(None)),
                              fix="check base_url; it ends in /v1 for nearly every server")
         if status < 400 or status == 405:
-            return UserError(f"no chat API at this address (HTTP {status})", where=str(self._url),
+            return UserError(f"no chat API at this address (HTTP {status})", where=str(self._url.with_query(None)),
                              fix=f"check base_url{_redirect(headers)}")
-        lower = text.lower()
-        reason = f"http_{status}"
-        if "context" in lower and any(w in lower for w in ("length", "window", "exceed", "size")):
-            reason = "context_too_long"
-        elif "content_filter" in lower or "content management policy" in lower:
-            reason = "content_filter"
+        if request is not None and error.limit_too_high(request):
+            return UserError(f"the server does not give {request.max_tokens} tokens: {text}", where=self.base_url,
+                             fix="set the model's `max_tokens` lower, or to null for the server's own limit")
+        return self._refusal("context_too_long" if request is not None and error.too_long(request)
+                             else f"http_{status}", text)
+
+    def _refusal(self, reason: str, text: str) -> RequestFailed:
         self._warn(f"{self.base_url} refused a request ({reason}): {text}")
         return RequestFailed(reason)
 
@@ -201,28 +377,6 @@ class OpenAIBackend:
             _logger.warning(message)
 
 
-_NOT_SENT = ("maxLength", "multipleOf")
-
-
-def _sendable(schema: Any) -> Any:
-    """Without what slows llama.cpp's grammar down a lot, or makes a strict server refuse the whole schema."""
-    if isinstance(schema, dict):
-        return {k: _sendable(v) for k, v in schema.items() if k not in _NOT_SENT or isinstance(v, dict)}
-    return [_sendable(v) for v in schema] if isinstance(schema, list) else schema
-
-
-def _optional_field(request: ChatRequest, body: bytes, refused: frozenset[str]) -> str | None:
-    """The field to leave out after a server refused a request that has it, best guess first."""
-    text = body.decode("utf-8", "replace").lower()
-    if "max_completion_tokens" in text and "max_tokens" not in refused:
-        return "max_tokens"
-    if request.seed is not None and "seed" in text and "seed" not in refused:
-        return "seed"
-    if request.schema is not None and "response_format" not in refused:
-        return "response_format"
-    return None
-
-
 def _redirect(headers: Any) -> str:
     return f"; it points to {headers['Location']}" if "Location" in headers else ""
 
@@ -235,22 +389,3 @@ def _retry_after(headers: Any) -> float | None:
     except ValueError:
         date = email.utils.parsedate_tz(value)
         return max(0.0, email.utils.mktime_tz(date) - time.time()) if date else None
-
-
-def _completion(body: bytes) -> Completion:
-    """The first choice. A body that is not a chat completion is worth another try: proxies send such."""
-    try:
-        data = json.loads(body)
-        if "error" in data and not data.get("choices"):
-            raise Transient("error_in_body")
-        choice = data["choices"][0]
-        text = choice["message"].get("content")
-        if isinstance(text, list):
-            text = "".join(part.get("text", "") for part in text)
-        usage = data.get("usage") or {}
-        if not isinstance(text, str | None):
-            raise Transient("garbage_body")
-        return Completion(text or "", str(choice.get("finish_reason") or "stop"),
-                          int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0))
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise Transient("garbage_body") from None

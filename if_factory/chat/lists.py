@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, RootModel
 
-from if_factory.chat.parse import Failure, parse_json, strip_thinking
+from if_factory.chat.parse import Failure, parse_json, was_cut
+from if_factory.chat.thinking import strip_thinking
 
 _MARK = re.compile(r"^(?P<indent>[ \t]*)(?:[-*+•‣◦▪●–—][ \t]+|(?:\(?\d{1,3}[.):]\)?|\(?[a-zA-Z][.)])[ \t]+|"
                    r"\*\*(?:constraint[ \t]*)?\d{1,3}[.):]?\*\*[.:]?[ \t]+|"
@@ -27,12 +28,17 @@ def parse_items(text: str) -> list[str]:
     """The items of a list: a JSON list of strings, or lines that open with a bullet, a number or a letter.
 
     A line without a mark that follows an item at once goes on with it; a list inside an item too. If no line has a
-    mark, every line is an item, but for headings (lines that end in a colon). ``[]`` if there is none.
+    mark, every line is an item, but for headings (lines that end in a colon). ``[]`` if there is none. The last
+    item of a text that the token limit cut is left out.
     """
     text = strip_thinking(text)
     listed = _json_list(text)
     if listed is not None and all(isinstance(item, str) for item in listed):
         return [item for item in map(_bare, listed) if item]
+    if was_cut():
+        if text.lstrip("`json \n")[:1] in ("[", "{"):  # JSON without its end: its lines are no items
+            return []
+        text = _without_last(text)
     lines = [line.rstrip() for line in text.splitlines() if not line.strip().startswith("```")]
     marks = [(i, m) for i, line in enumerate(lines) if (m := _MARK.match(line))]
     if not marks:
@@ -51,6 +57,13 @@ def parse_items(text: str) -> list[str]:
         elif items and (follows or line[:1] in " \t"):
             items[-1] += " " + _MARK.sub("", line).strip()
     return [item for item in map(_bare, items) if item]
+
+
+def _without_last(text: str) -> str:
+    """Without the last item, or the last line where no line has a mark."""
+    lines = text.splitlines()
+    marked = [i for i, line in enumerate(lines) if _MARK.match(line)]
+    return "\n".join(lines[:marked[-1] if marked else -1])
 
 
 def parse_pairs(text: str, originals: Sequence[str]) -> list[str] | Failure:

@@ -10,11 +10,13 @@ import contextlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from if_factory.chat.base import ChatRequest, Completion
 from if_factory.errors import UserError
+from if_factory.files import dump_json, write_atomic
 
 _START = b'{"key":"'
 _encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -132,6 +134,32 @@ class ResponseLog:
         self._offsets[key] = self._end
         self._counted.add(self._end)
         self._end += len(line)
+
+    def claim_model(self, model: str, about: dict[str, Any]) -> None:
+        """Note what a server says of ``model`` (see ``catalogue.about``), or compare it with what stands here.
+
+        Raises:
+            UserError: the log has answers of another model under this name.
+        """
+        if not about:
+            return
+        path = self.path.with_suffix(".models.json")
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            known = {}
+        if not isinstance(known, dict):
+            known = {}
+        before = known.get(model)
+        if isinstance(before, dict):
+            differ = [key for key in before.keys() & about.keys() if before[key] != about[key]]
+            if differ:
+                said = ", ".join(f"{key} {before[key]} then, {about[key]} now" for key in sorted(differ))
+                raise UserError(f"another model than before is served as '{model}' ({said})", where=str(self.path),
+                                fix="give this run another folder, or serve the model under a name of its own")
+        if before != {**(before or {}), **about}:
+            known[model] = {**(before or {}), **about}
+            write_atomic(path, dump_json(dict(sorted(known.items())), indent=2) + "\n")
 
     def close(self) -> None:
         self._file.close()

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from if_factory.chat.base import Completion
+from if_factory.chat.thinking import strip_thinking
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -27,20 +29,13 @@ class Failure:
     detail: str = ""
 
 
-def strip_thinking(text: str) -> str:
-    """``text`` without reasoning blocks.
+# Whether the text that is being read was cut by the token limit; set by ``ask_parsed`` around a parser.
+_cut: ContextVar[bool] = ContextVar("_cut", default=False)
 
-    A ``</think>`` alone ends a block that the chat template opened; a ``<think>`` alone is one that the
-    token limit cut, and nothing after it is an answer.
-    """
-    if "<think>" not in text and "</think>" not in text:
-        return text
-    kept, at = [], 0
-    while (start := text.find("<think>", at)) >= 0 and (end := text.find("</think>", start)) >= 0:
-        kept.append(text[at:start])
-        at = end + len("</think>")
-    text = ("".join(kept) + text[at:]).rpartition("</think>")[2]
-    return text.partition("<think>")[0].strip()
+
+def was_cut() -> bool:
+    """The token limit ended the text that a parser reads now: what is not whole in it must not be taken."""
+    return _cut.get()
 
 
 def echoes(text: str, asked: str) -> bool:
@@ -60,7 +55,9 @@ def _json_candidates(text: str) -> Iterator[str]:
         start, end = text.find(opening), text.rfind(closing)
         if 0 <= start < end:
             yield text[start:end + 1]
-    # cut off before its end, or never closed
+    if was_cut():
+        return
+    # never closed
     starts = [i for i in (text.find("{"), text.find("[")) if i >= 0]
     if starts:
         yield text[min(starts):]
@@ -69,11 +66,12 @@ def _json_candidates(text: str) -> Iterator[str]:
 def parse_json(text: str, model: type[M]) -> M | Failure:
     """The first JSON in ``text`` (bare, fenced, inside prose, or repairable) that fits ``model``.
 
-    Reasons: ``no_json``, ``wrong_json`` (with what is wrong in ``detail``).
+    A text that the token limit cut is not repaired. Reasons: ``no_json``, ``wrong_json`` (with what is wrong in
+    ``detail``).
     """
     failure = Failure("no_json")
     candidates = list(dict.fromkeys(_json_candidates(strip_thinking(text))))
-    for load in (json.loads, _repair):
+    for load in (json.loads,) if was_cut() else (json.loads, _repair):
         for candidate in candidates:
             try:
                 return model.model_validate(load(candidate))
@@ -149,6 +147,8 @@ async def ask_parsed(chat: Callable[..., Awaitable[Completion]], messages: Seque
                      **options: Any) -> T | Failure:
     """Ask until ``parser`` can read the answer, at most ``tries`` times; the last ``Failure`` if it never can.
 
+    Of an answer that the token limit cut, only what is whole is read.
+
     Args:
         chat: ``functools.partial(context.chat, "teacher")``, or anything called the same way.
         sample: try ``i`` asks for sample ``sample * tries + i``, so no two tries are the same request.
@@ -157,8 +157,12 @@ async def ask_parsed(chat: Callable[..., Awaitable[Completion]], messages: Seque
     failure = Failure("not_asked")
     for i in range(tries):
         completion = await chat(messages, sample=sample * tries + i, **options)
-        value = parser(completion.text)
+        token = _cut.set(completion.cut)
+        try:
+            value = parser(completion.text)
+        finally:
+            _cut.reset(token)
         if not isinstance(value, Failure):
             return value
-        failure = Failure("truncated", value.detail) if completion.finish_reason == "length" else value
+        failure = Failure("truncated", value.detail) if completion.cut else value
     return failure

@@ -7,9 +7,9 @@ import sys
 
 import click
 
-from if_factory import __version__
-from if_factory.cli import data, decontaminate, humpback, judge, measure, online, training
+from if_factory.cli import constraints, data, decontaminate, evaluation, humpback, judge, online, report, training
 from if_factory.errors import UserError
+from if_factory.version import __version__
 
 
 class _Cli(click.Group):
@@ -35,6 +35,6 @@ def main() -> None:
     """Verified instruction-following data for LLaMA-Factory, and the training that goes with it."""
 
 
-for _module in (data, training, online, humpback, measure, decontaminate, judge):
+for _module in (data, training, online, humpback, evaluation, decontaminate, judge, report, constraints):
     for _command in _module.COMMANDS:
         main.add_command(_command)

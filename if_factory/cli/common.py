@@ -1,60 +1,38 @@
-"""What several commands have in common: how they train, how they ask a judge."""
+"""What several commands have in common: how ``KEY=VALUE`` arguments are read."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-if TYPE_CHECKING:
-    from if_factory.chat.client import ChatClient
+import click
 
 
-def has_gpu() -> bool:
-    """Without importing torch: the base install has none."""
-    return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists()
+def pairs(given: Sequence[str], option: str, form: str) -> dict[str, str]:
+    """``A=B`` arguments as a dictionary; ``form`` (``ROLE=URL``) is shown where one is not of that form."""
+    found = {}
+    for each in given:
+        key, equals, value = each.partition("=")
+        if not (key and equals and value):
+            raise click.BadParameter(f"'{each}': expected {form}", param_hint=option)
+        found[key] = value
+    return found
 
 
-def stage_overrides(settings: tuple[str, ...], stages: tuple[str, ...],
-                    training: Mapping[str, Mapping[str, object]]) -> dict[str, dict[str, object]]:
-    """LLaMA-Factory keys by stage: the method's own, then ``--set [STAGE.]KEY=VALUE``."""
+def settings(given: Sequence[str]) -> dict[str, object]:
+    """``--set [STAGE.]KEY=VALUE`` with values read as YAML, as LLaMA-Factory's command line reads them."""
     import yaml
 
     from if_factory.errors import UserError
 
-    kinds = {stage.partition("_")[0] for stage in stages}
-    found = {name: dict(training.get(name, {})) for name in (*sorted(kinds), *stages)}
-    for setting in settings:
+    found: dict[str, object] = {}
+    for setting in given:
         key, equals, value = setting.partition("=")
-        stage, dot, name = key.rpartition(".")
-        if not (equals and name) or (dot and stage not in found):
+        if not (key and equals):
             raise UserError("expected KEY=VALUE or STAGE.KEY=VALUE", where=f"--set {setting}",
                             fix="for example --set num_train_epochs=3 --set dpo.learning_rate=5e-6")
         # YAML 1.1 reads 5e-6 as a string; LLaMA-Factory wants a number
         try:
-            parsed: object = float(value) if "e" in value.lower() else yaml.safe_load(value)
+            found[key] = float(value) if "e" in value.lower() else yaml.safe_load(value)
         except ValueError:
-            parsed = yaml.safe_load(value)
-        for kind in (stage,) if dot else found:
-            found[kind][name] = parsed
+            found[key] = yaml.safe_load(value)
     return found
-
-
-@contextlib.asynccontextmanager
-async def judge_at(endpoint: str, out: Path, *, name: str | None, api_key_env: str,
-                   concurrency: int | None = None) -> AsyncIterator[ChatClient]:
-    """The judge of a command without a recipe; replies logged in ``out/asked.jsonl`` are not asked for again.
-
-    ``endpoint`` is a URL, ``embedded``, or ``embedded:/path/to.gguf``; ``name`` the model there (its first).
-    """
-    from if_factory.api import open_models
-    from if_factory.chat.budget import Budget, Usage
-    from if_factory.chat.log import ResponseLog
-    from if_factory.recipe import ModelSpec, Recipe
-
-    spec = ModelSpec(endpoint=endpoint, model=name, api_key_env=api_key_env, max_tokens=1024)
-    spec.concurrency = concurrency or (16 if spec.embedded else 64)  # the embedded server takes memory for each
-    with contextlib.closing(ResponseLog(out / "asked.jsonl")) as log:
-        async with open_models(Recipe(models={"judge": spec}), log, Usage(), Budget()) as models:
-            yield models["judge"]

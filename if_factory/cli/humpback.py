@@ -1,8 +1,7 @@
-"""The command that runs Humpback's rounds."""
+"""Commands that run Humpback's loop: humpback, humpback-sizes."""
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -28,29 +27,18 @@ def humpback(recipe: Path, model: str, template: str | None, out: Path, iteratio
     Safe to kill: the same command goes on where it was.
     """
     import shlex
-    from typing import cast
 
-    from if_factory.cli.common import has_gpu, stage_overrides
-    from if_factory.errors import UserError
-    from if_factory.loops.humpback import markdown, run
-    from if_factory.loops.rounds import Trainer
-    from if_factory.methods.humpback import Options
+    from if_factory.cli import common
+    from if_factory.loops import start
+    from if_factory.loops.humpback import markdown
     from if_factory.pipeline.progress import Progress
-    from if_factory.recipe import load
 
-    loaded = load(recipe)
-    if loaded.method != "humpback":
-        raise UserError(f"this recipe is of the method '{loaded.method}'", where=str(recipe),
-                        fix="start from `if-factory init humpback`")
-    loaded.limit = limit or loaded.limit
-    keys: dict[str, Any] = stage_overrides(settings, ("sft",), loaded.definition.training)["sft"]
-    trainer = Trainer(model, out, template, seed=loaded.seed, cpu=not has_gpu(), settings=keys, say=click.echo)
-    done = asyncio.run(run(loaded, trainer, iterations=iterations, labelled=labelled, batch=batch,
-                           observer=Progress()))
-    click.echo(markdown(done.curations))
-    last = done.adapters[f"m{iterations}"]
-    command = ["if-factory", "evaluate", "--model", model, "--adapter", str(last),
-               "--system", cast(Options, loaded.method_options()).system_asked, "-o", f"{out}/evaluation"]
+    report = start.humpback(recipe, model=model, out=out, template=template, iterations=iterations,
+                            labelled=labelled, limit=limit, batch=batch, settings=common.settings(settings),
+                            observer=Progress(), say=click.echo)
+    click.echo(markdown(report.done.curations))
+    command = ["if-factory", "evaluate", "--model", model, "--adapter", str(report.last),
+               "--system", report.system, "-o", f"{out}/evaluation"]
     click.echo(f"next: {shlex.join(command)}")
 
 
@@ -77,78 +65,19 @@ def humpback_sizes(recipe: Path, model: str, template: str | None, out: Path, si
 
     The score is the win rate against the base model where the recipe names a judge, else the pass rate.
     """
-    from typing import cast
+    from if_factory.cli import common
+    from if_factory.evaluation.scaling import markdown
+    from if_factory.loops import start
 
-    from if_factory.api import open_models, seeds_of
-    from if_factory.chat.budget import Budget, Usage
-    from if_factory.chat.log import ResponseLog
-    from if_factory.chat.transformers_local import TransformersBackend
-    from if_factory.cli.common import has_gpu, stage_overrides
-    from if_factory.evaluation.suites import suite as build
-    from if_factory.loops.rounds import Trainer
-    from if_factory.loops.sizes import compare, read_rated
-    from if_factory.methods.humpback import Options
-    from if_factory.recipe import load
-
-    loaded = load(recipe)
-    loaded.limit = limit or loaded.limit
     try:
         numbers = [int(n) for n in sizes.split(",")]
     except ValueError:
         raise click.BadParameter("expected numbers with commas between them", param_hint="--sizes") from None
-    keys: dict[str, Any] = stage_overrides(settings, ("sft",), loaded.definition.training)["sft"]
-    trainer = Trainer(model, out / "sizes", template, seed=loaded.seed, cpu=not has_gpu(), settings=keys,
-                      say=click.echo)
-    pairs = list({r.id: r for r in seeds_of(loaded) if r.extra["form"] == "seed"}.values())
-    log = ResponseLog(out / "sizes" / "responses.jsonl")
-
-    async def go() -> dict[str, Any]:
-        async with open_models(loaded, log, Usage(), Budget(**loaded.budget.model_dump())) as given:
-            return await compare(trainer, pairs, read_rated(out, iteration),
-                                 cast(Options, loaded.method_options()), numbers, build(suite, prompts),
-                                 lambda adapters: TransformersBackend(model, adapters, batch_size=batch), log,
-                                 judge=given.get("judge"), max_tokens=max_tokens)
-
-    try:
-        points = asyncio.run(go())
-    finally:
-        log.close()
-    label = "win rate against the base model (%)" if "judge" in loaded.models else "prompts passed, strict (%)"
-    _fit_and_draw(points, out=out / "sizes", base=base, label=label)
-
-
-@click.command()
-@click.argument("points", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--base", type=click.Choice(["e", "2", "10"]), default="e", show_default=True,
-              help="Logarithm of the fit: alpha is per factor of this.")
-@click.option("--label", default="score (%)", show_default=True, help="What the score is, for the plot.")
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path, file_okay=False))
-def scaling(points: Path, base: Any, label: str, out: Path) -> None:
-    """Fit score = alpha log N + C to runs at several N: rows {n, score, series}."""
-    from if_factory.evaluation.scaling import read_points
-
-    _fit_and_draw(read_points(points), out=out, base=base, label=label)
-
-
-def _fit_and_draw(series: dict[str, Any], *, out: Path, base: Any, label: str) -> None:
-    from dataclasses import asdict
-    from importlib.util import find_spec
-
-    from if_factory.evaluation.scaling import fit, markdown
-    from if_factory.files import dump_json, write_atomic, write_jsonl
-
-    fits = {name: fit(points, base) for name, points in series.items()}
-    write_jsonl(out / "points.jsonl", [{"series": name, "n": n, "score": round(score, 4)}
-                                       for name, points in series.items() for n, score in points])
-    plain = {name: {k: None if v != v else v for k, v in asdict(f).items()} for name, f in fits.items()}
-    write_atomic(out / "scaling.json", dump_json(plain, indent=1) + "\n")
-    write_atomic(out / "scaling.md", markdown(fits))
-    if find_spec("matplotlib"):
-        from if_factory.report.plots import save
-        from if_factory.report.plots import scaling as draw
-
-        save(draw(series, fits, label), out / "scaling.png")
+    fits = start.humpback_sizes(
+        recipe, model=model, out=out, sizes=numbers, template=template, iteration=iteration, suite=suite,
+        prompts=prompts, base=base, limit=limit, batch=batch, max_tokens=max_tokens,
+        settings=common.settings(settings), say=click.echo)
     click.echo(markdown(fits))
 
 
-COMMANDS = (humpback, humpback_sizes, scaling)
+COMMANDS = (humpback, humpback_sizes)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
-
-if TYPE_CHECKING:
-    from if_factory.chat.base import Backend
 
 FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 
@@ -39,46 +35,21 @@ FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
               help="Folder for answers, data, YAML files and adapters.")
 def online(run_folder: Path, model_path: str, adapters: tuple[Path, ...], curriculum: Path | None,
            template: str | None, iterations: int, prompts: int, samples: int, temperature: float, max_tokens: int,
-           batch: int, all_pairs: bool, reference: str, endpoints: tuple[str, ...], settings: tuple[str, ...],
+           batch: int, all_pairs: bool, reference: Any, endpoints: tuple[str, ...], settings: tuple[str, ...],
            out: Path) -> None:
     """Online DPO: the model answers RUN's prompts, answers are checked, and it learns from them; several times.
 
     Safe to kill: the same command continues. Prompts come from any run whose constraints code can decide.
     """
-    from if_factory import api as factory
-    from if_factory.chat.http import OpenAIBackend
-    from if_factory.chat.transformers_local import TransformersBackend
-    from if_factory.cli.common import has_gpu, stage_overrides
-    from if_factory.loops.online import OnlineOptions, run_online
-    from if_factory.pipeline.rundir import RunDir
-    from if_factory.recipe import parse
-    from if_factory.training.curriculum import CurriculumOptions
-    from if_factory.training.run import adapters_of
+    from if_factory.cli import common
+    from if_factory.loops import start
 
-    folder = RunDir(run_folder)
-    recipe = parse(folder.recipe(), where=f"{run_folder}/recipe.yaml")
-    factory.prepare(recipe)
-    urls = dict(_numbered(each) for each in endpoints)
-
-    def open_model(number: int, trained: Sequence[str]) -> Backend | None:
-        if not urls:
-            return TransformersBackend(model_path, adapters=trained, batch_size=batch)
-        if number not in urls:
-            click.echo(f"iteration {number} has no endpoint. Merge what was trained:\n"
-                       f"  llamafactory-cli export {out}/yaml/{recipe.name}_export.yaml\n"
-                       f"serve it, and run this command again with --endpoint {number}=URL")
-            return None
-        return OpenAIBackend(urls[number], None, concurrency=4 * batch)
-
-    training = CurriculumOptions(model=model_path, template=template, name=recipe.name, stages=("dpo",),
-                                 seed=recipe.seed, cpu=not has_gpu(),
-                                 stage_overrides=stage_overrides(settings, ("dpo",), recipe.definition.training))
-    start = adapters_of(curriculum) if curriculum else adapters
-    options = OnlineOptions(
+    urls = {_number(n): url for n, url in common.pairs(endpoints, "--endpoint", "N=URL").items()}
+    done = start.online(
+        run_folder, model=model_path, out=out, adapters=adapters, curriculum=curriculum, template=template,
         iterations=iterations, prompts=prompts, samples=samples, temperature=temperature, max_tokens=max_tokens,
-        concurrency=4 * batch, pairs_per_side=None if all_pairs else 2, reference=reference,  # type: ignore[arg-type]
-        adapters=tuple(map(str, start)), seed=recipe.seed)
-    done = run_online(folder.records(), training, options, out, open_model, say=click.echo)
+        batch=batch, all_pairs=all_pairs, reference=reference, endpoints=urls,
+        settings=common.settings(settings), say=click.echo)
     for each in done:
         click.echo(f"iteration {each.number}: {each.pass_rate:.1%} of {each.answers} answers to {each.prompts} "
                    f"prompts pass, {each.pairs} pairs, loss {each.losses[0]:.3f} -> {each.losses[-1]:.3f}")
@@ -86,11 +57,10 @@ def online(run_folder: Path, model_path: str, adapters: tuple[Path, ...], curric
         click.echo(f"next: if-factory evaluate --model {model_path} --curriculum {out}/yaml --like {run_folder}")
 
 
-def _numbered(given: str) -> tuple[int, str]:
-    number, equals, url = given.partition("=")
-    if not (number.isdecimal() and equals and url):
+def _number(given: str) -> int:
+    if not given.isdecimal():
         raise click.BadParameter("expected N=URL", param_hint="--endpoint")
-    return int(number), url
+    return int(given)
 
 
 COMMANDS = (online,)

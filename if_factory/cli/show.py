@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -12,17 +11,37 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from if_factory.api import Contamination, ExportReport, Plan, RunReport
     from if_factory.chat.budget import Usage
-    from if_factory.export.acceptance import CheckReport
-    from if_factory.export.dataset_info import MergeReport
-    from if_factory.export.formats import Written
+    from if_factory.exporting.acceptance import CheckReport
+    from if_factory.judge.calibration import Calibration
     from if_factory.methods.base import Emission
     from if_factory.pipeline.ledger import Ledger
-    from if_factory.pipeline.runner import RunResult
     from if_factory.records import Record
 
 console = Console()
 _MARK = {"pass": ("✓", "green"), "fail": ("✗", "red"), "no_verdict": ("?", "yellow")}
+
+
+def show_plan(planned: Plan, tokens_per_second: float) -> None:
+    """Requests and tokens by stage and role, and what they come to."""
+    table = Table("stage", "role", "requests", "prompt tokens", "completion tokens",
+                  title=f"{planned.seeds} seeds", title_justify="left")
+    for c in planned.calls:
+        span = [f"{c.low:,}" if c.low == c.high else f"{c.low:,} - {c.high:,}"]
+        for each in (c.prompt_tokens, c.completion_tokens):
+            span.append(f"{c.low * each:,}" if c.low == c.high else f"{c.low * each:,} - {c.high * each:,}")
+        table.add_row(c.stage, c.role, *span)
+    console.print(table)
+    low, high = planned.minutes
+    console.print(f"time   {low:.0f} - {high:.0f} min at {tokens_per_second:g} output tokens/s")
+    if planned.unbounded:
+        console.print(f"bound  none: {', '.join(planned.unbounded)} without max_tokens, so answers may be as long "
+                      "as the server allows; the figures take its usual length")
+    else:
+        console.print(f"bound  {planned.most_tokens:,} completion tokens, every answer at its max_tokens")
+    console.print("price  unknown (a model has no `price`)" if planned.usd is None
+                  else f"price  {planned.usd[0]:.2f} - {planned.usd[1]:.2f} USD")
 
 
 def show_records(records: Sequence[Record], emission: Emission) -> None:
@@ -42,21 +61,24 @@ def show_records(records: Sequence[Record], emission: Emission) -> None:
     show_emission(emission)
 
 
-def show_run(folder: Path, result: RunResult, usage: Usage, emission: Emission) -> None:
-    show_ledger(result.ledger)
-    show_emission(emission)
-    total = usage.total()
+def show_run(report: RunReport) -> None:
+    """The ledger, the rows, what was asked, and the next command."""
+    show_ledger(report.result.ledger)
+    show_emission(report.emission)
+    total = report.usage.total()
     cost = "unknown" if total.cost is None else f"{total.cost:.4f} USD"
     console.print(f"requests {total.requests:,} asked, {total.replayed:,} from the log; tokens "
                   f"{total.prompt_tokens:,} in, {total.completion_tokens:,} out; truncated {total.truncated:,}; "
                   f"retries {total.retries:,}; cost {cost}")
-    if asked := requests_per_row(usage, emission):
+    if asked := requests_per_row(report.usage, report.emission):
         console.print("requests per emitted row: " + ", ".join(f"{role} {n:.1f}" for role, n in asked.items()))
-    if result.complete:
-        console.print(f"next: if-factory export {folder} --into <LLaMA-Factory>/data", highlight=False)
+    if report.complete:
+        console.print(f"next: if-factory export {report.folder} --into <LLaMA-Factory>/data", highlight=False)
     else:
-        console.print(f"[yellow]stopped by {result.stopped_by}[/]: the same command continues where it was; "
+        console.print(f"[yellow]stopped by {report.result.stopped_by}[/]: the same command continues it; "
                       "`export` takes what is finished so far")
+    if report.sandbox:
+        console.print(f"generated code was isolated by {report.sandbox}", highlight=False)
 
 
 def requests_per_row(usage: Usage, emission: Emission) -> dict[str, float]:
@@ -83,17 +105,39 @@ def show_emission(emission: Emission) -> None:
         why = ", ".join(f"{reason} {n}" for reason, n in counts["refused"].items())
         table.add_row(kind, str(counts["rows"]), why)
     console.print(table)
+    show_usefulness(emission)
 
 
-def show_export(written: Sequence[Written], emission: Emission, report: MergeReport) -> None:
+def show_usefulness(emission: Emission) -> None:
+    """Who decided whether answers attempt their requests, and one refused text per reason."""
+    who = list(emission.deciders)
+    console.print("usefulness was decided by rules only" if who == ["rules"]
+                  else f"usefulness was decided by {', '.join(who)}")
+    for reason, refusals in sorted(emission.shown.items()):
+        for refusal in refusals[:1]:
+            asked, said = (" ".join(t.split()) for t in (refusal.prompt, refusal.response))
+            console.print(Text(f"  {reason}: ", style="yellow").append(f"{asked[:100]} -> {said[:160]}", style="dim"))
+
+
+def show_export(report: ExportReport) -> None:
+    """Rows written and accepted by dataset, what was refused, and what became of dataset_info.json."""
     table = Table("dataset", "rows written", "rows accepted", "file")
-    for w in written:
+    for w in report.datasets:
         table.add_row(w.name, str(w.written), str(w.accepted), w.path.name)
     console.print(table)
-    show_emission(emission)
-    merged = {"added": report.added, "replaced": report.replaced, "unchanged": report.unchanged}
-    changes = "; ".join(f"{what} {', '.join(names)}" for what, names in merged.items() if names)
-    console.print(f"{report.path}: {changes}", highlight=False)
+    show_emission(report.emission)
+    merged = report.merged
+    kinds = {"added": merged.added, "replaced": merged.replaced, "unchanged": merged.unchanged}
+    changes = "; ".join(f"{what} {', '.join(names)}" for what, names in kinds.items() if names)
+    console.print(f"{merged.path}: {changes}", highlight=False)
+
+
+def rows_read(rows: int) -> None:
+    """Progress of `check` on a large file, where someone looks on."""
+    import sys
+
+    if sys.stderr.isatty() and rows > 50_000:
+        print(f"\r{rows:,} rows", end="", file=sys.stderr, flush=True)
 
 
 def show_check(reports: Sequence[CheckReport], limit: int | None) -> None:
@@ -102,7 +146,34 @@ def show_check(reports: Sequence[CheckReport], limit: int | None) -> None:
         console.print(f"[bold]{report.name}[/]  {report.rows} rows, [{style}]{report.accepted} accepted[/]")
         if report.note:
             console.print(f"  {report.note}", highlight=False, markup=False)
+        for line in report.cut_lines:
+            console.print(f"  {line}", highlight=False, markup=False)
         for problem in report.problems[:limit]:
             console.print(f"  {problem}", highlight=False, markup=False)
         if limit is not None and len(report.problems) > limit:
             console.print(f"  ... and {len(report.problems) - limit} more (--all-problems)")
+
+
+def show_contamination(dataset: str, found: Contamination, *, cosine: float, ngram: int) -> None:
+    """One line per benchmark."""
+    table = Table("benchmark", "prompts", f"sharing {ngram} words", f"of cosine >= {cosine:g}",
+                  "benchmark prompts rephrased", title_justify="left",
+                  title=f"{dataset}: {found.rows} rows, {found.prompts} prompts")
+    for s in found.summaries:
+        rephrased = f"{s.rephrased_tests} ({100 * s.rephrased_share:.2f} %)" if found.judged else "not asked"
+        table.add_row(s.benchmark, str(s.tests), str(s.shared_ngram), str(s.similar), rephrased)
+    console.print(table)
+
+
+def show_calibration(found: Calibration) -> None:
+    """One line per kind of judgement, and further shares below."""
+    table = Table("kind", "labels", "decided", "accuracy", "95 % interval", "kappa", "unread")
+    for kind, f in found.figures.items():
+        table.add_row(kind, str(f.n), str(f.decided), "-" if f.accuracy is None else f"{f.accuracy:.3f}",
+                      f"{f.low:.3f} - {f.high:.3f}", "-" if f.kappa is None else f"{f.kappa:.3f}",
+                      f"{f.unread / f.n:.3f}")
+    console.print(table)
+    for kind, f in found.figures.items():
+        shares = [f"{name.replace('_', ' ')} {v:.3f}" for name, v in f.more.items() if v is not None]
+        if shares:
+            console.print(f"{kind}: {', '.join(shares)}", highlight=False)

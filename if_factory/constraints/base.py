@@ -20,7 +20,7 @@ from random import Random
 from typing import Any, ClassVar, TypeVar
 
 from if_factory.constraints.demands import Demands
-from if_factory.errors import UserError
+from if_factory.errors import UserError, suggest
 
 
 class ConstraintType(ABC):
@@ -55,6 +55,17 @@ class ConstraintType(ABC):
         """What a complying response must be like; see ``Demands``."""
         return Demands()
 
+    def required_text(self, kwargs: Mapping[str, Any]) -> tuple[str, ...]:
+        """Texts that a complying response holds whatever it answers: phrases, keywords, markers.
+
+        An answer is not useful for holding them, nor less useful; see ``if_factory.usefulness``.
+        """
+        demands = self.demands(kwargs)
+        edges = tuple(text for text in (demands.starts, demands.ends) if text)
+        counted = tuple(unit[len("word:"):] for unit, limit in demands.counts.items()
+                        if unit.startswith("word:") and limit.low > 0)
+        return tuple(dict.fromkeys((*demands.literals, *demands.words, *edges, *counted)))
+
     def describe(self, kwargs: Mapping[str, Any], rng: Random) -> str:
         """One of the descriptions, with the arguments filled in."""
         return rng.choice(self.descriptions).format_map(self.words(kwargs))
@@ -84,8 +95,7 @@ def register(cls: T) -> T:
 
 @cache
 def _load_builtin() -> None:
-    from if_factory.constraints import types
-
+    types = importlib.import_module("if_factory.constraints.types")  # by name: whatever files are there register
     for module in pkgutil.walk_packages(types.__path__, f"{types.__name__}."):
         importlib.import_module(module.name)
 
@@ -112,11 +122,8 @@ def get(type_id: str) -> ConstraintType:
     try:
         return _REGISTRY[type_id]
     except KeyError:
-        from difflib import get_close_matches
-
-        near = get_close_matches(type_id, _REGISTRY, n=1)
         raise UserError(f"unknown constraint type '{type_id}'",
-                        fix=f"did you mean '{near[0]}'?" if near else "see `if-factory constraints`") from None
+                        fix=suggest(type_id, _REGISTRY) or "see `if-factory constraints`") from None
 
 
 def is_known(type_id: str) -> bool:

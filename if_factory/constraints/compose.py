@@ -8,15 +8,15 @@ the same as drawing from the compatible set at each step, without computing the 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from difflib import get_close_matches
 from functools import lru_cache
 from random import Random
 
 from if_factory.constraints.base import ConstraintType, all_types
 from if_factory.constraints.conflicts import clash
 from if_factory.constraints.demands import Demands
+from if_factory.constraints.held_out import HELD_OUT_TYPES
 from if_factory.constraints.languages import Language, language_of
-from if_factory.errors import UserError
+from if_factory.errors import UserError, suggest
 from if_factory.records import Constraint
 
 
@@ -35,7 +35,8 @@ def compose(seed_prompt: str, rng: Random, *, low: int = 1, high: int = 6, n: in
     types give the same constraints.
 
     Args:
-        include: ids or families to draw from; empty means all.
+        include: ids or families to draw from; empty means all but ``HELD_OUT_TYPES``, which are kept for
+            evaluation. A family that is named brings all its types.
         exclude: ids or families never drawn; stronger than ``include``.
         weights: by id or family, default 1; 0 never draws it. A type's weight counts within its family, a
             family's multiplies its own.
@@ -85,15 +86,15 @@ def _pool(kinds: tuple[ConstraintType, ...], include: tuple[str, ...], exclude: 
     known = {kind.type for kind in kinds} | {_family(kind.type) for kind in kinds}
     for name in (*include, *exclude, *weights):
         if name not in known:
-            near = get_close_matches(name, sorted(known), n=1)
             raise UserError(f"'{name}' is neither a constraint type nor a family of types",
-                            fix=f"did you mean '{near[0]}'?" if near else "see `if-factory constraints`")
+                            fix=suggest(name, sorted(known)) or "see `if-factory constraints`")
     if negative := [name for name, weight in weights.items() if weight < 0]:
         raise UserError(f"the weight of '{negative[0]}' is below 0", fix="give 0 to never draw it")
     families: dict[str, tuple[ConstraintType, ...]] = {}
     for kind in kinds:
         names = {kind.type, _family(kind.type)}
         if (kind.difficulty_hint <= max_difficulty and (not include or names & set(include))
+                and (include or kind.type not in HELD_OUT_TYPES)
                 and not names & set(exclude) and all(weights.get(name, 1.0) > 0 for name in names)):
             families[_family(kind.type)] = (*families.get(_family(kind.type), ()), kind)
     return families

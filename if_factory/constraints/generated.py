@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from if_factory.records import Constraint, Outcome, Verdict
-from if_factory.sandbox.pool import Limits, Pool
+from if_factory.sandbox import Limits, Pool
 
 THRESHOLD = 0.5
 

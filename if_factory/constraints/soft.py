@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -21,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from if_factory.constraints.base import all_types
 from if_factory.constraints.compose import compose
-from if_factory.errors import UserError
+from if_factory.errors import UserError, suggest
 from if_factory.files import read_text
 from if_factory.records import Constraint
 
@@ -100,9 +99,9 @@ def taxonomy(path: str | None = None) -> tuple[Aspect, ...]:
         found: set[str] = set()
         for name in names:
             if name not in known and name not in data.groups:
-                near = get_close_matches(name, sorted({*known, *data.groups}), n=1)
                 raise UserError(f"'{name}' is no checkable type, family or group", where=f"{file}: {where}",
-                                fix=f"did you mean '{near[0]}'?" if near else "see `if-factory constraints`")
+                                fix=suggest(name, sorted({*known, *data.groups}))
+                                or "see `if-factory constraints`")
             found |= types(data.groups[name], f"groups.{name}") if name in data.groups else {name}
         return frozenset(found)
 
@@ -123,10 +122,9 @@ def pool(include: Collection[str] = (), exclude: Collection[str] = (), path: str
     known = {name for a in aspects for name in (a.family, a.type)}
     for name in (*include, *exclude):
         if name not in known:
-            near = get_close_matches(name, sorted(known), n=1)
             raise UserError(f"'{name}' is neither a soft family nor a soft type",
-                            fix=f"did you mean '{near[0]}'?" if near else f"families: "
-                            f"{', '.join(sorted({a.family for a in aspects}))}")
+                            fix=suggest(name, sorted(known))
+                            or f"families: {', '.join(sorted({a.family for a in aspects}))}")
     left = [a for a in aspects if (not include or {a.family, a.type} & set(include))
             and not {a.family, a.type} & set(exclude)]
     if not left:

@@ -1,7 +1,8 @@
 """Constraint pass rate before and after: strict and loose, per prompt and per constraint, paired.
 
 Given prompts with constraints and the answers of one or more models to the *same* prompts, this says how much
-better the later models are and how sure that is. It does not generate (``generate.py``) and does not choose
+better the later models are and how sure that is. What comes first, answers that are satisfied and useful, is in
+``headline.py``. It does not generate (``generate.py``) and does not choose
 prompts (``suites.py``).
 
 Levels are IFEval's (arXiv 2311.07911, section 3): *prompt* counts a prompt whose every constraint passes,
@@ -11,27 +12,33 @@ Levels are IFEval's (arXiv 2311.07911, section 3): *prompt* counts a prompt whos
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from if_factory.constraints.verify import Mode, verify
 from if_factory.errors import UserError
+from if_factory.evaluation import headline as first_of_all
+from if_factory.evaluation.headline import Headline
 from if_factory.evaluation.stats import Difference, Rate, cluster_difference, cluster_rate, mcnemar, wilson
-from if_factory.records import Constraint, Outcome, Turn, Verdict
+from if_factory.records import Constraint, Outcome, Turn, Usefulness, Verdict
 
 MODES: tuple[Mode, ...] = ("strict", "loose")
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One evaluation prompt. ``prompt`` is sent as it is; its constraints are what the answer is checked for."""
+    """One evaluation prompt. ``prompt`` is sent as it is; its constraints are what the answer is checked for.
+
+    ``request`` is the prompt without its constraints, where it is known.
+    """
 
     id: str
     prompt: str
     constraints: tuple[Constraint, ...]
     system: str = ""
     history: tuple[Turn, ...] = ()
+    request: str | None = None
 
     def messages(self) -> list[dict[str, str]]:
         turns = [Turn(role="system", content=self.system)] if self.system else []
@@ -45,6 +52,9 @@ class Item:
 
 Responses = Mapping[str, str | None]
 """Item id to answer; ``None`` where the model gave none (then every constraint has no verdict)."""
+
+Judged = Mapping[str, Mapping[int, Verdict]]
+"""Item id to a judge's verdicts by position of the constraint; they replace what code could not decide."""
 
 Verdicts = list[tuple[Verdict, ...]]
 """``verdicts[i][j]`` is constraint ``j`` of item ``i``."""
@@ -76,6 +86,7 @@ class Results:
     ``rates[label][mode]``, ``comparisons[label][mode]`` (no entry for the first label),
     ``by_type[mode][type][label]`` and ``by_family[mode][family][label]`` count constraints (a family is the part
     of a type before the colon), ``by_difficulty[mode][number of constraints][label]`` whole prompts.
+    ``headline`` is ``None`` where nobody decided which answers are useful.
     """
 
     labels: tuple[str, ...]
@@ -86,15 +97,16 @@ class Results:
     by_type: dict[str, dict[str, dict[str, Rate]]]
     by_family: dict[str, dict[str, dict[str, Rate]]]
     by_difficulty: dict[str, dict[int, dict[str, Rate]]]
+    headline: Headline | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON; every rate carries its ``value`` beside the counts."""
-        return {"format": 1, **_plain(self)}
+        return {"format": 2, **_plain(self)}
 
 
 def check_all(items: Sequence[Item], responses: Responses, mode: Mode = "strict", *,
-              ifeval_compat: bool = False) -> Verdicts:
-    """The verdicts of every answer.
+              ifeval_compat: bool = False, judged: Judged | None = None) -> Verdicts:
+    """The verdicts of every answer; ``judged`` has those that a judge gave.
 
     Raises:
         UserError: an item without constraints (it would pass untested), without an answer, or used twice.
@@ -113,7 +125,10 @@ def check_all(items: Sequence[Item], responses: Responses, mode: Mode = "strict"
         if text is None:
             verdicts.append((Verdict(outcome=Outcome.NO_VERDICT, reason="no response"),) * len(item.constraints))
         else:
-            verdicts.append(verify(text, item.constraints, mode, ifeval_compat=ifeval_compat))
+            found = list(verify(text, item.constraints, mode, ifeval_compat=ifeval_compat))
+            for position, verdict in (judged or {}).get(item.id, {}).items():
+                found[position] = verdict
+            verdicts.append(tuple(found))
     return verdicts
 
 
@@ -161,13 +176,17 @@ def per_difficulty(items: Sequence[Item], verdicts: Mapping[str, Verdicts]) -> d
 
 
 def measure(items: Sequence[Item], responses: Mapping[str, Responses], *, seed: int = 0,
-            ifeval_compat: bool = False) -> Results:
+            ifeval_compat: bool = False, useful: Mapping[str, Mapping[str, Usefulness]] | None = None,
+            trained: Collection[str] | None = None, judged: Mapping[str, Judged] | None = None) -> Results:
     """Score several models' answers to the same items.
 
     Args:
         responses: ``{label: {item id: answer}}``; the first label is the reference (``before``).
         seed: of the bootstrap; the same input gives the same intervals.
         ifeval_compat: decide as the reference checkers do, see ``verify``.
+        useful: ``{label: {item id: does the answer attempt the request}}``; gives the headline.
+        trained: the constraint types that training rows had; ``None`` is unknown.
+        judged: ``{label: {item id: {position: verdict}}}`` of constraints that a judge decided.
 
     Raises:
         UserError: no items, an item without constraints or answer, scipy missing.
@@ -175,10 +194,15 @@ def measure(items: Sequence[Item], responses: Mapping[str, Responses], *, seed: 
     if not items:
         raise UserError("there is no prompt to evaluate")
     labels = tuple(responses)
-    verdicts = {mode: {label: check_all(items, answers, mode, ifeval_compat=ifeval_compat)
+    verdicts = {mode: {label: check_all(items, answers, mode, ifeval_compat=ifeval_compat,
+                                        judged=(judged or {}).get(label))
                        for label, answers in responses.items()} for mode in MODES}
+    summary = None if useful is None else first_of_all.headline(
+        [i.constraints for i in items], verdicts["strict"],
+        {k: [v[i.id] for i in items] for k, v in responses.items()},
+        {k: [useful[k].get(i.id) for i in items] for k in labels}, trained, seed)
     return Results(
-        labels=labels, prompts=len(items), constraints=sum(len(i.constraints) for i in items),
+        headline=summary, labels=labels, prompts=len(items), constraints=sum(len(i.constraints) for i in items),
         rates={label: {m: pass_rate(verdicts[m][label], seed) for m in MODES} for label in labels},
         comparisons={label: {m: compare(verdicts[m][labels[0]], verdicts[m][label], seed) for m in MODES}
                      for label in labels[1:]},
@@ -188,11 +212,13 @@ def measure(items: Sequence[Item], responses: Mapping[str, Responses], *, seed: 
 
 
 def markdown(results: Results) -> str:
-    """The before/after tables, ready to paste: levels with intervals and differences, then types (strict)."""
+    """The before/after tables, ready to paste: what is satisfied and useful, levels, then types (strict)."""
     first, *others = results.labels
     lines = [f"{results.prompts} held-out prompts, {results.constraints} constraints; 95 % intervals; "
-             "differences are paired on the same prompts.", "",
-             _row("level", *results.labels, *(f"{o} − {first}" for o in others), *(f"p ({o})" for o in others)),
+             "differences are paired on the same prompts.", ""]
+    if results.headline:
+        lines += [*first_of_all.markdown(results.headline, results.labels).splitlines(), ""]
+    lines += [_row("level", *results.labels, *(f"{o} − {first}" for o in others), *(f"p ({o})" for o in others)),
              _row(*["---"] * (1 + len(results.labels) + 2 * len(others)))]
     for mode in MODES:
         for level in ("prompt", "instruction"):
@@ -237,6 +263,8 @@ def _constraint_passes(verdicts: Verdicts) -> list[int]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Headline):
+        return value.as_dict()
     if isinstance(value, Rate):
         return {"value": round(value.value, 6), **{k: round(v, 6) for k, v in asdict(value).items()}}
     if isinstance(value, dict):

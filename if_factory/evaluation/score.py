@@ -16,7 +16,7 @@ from typing import Any
 
 from if_factory.chat.transformers_local import load
 from if_factory.errors import UserError
-from if_factory.export.templates import template_problem
+from if_factory.exporting.templates import template_problem
 from if_factory.files import dump_json
 from if_factory.records import content_id
 

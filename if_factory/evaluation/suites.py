@@ -1,7 +1,8 @@
 """Which prompts are evaluated: the shipped held-out prompts with constraints drawn from a seed, or your own file.
 
 The held-out prompts share nothing with the shipped seeds, and their constraints depend on the seed and the
-installed types only, so before and after, on any machine, see the same suite.
+installed types only, so before and after, on any machine, see the same suite. Every third prompt has constraints
+of types that were never trained: a gain on the trained types alone is no gain in following instructions.
 """
 
 from __future__ import annotations
@@ -13,24 +14,52 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from if_factory.constraints.base import get
+from if_factory.constraints.base import all_types, get
 from if_factory.constraints.compose import compose
+from if_factory.constraints.held_out import HELD_OUT_TYPES
 from if_factory.constraints.join import join
 from if_factory.errors import UserError
 from if_factory.evaluation.passrate import Item
 from if_factory.files import read_rows
 from if_factory.inputs.rows import constraints_of, prompt_of
 from if_factory.inputs.seeds import builtin
+from if_factory.pipeline.rundir import RunDir
 from if_factory.records import Constraint, Turn, content_id
+
+_UNSEEN_EVERY = 3
+
+
+def types_trained(run_folder: Path) -> frozenset[str]:
+    """The constraint types of a run's finished records: what its training rows can have had.
+
+    Raises:
+        UserError: no finished run in the folder.
+    """
+    return frozenset(c.type for record in RunDir(run_folder).records() for c in record.constraints)
+
+
+def named_types(names: Collection[str]) -> frozenset[str]:
+    """The registered types that ids or families name; empty means those that recipes draw by default."""
+    kinds = [kind.type for kind in all_types()]
+    if not names:
+        return frozenset(kinds) - frozenset(HELD_OUT_TYPES)
+    return frozenset(k for k in kinds if {k, k.partition(":")[0]} & set(names))
+
+
+def never_trained(trained: Collection[str]) -> tuple[str, ...]:
+    """Types to test generalisation with: the held-out ones that were not trained; if all were, any others."""
+    held_out = tuple(t for t in HELD_OUT_TYPES if t not in trained)
+    return held_out or tuple(k.type for k in all_types() if k.composable and k.type not in trained)
 
 
 def held_out_suite(n: int | None = None, *, seed: int = 0, low: int = 1, high: int = 3,
-                   types: Collection[str] = ()) -> list[Item]:
+                   types: Collection[str] = (), unseen: Collection[str] = ()) -> list[Item]:
     """The shipped held-out prompts, each with ``low`` to ``high`` constraints.
 
     Args:
         n: how many prompts, at most; ``None`` is all. A smaller suite is a subset of a larger one.
-        types: ids or families of constraints to draw from; empty means all.
+        types: ids or families of constraints to draw from; empty means all but ``HELD_OUT_TYPES``.
+        unseen: types never trained, from which every third prompt draws instead; empty: no prompt does.
 
     Raises:
         UserError: ``n`` or the range is empty, a name in ``types`` is unknown.
@@ -43,11 +72,13 @@ def held_out_suite(n: int | None = None, *, seed: int = 0, low: int = 1, high: i
     # One order for all n, drawn apart from the constraints: the file is grouped by category.
     Random(f"{seed}/order").shuffle(rows)
     items = []
-    for row in rows[:n]:
+    for place, row in enumerate(rows[:n], 1):
         rng = Random(f"{seed}/{row['id']}")
-        constraints = compose(row["prompt"], rng, low=low, high=high, include=types)
+        drawn_from = unseen if unseen and place % _UNSEEN_EVERY == 0 else types
+        constraints = compose(row["prompt"], rng, low=low, high=high, include=drawn_from)
         if constraints:
-            items.append(Item(row["id"], join(row["prompt"], constraints, rng), tuple(constraints)))
+            items.append(Item(row["id"], join(row["prompt"], constraints, rng), tuple(constraints),
+                              request=row["prompt"]))
     if not items:
         raise UserError("none of the chosen constraint types fits a held-out prompt",
                         fix="choose other types, or leave them out for all")

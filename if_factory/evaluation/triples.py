@@ -21,8 +21,8 @@ from pydantic import ValidationError
 
 from if_factory.errors import UserError
 from if_factory.evaluation.ranking import Triple
-from if_factory.export.dataset_info import CORRUPTED
-from if_factory.export.formats import provenance_path
+from if_factory.exporting.dataset_info import CORRUPTED
+from if_factory.exporting.formats import provenance_path
 from if_factory.files import read_rows
 from if_factory.inputs.rows import answers_of, prompt_of
 from if_factory.records import Constraint, Turn, content_id

@@ -1,4 +1,4 @@
-"""The YAML keys of ``stage: iorpo`` that LLaMA-Factory does not have, and how they are told from its own.
+"""The YAML keys of ``stage: iorpo`` that LLaMA-Factory does not have, and how they are separated from its own.
 
 lambda, the weight of the odds-ratio term, is LLaMA-Factory's ``pref_beta``. Everything else of a run (model, LoRA,
 data, optimizer, evaluation, checkpoints) is spelt as for any other stage.
@@ -6,14 +6,13 @@ data, optimizer, evaluation, checkpoints) is spelt as for any other stage.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 import yaml
 
-from if_factory.errors import UserError
+from if_factory.errors import UserError, suggest
 
 PREFIX = "iorpo_"
 STAGE = "iorpo"
@@ -79,9 +78,8 @@ def _arguments(own: dict[str, Any]) -> IorpoArguments:
     known = {PREFIX + f.name: f.name for f in fields(IorpoArguments)}
     for key in own:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            raise UserError(f"stage iorpo has no key '{key}'" + (f"; did you mean '{near[0]}'?" if near else ""),
-                            where=f"field '{key}'", fix="the keys are: " + ", ".join(known))
+            problem = filter(None, (f"stage iorpo has no key '{key}'", suggest(key, known)))
+            raise UserError("; ".join(problem), where=f"field '{key}'", fix="the keys are: " + ", ".join(known))
     return IorpoArguments(**{known[key]: value for key, value in own.items()})
 
 

@@ -62,9 +62,9 @@ def _register_after(loader: Loader) -> None:
     def exec_module(module: ModuleType) -> None:
         execute(module)
         try:
-            from if_factory.iorpo.register import register
+            from if_factory.iorpo.register import add_stage
 
-            register(module)
+            add_stage(module)
         except Exception as e:  # LLaMA-Factory's other stages do not depend on us
             print(f"if_factory: stage iorpo is not available ({type(e).__name__}: {e})", file=sys.stderr)
 

@@ -24,9 +24,9 @@ from llamafactory.data.processor.processor_utils import infer_seqlen
 from llamafactory.extras import logging
 from llamafactory.extras.constants import IGNORE_INDEX
 
-from if_factory import __version__
 from if_factory.errors import UserError
 from if_factory.iorpo.compat import moved
+from if_factory.version import __version__
 
 CORRUPTED = "_corrupted"  # column beside LLaMA-Factory's own _prompt, _response, ...
 DROPPED = "_dropped"  # why a row is not trained, "" if it is

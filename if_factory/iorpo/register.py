@@ -29,7 +29,7 @@ _WRAPPED = {"get_train_args": ["args"],
 _NO_TERM = ("pref_ftx", "pref_bco_weight", "ld_alpha", "ref_model")
 
 
-def register(tuner: ModuleType) -> None:
+def add_stage(tuner: ModuleType) -> None:
     """Wrap LLaMA-Factory's dispatch in this process; a second call changes nothing.
 
     Args:

@@ -62,9 +62,9 @@ def _write(config: dict[str, Any], folder: Path) -> None:
     from llamafactory.train import tuner
 
     from if_factory.iorpo import data
-    from if_factory.iorpo.register import register
+    from if_factory.iorpo.register import add_stage
 
-    register(tuner)
+    add_stage(tuner)
     now = {key: value for key, value in _NOT_YET.items() if key in config}
     model_args, data_args, training_args, _, _ = tuner.get_train_args(
         {**config, **now, "use_cpu": True, "overwrite_output_dir": True, "tokenized_path": str(folder)})

@@ -22,6 +22,7 @@ from pydantic import BaseModel, BeforeValidator
 
 from if_factory.chat.base import Completion
 from if_factory.chat.parse import Failure
+from if_factory.embedding import load as load_embedder
 from if_factory.errors import UserError
 from if_factory.judge.judge import PROMPTS, REASON, Ask, ask_until_read, mark_for
 from if_factory.judge.reply import read_one
@@ -59,8 +60,8 @@ async def relations(premise: str, hypotheses: Sequence[str], *, by: By = "judge"
     far = [False] * len(hypotheses)
     if by == "embedding":
         far = [s < UNRELATED for s in await asyncio.to_thread(_similarities, model, premise, list(hypotheses))]
-    return await asyncio.gather(*(_unrelated() if apart else _by_judge(ask, premise, hypothesis, tries, prompts)
-                                  for hypothesis, apart in zip(hypotheses, far, strict=True)))
+    return await asyncio.gather(*(_unrelated() if far_off else _by_judge(ask, premise, hypothesis, tries, prompts)
+                                  for hypothesis, far_off in zip(hypotheses, far, strict=True)))
 
 
 # ---------------------------------------------------------------- a language model
@@ -148,18 +149,8 @@ def _similarities(model: str | None, premise: str, hypotheses: list[str]) -> lis
     return [float(vectors[0] @ vector) for vector in vectors[1:]]
 
 
-@cache
 def _embedder(model: str | None) -> Any:
     if model is None:
         raise UserError("the consistency filter 'embedding' needs a model", where="consistency_model",
                         fix="name a sentence-transformers model or its folder")
-    try:
-        from sentence_transformers import SentenceTransformer
-    except ImportError:
-        raise UserError("the consistency filter 'embedding' needs sentence-transformers", where="consistency",
-                        fix='pip install "if-factory[embed]", or take consistency: judge') from None
-    try:
-        return SentenceTransformer(model)
-    except (OSError, ValueError) as e:
-        raise UserError(f"cannot load the embedding model: {str(e).splitlines()[0]}", where=model,
-                        fix="give the folder of a sentence-transformers model") from None
+    return load_embedder(model)

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from if_factory.chat.base import Completion
-from if_factory.chat.parse import Failure, parse_json, strip_thinking
+from if_factory.chat.parse import Failure, parse_json
+from if_factory.chat.thinking import strip_thinking
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -44,7 +45,7 @@ def read_one(completion: Completion, model: type[M], key: str, times: int = 1) -
         if any(other != found[0] for other in found) or deciding.search(rest):
             return Failure("two_verdicts", f"'{key}' is said more than once")
         return found[0]
-    if completion.finish_reason == "length":
+    if completion.cut:
         return Failure("truncated", "the token limit cut the reply")
     if len(deciding.findall(text)) > times:
         return Failure("two_verdicts", f"'{key}' is said more than once")

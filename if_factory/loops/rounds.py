@@ -12,8 +12,8 @@ from if_factory.chat.budget import Budget, Price, Usage
 from if_factory.chat.client import ChatClient
 from if_factory.chat.log import ResponseLog
 from if_factory.errors import UserError
-from if_factory.export.dataset_info import FILE_NAME, merge_entries
-from if_factory.export.formats import write_dataset
+from if_factory.exporting.dataset_info import FILE_NAME, merge_entries
+from if_factory.exporting.formats import write_dataset
 from if_factory.records import SFTExample
 from if_factory.training.curriculum import CurriculumOptions, write_curriculum
 from if_factory.training.run import run_curriculum, stages_in
@@ -24,7 +24,7 @@ class Trainer:
     """How adapters are trained: always from ``model``, one stage of SFT, everything below ``folder``.
 
     ``settings`` are LLaMA-Factory keys, ``cli`` the command that trains (default ``llamafactory-cli``). A training
-    that was finished on the same rows and keys is not run again, a killed one goes on from its last checkpoint.
+    that was finished on the same rows and keys is not run again, a killed one continues from its last checkpoint.
     """
 
     model: str

@@ -17,6 +17,7 @@ from typing import cast
 from if_factory.chat.base import Backend
 from if_factory.chat.client import ChatClient
 from if_factory.chat.log import ResponseLog
+from if_factory.emission import emit_sft
 from if_factory.errors import UserError
 from if_factory.evaluation.generate import generate
 from if_factory.evaluation.passrate import Item, check_all, pass_rate
@@ -25,8 +26,8 @@ from if_factory.files import read_rows
 from if_factory.judge.judge import judge_pair
 from if_factory.loops.humpback import rows
 from if_factory.loops.rounds import Trainer
-from if_factory.methods.humpback import Options
-from if_factory.records import Record, SFTExample, emit_sft
+from if_factory.methods.humpback.options import Options
+from if_factory.records import Record, SFTExample
 
 ARMS = ("curated", "uncurated")
 

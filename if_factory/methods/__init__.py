@@ -1,1 +1,1 @@
-"""The methods: one folder each, all of the same shape. ``base.get("complex_to_simple")`` finds one by name."""
+"""The methods, one folder each, all of the same shape. ``base.get_method("decif")`` finds one by name."""

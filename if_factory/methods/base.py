@@ -7,18 +7,19 @@ import pkgutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from pydantic import BaseModel
 
-from if_factory.errors import UserError
+from if_factory.emission import emit_sft
+from if_factory.errors import UserError, suggest
 from if_factory.pipeline.stage import Stage
 from if_factory.prompts import load
-from if_factory.records import Example, Record, Refusal
+from if_factory.records import Candidate, Example, Record, Refusal
 
+SHOWN = 3  # refused texts kept per reason
 # json_schema_extra of an option that names a file or folder, relative to the recipe
 PATH: dict[str, Any] = {"path": True}
 
@@ -28,14 +29,17 @@ class Emission:
     """The examples of a run by dataset, and why everything else stayed inside.
 
     A dataset's name begins with the stage it is for: ``sft``, ``dpo``, ``kto``, ``iorpo``, or ``sft_external``
-    where a method keeps rows of one stage apart. ``out["sft"]`` is a list, ``out.refused["sft"]["truncated"]`` a
-    count. With ``keep=False`` examples are counted and let go.
+    where a method has a second dataset for it. ``out["sft"]`` is a list, ``out.refused["sft"]["truncated"]`` a
+    count. With ``keep=False`` examples are only counted. ``shown`` keeps a few texts that do not attempt
+    their request, by reason, and ``deciders`` says who decided that: ``rules``, ``relevance``, ``judge``.
     """
 
     keep: bool = True
     datasets: dict[str, list[Example]] = field(default_factory=dict)
     rows: Counter[str] = field(default_factory=Counter)
     refused: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    shown: dict[str, list[Refusal]] = field(default_factory=dict)
+    deciders: tuple[str, ...] = ("rules",)
 
     def __getitem__(self, dataset: str) -> list[Example]:
         return self.datasets.get(dataset, [])
@@ -44,16 +48,33 @@ class Emission:
         """File an example under its dataset, or count its refusal. Returns whether it was emitted."""
         if isinstance(example, Refusal):
             self.refused[dataset][example.reason] += 1
+            shown = self.shown.setdefault(example.reason, []) if example.response else []
+            if example.response and len(shown) < SHOWN and example not in shown:
+                shown.append(example)
             return False
         self.rows[dataset] += 1
         if self.keep:
             self.datasets.setdefault(dataset, []).append(example)
         return True
 
+    def usefulness(self) -> dict[str, Any]:
+        """Who decided whether answers attempt their requests, and a few that do not, by reason: for the account."""
+        return {"decided_by": list(self.deciders),
+                "refused": {reason: [{"prompt": r.prompt, "response": r.response} for r in refusals]
+                            for reason, refusals in sorted(self.shown.items()) if refusals}}
+
     def counts(self) -> dict[str, dict[str, Any]]:
         """``{"sft": {"rows": n, "refused": {reason: n}}, ...}``, everything sorted by name."""
         return {name: {"rows": self.rows[name], "refused": dict(sorted(self.refused.get(name, {}).items()))}
                 for name in sorted({*self.rows, *self.refused})}
+
+
+def refuse_useless(record: Record, candidate: Candidate, out: Emission) -> None:
+    """Count what satisfies every constraint and attempts nothing, under its reason, as no SFT row and no pair."""
+    refusal = emit_sft(record, candidate)
+    out.add(refusal, "sft")
+    if isinstance(refusal, Refusal):
+        out.refused["dpo"][refusal.reason] += 1
 
 
 @dataclass(frozen=True)
@@ -84,10 +105,10 @@ class Method:
         plan: the calls to expect for ``(seed prompts, options, roles present)``.
         difficulty: what "hard" means for this method's rows, for docs and reports.
         inputs: reads the recipe's ``seeds`` where they are not prompts (texts, pairs, instructions):
-            ``(file, or None for builtin; options; at most so many)`` -> records.
+            ``(file, or None for the shipped one; options; limit)`` -> records.
         bins: the upper difficulty of every curriculum bin but the last, where the method says so (``[3]``: up to
             3 is easy, the rest hard); ``None`` cuts into equal shares.
-        apart: datasets for a model of their own, which a curriculum leaves out unless they are named.
+        separate: datasets that train a model of their own; a curriculum leaves them out unless they are named.
         training: LLaMA-Factory keys the method's authors train with, by stage: ``{"dpo": {"pref_ftx": 1.0}}``.
     """
 
@@ -103,7 +124,7 @@ class Method:
     inputs: Callable[[Path | None, Any, int | None], list[Record]] | None = None
     bins: Callable[[Any], Sequence[float] | None] = lambda options: None
     training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    apart: Sequence[str] = ()
+    separate: Sequence[str] = ()
 
 
 def names() -> list[str]:
@@ -113,13 +134,12 @@ def names() -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(methods.__path__) if m.ispkg)
 
 
-def get(name: str) -> Method:
+def get_method(name: str) -> Method:
     """The method in ``if_factory/methods/<name>/``; an unknown name is a ``UserError`` with a suggestion."""
     known = names()
     if name not in known:
-        near = get_close_matches(name, known, n=1)
         raise UserError(f"unknown method '{name}'", where="method",
-                        fix=f"did you mean '{near[0]}'?" if near else f"one of: {', '.join(known)}")
+                        fix=suggest(name, known) or f"one of: {', '.join(known)}")
     method: Method = importlib.import_module(f"if_factory.methods.{name}").METHOD
     return method
 

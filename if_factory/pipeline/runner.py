@@ -1,37 +1,38 @@
-"""Takes records through a method's stages: streaming, accounted for, and the same bytes in any arrival order.
+"""Runs records through a method's stages as a stream: each one counted, the same bytes in any order of arrival.
 
-Each record is one asyncio task that carries it from stage to stage, so a slow reply delays its own record and
-no other. At most ``window`` such tasks exist at a time; children of a record that became several wait on a
-stack and go before new seeds, and what is finished waits in a file without a name: memory does not grow with
-the number of inputs. Only an *all* and a *per_seed* stage wait for everyone. The runner makes no output: every
-answer is in the response log the moment it arrives, and asking again for what is logged is free, which is the
-whole of resume.
+Each record is one asyncio task that carries it from stage to stage, so a slow reply delays only its own record. At
+most ``window`` such tasks exist at a time; when a record becomes several, its children wait on a stack and are
+processed before new seeds, and finished records wait in an unnamed temporary file: memory does not grow with the
+number of inputs. Only *all* and *per_seed* stages wait for every record. The runner writes no output. Every answer
+is in the response log as soon as it arrives, and a logged request is answered from the log at no cost: this is all
+that resuming a run takes.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import signal
-import threading
+import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from random import Random
 from typing import Any, NamedTuple, Protocol, cast
 
 from if_factory.chat.base import Completion, RequestFailed
 from if_factory.chat.budget import BudgetExceeded
 from if_factory.chat.client import ChatClient
 from if_factory.errors import UserError
+from if_factory.pipeline.context import StageContext
+from if_factory.pipeline.interrupt import on_ctrl_c
 from if_factory.pipeline.ledger import Ledger, LedgerError, Row
 from if_factory.pipeline.spool import Spool
-from if_factory.pipeline.stage import All, Dropped, Each, Stage
-from if_factory.records import Record, content_id
+from if_factory.pipeline.stage import All, Dropped, Each, Stage, Useful
+from if_factory.records import Record
 
-# Where a record stands in the output: its seed's position, then its index among siblings at every split.
+_logger = logging.getLogger(__name__)
+
+# A record's position in the output: its seed's position, then its index among siblings at every split.
 Position = tuple[int, ...]
 
 
@@ -76,7 +77,7 @@ class Observer(Protocol):
 
 async def run(stages: Sequence[Stage], inputs: Iterable[Record], models: Mapping[str, ChatClient], *, seed: int,
               window: int | None = None, observer: Observer | None = None,
-              folder: Path | None = None) -> RunResult:
+              folder: Path | None = None, useful: Useful | None = None) -> RunResult:
     """Take ``inputs`` through ``stages``.
 
     A reached budget or Ctrl-C stops cleanly: no new work, requests in flight finish and are logged, and the
@@ -87,6 +88,7 @@ async def run(stages: Sequence[Stage], inputs: Iterable[Record], models: Mapping
         seed: of the run; ``ctx.rng`` depends on it and on nothing else but its arguments.
         window: records in flight at most; default four times what the models take at once: a
             record waiting for a retry takes up no place at the endpoint.
+        useful: decides for stages whether answers attempt their request.
         folder: on whose disk finished records wait for the end (see ``spool.py``).
 
     Raises:
@@ -98,34 +100,15 @@ async def run(stages: Sequence[Stage], inputs: Iterable[Record], models: Mapping
     total = len(inputs) if isinstance(inputs, Sized) else None
     if window is None:
         window = max(64, 4 * sum(m.concurrency for m in models.values()))
-    runner = _Runner(stages, models, seed, window, ledger, folder)
+    runner = _Runner(stages, models, seed, window, ledger, folder, useful)
     if observer:
         observer.start(ledger, models, total)
     try:
-        with _ctrl_c(lambda: runner.stop("interrupt")):
+        with on_ctrl_c(lambda: runner.stop("interrupt")):
             return await runner.run(inputs)
     finally:
         if observer:
             observer.stop()
-
-
-@contextlib.contextmanager
-def _ctrl_c(stop: Callable[[], None]) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    loop = asyncio.get_running_loop()
-
-    def first(*_: object) -> None:
-        # A stage that never yields would keep the loop from ever hearing a second Ctrl-C.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        loop.call_soon_threadsafe(stop)
-
-    previous = signal.signal(signal.SIGINT, first)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous or signal.SIG_DFL)
 
 
 @dataclass(slots=True)
@@ -145,15 +128,14 @@ class _Runner:
     """The state of one run. Every change of it happens on the event loop's thread."""
 
     def __init__(self, stages: Sequence[Stage], models: Mapping[str, ChatClient], seed: int, window: int,
-                 ledger: Ledger, folder: Path | None) -> None:
+                 ledger: Ledger, folder: Path | None, useful: Useful | None = None) -> None:
         self.stages = stages
         self.models = models
-        self.seed = seed
         self.window = window
         self.ledger = ledger
         self.folder = folder
         self.finished = Spool(folder)
-        self.contexts = [_Context(self, stage.name) for stage in stages]
+        self.contexts = [StageContext(stage.name, frozenset(models), seed, self.chat, useful) for stage in stages]
         self.dropped: list[DroppedRecord] = []
         self.stopped_by: str | None = None
         self.error: BaseException | None = None
@@ -167,7 +149,7 @@ class _Runner:
         self.source: Iterator[_Item] = iter(())
         self.waiting: list[_Item] = []
         self.arrived: list[_Item] = []
-        self.turned_away: list[tuple[Position, DroppedRecord]] = []
+        self.dropped_here: list[tuple[Position, DroppedRecord]] = []
         self.end = 0
         self.spool: Spool | None = None
         self.idle = asyncio.Event()
@@ -207,7 +189,7 @@ class _Runner:
         for position, record in enumerate(inputs):
             row.taken += 1
             if record.id in seen:
-                self._reject(row, record, (position,), "duplicate_seed", "")
+                self._drop(row, record, (position,), "duplicate_seed", "")
                 continue
             seen.add(record.id)
             row.advanced += 1
@@ -233,7 +215,7 @@ class _Runner:
         Returns those that arrive, unless they are put into ``spool``.
         """
         self.source, self.end, self.spool = source, end, spool
-        self.waiting, self.arrived, self.turned_away = [], [], []
+        self.waiting, self.arrived, self.dropped_here = [], [], []
         self.idle.clear()
         self._fill()
         await self.idle.wait()
@@ -245,7 +227,7 @@ class _Runner:
             row = self.ledger.rows[item.stage + 1]
             row.taken += 1
             row.unfinished += 1
-        self.dropped += [one for _, one in sorted(self.turned_away)]
+        self.dropped += [one for _, one in sorted(self.dropped_here)]
         return [item.record for item in sorted(self.arrived, key=lambda item: item.path)]
 
     def _fill(self) -> None:
@@ -272,9 +254,9 @@ class _Runner:
             try:
                 out = await cast(Each, stage.run)(item.record, self.contexts[item.stage])
             except Dropped as e:
-                return self._reject(row, item.record, item.path, e.reason, e.detail)
+                return self._drop(row, item.record, item.path, e.reason, e.detail)
             except RequestFailed as e:
-                return self._reject(row, item.record, item.path, e.reason, "")
+                return self._drop(row, item.record, item.path, e.reason, "")
             except UserError:
                 raise
             except Exception as e:
@@ -282,7 +264,7 @@ class _Runner:
                                   f"{type(e).__name__}: {e}") from e
             children = out if isinstance(out, list) else [out]
             if not children:
-                return self._reject(row, item.record, item.path, "produced_nothing", "")
+                return self._drop(row, item.record, item.path, "produced_nothing", "")
             row.advanced += 1
             row.produced += len(children)
             item.stage += 1
@@ -318,9 +300,9 @@ class _Runner:
             self._fail(error)
         self._fill()
 
-    def _reject(self, row: Row, record: Record, path: Position, reason: str, detail: str) -> None:
+    def _drop(self, row: Row, record: Record, path: Position, reason: str, detail: str) -> None:
         row.dropped[reason] += 1
-        self.turned_away.append((path, DroppedRecord(row.stage, record.id, reason, detail)))
+        self.dropped_here.append((path, DroppedRecord(row.stage, record.id, reason, detail)))
 
     # ------------------------------------------------------------------ records together
 
@@ -361,11 +343,11 @@ class _Runner:
                     error = failed
             self._fail(error)
             return []
-        kept, turned_away = task.result()
-        for record, why in turned_away:
+        kept, dropped = task.result()
+        for record, why in dropped:
             row.dropped[why.reason] += 1
             self.dropped.append(DroppedRecord(stage.name, record.id, why.reason, why.detail))
-        gone = Counter(record.id for record, _ in turned_away)
+        gone = Counter(record.id for record, _ in dropped)
         here = Counter(record.id for record in kept)
         parents = {record.parent for record in kept}
         for record in records:
@@ -383,6 +365,9 @@ class _Runner:
         """Take no new work; halt when the requests in flight have finished."""
         self.stopped_by = self.stopped_by or reason
         self.draining = True
+        if reason == "interrupt":
+            _logger.warning("stopping: %d requests in flight are waited for and kept; Ctrl-C again stops at once, "
+                            "and they are asked again next time", self.requests_in_flight)
         for model in self.models.values():
             model.budget.close()  # those that wait for a free place at the endpoint must not be sent any more
         if not self.requests_in_flight:
@@ -419,23 +404,3 @@ class _Runner:
         # The stage must not see the stop, or it might take it for an answer; it waits here to be cancelled.
         await self.halted.wait()
         raise asyncio.CancelledError
-
-
-@dataclass(frozen=True, slots=True)
-class _Context:
-    """What one stage sees of the run; see ``stage.Context``."""
-
-    runner: _Runner
-    stage: str
-
-    async def chat(self, role: str, messages: Sequence[dict[str, str]], *, sample: int = 0,
-                   schema: dict[str, Any] | None = None, stop: Sequence[str] = (),
-                   **sampling: Any) -> Completion:
-        return await self.runner.chat(role, messages, stage=self.stage, sample=sample, schema=schema,
-                                      stop=tuple(stop), **sampling)
-
-    def has(self, role: str) -> bool:
-        return role in self.runner.models
-
-    def rng(self, *parts: object) -> Random:
-        return Random(content_id(self.runner.seed, parts))

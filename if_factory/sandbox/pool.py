@@ -17,55 +17,32 @@ kernel is trusted: there is no virtual machine around it. Two functions in turn 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
-import io
 import json
 import queue
-import socket
-import struct
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Self
 
-from if_factory.errors import UserError
 from if_factory.records import Outcome, Verdict
 from if_factory.sandbox import probe
-from if_factory.sandbox.probe import HERE, Isolation
+from if_factory.sandbox.probe import Isolation
+from if_factory.sandbox.server import Limits, Server, ServerDied
 
 _GRACE = 10.0  # seconds beyond the limits before a fork server that says nothing is given up
-_START_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one function may use. Seconds of CPU and of wall clock are per step: loading it, or one input.
-
-    ``total_seconds``: wall clock for a function over all its inputs. ``memory_mb``: address space beyond the
-    interpreter's own. ``reply_bytes``: one answer, as JSON. Writing files, processes, threads and sockets are
-    not limited but refused.
-    """
-
-    cpu_seconds: float = 2.0
-    wall_seconds: float = 10.0
-    total_seconds: float = 60.0
-    memory_mb: int = 256
-    reply_bytes: int = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
 class FunctionResult:
-    """What one function said, by position of the input.
+    """The answers of one function, by position of the input.
 
     Attributes:
         values: what it returned, as JSON has it (a tuple becomes a list); None where it returned None or nothing
-            came back, which ``returned`` tells apart.
-        verdicts: ``boolean(value)`` as pass or fail; else ``no_verdict`` with the reason.
+            came back, which ``returned`` distinguishes.
+        verdicts: ``truth_value(value)`` as pass or fail; else ``no_verdict`` with the reason.
         loaded: the source compiled, its top level ran and it defines the entry.
         flaky: two runs differed; each run has a hash seed, a random seed and a clock of its own.
         timed_out: it passed a time limit, now or earlier; this pool does not run it again.
@@ -85,14 +62,14 @@ class FunctionResult:
         return tuple(v.reason for v in self.verdicts)
 
 
-def boolean(value: Any, normalise: bool = True) -> bool | None:
-    """The truth value a verifier meant, or None.
+def truth_value(value: Any) -> bool | None:
+    """The truth value that a verifier meant, or ``None``.
 
-    ``normalise`` also accepts "true" and "false" in any case, 0 and 1, and 0.0 and 1.0. Nothing else is one: an
-    empty list or a None is what a function returns that was not finished.
+    Booleans are accepted, 0 and 1 (also 0.0 and 1.0), and "true" and "false" in any case; nothing else: an empty
+    list or ``None`` is what an unfinished function returns.
     """
-    if isinstance(value, bool) or not normalise:
-        return value if isinstance(value, bool) else None
+    if isinstance(value, bool):
+        return value
     if isinstance(value, int | float):
         return bool(value) if value in (0, 1) else None
     if isinstance(value, str):
@@ -101,7 +78,7 @@ def boolean(value: Any, normalise: bool = True) -> bool | None:
 
 
 def _verdict(value: Any) -> Verdict:
-    truth = boolean(value)
+    truth = truth_value(value)
     if truth is None:
         return _none(f"returned {json.dumps(value, ensure_ascii=False)[:100]}, which is neither true nor false")
     return Verdict(outcome=Outcome.PASS if truth else Outcome.FAIL)
@@ -129,93 +106,22 @@ class _Run:
     timed_out: bool = False
 
 
-class _ServerDied(Exception):
-    """The fork server is gone or does not answer."""
-
-
-class _Server:
-    """A fork server process and the socket to it. Not for two threads at once."""
-
-    def __init__(self, isolation: Isolation, limits: Limits, run: int) -> None:
-        options = {"level": isolation.level, **asdict(limits)}
-        ours, theirs = socket.socketpair()
-        prefix = probe.bwrap() if isolation.level == "bwrap" else []
-        with theirs:
-            self.process = subprocess.Popen(
-                [*prefix, sys.executable, "-P", "-s", "-S", "-B", str(HERE / "zygote.py"), str(theirs.fileno()),
-                 json.dumps(options)],
-                pass_fds=[theirs.fileno()], env=probe.environment(run), cwd="/", stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-        self._socket = ours
-        try:
-            self.state = json.loads(self._receive(_START_SECONDS))
-        except _ServerDied:
-            self.close()
-            raise UserError("the sandbox's fork server did not start", where="sandbox",
-                            fix=f"try `{sys.executable} -P -s -S -c 1`; see docs/sandbox.md") from None
-        if "error" in self.state:
-            self.close()
-            raise UserError(f"the sandbox could not lock itself in: {self.state['error']}", where="sandbox",
-                            fix=probe.remedy())
-
-    def ask(self, body: bytes, count: int, seconds: float) -> tuple[str, list[bytes]]:
-        """How the child ended, and its answers.
-
-        Raises:
-            _ServerDied: no answer within ``seconds``.
-        """
-        try:
-            self._socket.settimeout(seconds)
-            self._socket.sendall(struct.pack("=II", count, len(body)) + body)
-        except OSError as e:
-            raise _ServerDied(str(e)) from e
-        line, _, rest = self._receive(seconds).partition(b"\n")
-        head, stream = json.loads(line), io.BytesIO(rest)
-        return head["end"], [stream.read(size) for size in head["sizes"]]
-
-    def _receive(self, seconds: float) -> bytes:
-        deadline = time.monotonic() + seconds
-        (size,) = struct.unpack("=I", self._exactly(4, deadline))
-        return self._exactly(size, deadline)
-
-    def _exactly(self, size: int, deadline: float) -> bytes:
-        got = bytearray()
-        while len(got) < size:
-            try:
-                self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
-                part = self._socket.recv(min(size - len(got), 1 << 20))
-            except OSError as e:
-                raise _ServerDied(str(e)) from e
-            if not part:
-                raise _ServerDied("closed")
-            got += part
-        return bytes(got)
-
-    def close(self) -> None:
-        """A child of the server dies with it."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits for an answer
-        self._socket.close()
-        self.process.kill()
-        self.process.wait()
-
-
 class _Worker:
     """One caller's turn: a fork server per run, since a hash seed is fixed when Python starts."""
 
     def __init__(self, isolation: Isolation, limits: Limits) -> None:
         self._isolation, self._limits = isolation, limits
-        self._servers: dict[int, _Server] = {}
+        self._servers: dict[int, Server] = {}
         self._closed = False
         self._lock = threading.Lock()
 
-    def server(self, run: int) -> _Server:
-        """Raises ``_ServerDied`` once closed."""
+    def server(self, run: int) -> Server:
+        """Raises ``ServerDied`` once closed."""
         with self._lock:
             if self._closed:
-                raise _ServerDied("closed")
+                raise ServerDied("closed")
             if run not in self._servers:
-                self._servers[run] = _Server(self._isolation, self._limits, run)
+                self._servers[run] = Server(self._isolation, self._limits, run)
             return self._servers[run]
 
     def drop(self, run: int) -> None:
@@ -248,7 +154,7 @@ class Pool:
         self.isolation = probe.require(allow_weak)
         self.limits = limits or Limits()
         self._workers = [_Worker(self.isolation, self.limits) for _ in range(workers)]
-        self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()  # None: closed, for whoever waits
+        self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()  # None: closed, for callers that wait
         for worker in self._workers:
             self._idle.put(worker)
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="sandbox")
@@ -325,7 +231,7 @@ class Pool:
             body = json.dumps({"source": source, "inputs": left, "entry": entry, "run": run}).encode()
             try:
                 end, raw = worker.server(run).ask(body, len(left), self.limits.total_seconds + _GRACE)
-            except _ServerDied:
+            except ServerDied:
                 worker.drop(run)
                 return _silent(len(inputs), "the sandbox worker died and was replaced")
             except BaseException:  # Ctrl-C: the answer still to come is not the next function's

@@ -1,6 +1,6 @@
 """Near-duplicates among many short texts: by word n-grams, or by embeddings where a model is given.
 
-The n-gram way is an exact join, not a sketch: every text that repeats an earlier one at the threshold is found.
+The n-gram method is an exact join, not a sketch: every text that repeats an earlier one at the threshold is found.
 What makes it fast is prefix filtering (Bayardo et al. 2007, "Scaling up all pairs similarity search"): two sets
 can only be as similar as the threshold if they share one of their rarest elements, so only those are indexed and
 only texts that meet there are compared.
@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from itertools import pairwise
 from math import ceil
-from typing import Any, Literal
+from typing import Literal
 
+from if_factory.embedding import embed
 from if_factory.errors import UserError
 
 WORD = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff]|[^\W_]+")
@@ -32,7 +33,7 @@ def near_duplicates(texts: Sequence[str], *, threshold: float = 0.7,
     """For each text the index of the earlier text it repeats, or ``None``.
 
     Texts are taken in order; one that is at least ``threshold`` similar to a text that was kept is a repetition of
-    the first such text, else it is kept itself. So no two kept texts are similar, and every other one is similar
+    the first such text, else it is kept itself. So no two kept texts are similar, and every dropped one is similar
     to a kept one. Equal input gives equal output.
 
     Args:
@@ -106,21 +107,6 @@ def _similarity(a: frozenset[str], b: frozenset[str]) -> float:
 
 
 # ---------------------------------------------------------------- embeddings
-
-
-def embed(texts: Sequence[str], model: str) -> Any:
-    """Unit vectors of ``texts`` as a float32 array of shape (len(texts), dimensions).
-
-    Raises:
-        UserError: sentence-transformers is not installed.
-    """
-    try:
-        import numpy as np
-        from sentence_transformers import SentenceTransformer
-    except ImportError:
-        raise UserError("comparing by embedding needs sentence-transformers",
-                        fix='pip install "if-factory[embed]", or compare by n-grams') from None
-    return np.asarray(SentenceTransformer(model).encode(list(texts), normalize_embeddings=True), dtype=np.float32)
 
 
 def _by_embedding(texts: Sequence[str], threshold: float, model: str | None) -> list[int | None]:

@@ -238,6 +238,8 @@ async def test_over_http_every_kind_of_passing_fault_is_survived_and_the_key_sta
 
     async def handler(r: web.BaseRequest) -> web.Response:
         assert r.headers["Authorization"] == "Bearer sk-secret-in-env"
+        if r.method == "GET":  # what the server says of its model
+            return error(404, "no list")
         fault = next(faults)
         if fault == "drop":
             assert r.transport is not None

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from if_factory.chat import embedded
+from if_factory.chat.cores import busy_cores, free_threads
 from if_factory.chat.embedded import EmbeddedServer
 from if_factory.errors import UserError
 
@@ -130,3 +131,48 @@ async def test_the_same_seed_gives_the_same_text_alone_and_among_others() -> Non
         together = await asyncio.gather(*(ask(http, server, i) for i in range(12)))
         alone = [await ask(http, server, i) for i in range(4)]
     assert together[:4] == alone
+
+
+@pytest.fixture
+def dying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pretend_installed: None) -> EmbeddedServer:
+    """A server whose process says that it is ready, and dies."""
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    ready = '{"base_url": "http://127.0.0.1:4321/v1", "model": "model"}'
+    _python_that(monkeypatch, tmp_path, f"echo '{ready}'; echo $* >&2; echo out of memory >&2; exit 3")
+    return EmbeddedServer(tmp_path / "model.gguf", threads=1)
+
+
+async def test_a_server_that_died_is_started_once_more_on_its_port(
+        dying: EmbeddedServer, caplog: pytest.LogCaptureFixture) -> None:
+    with dying as server:
+        process = server._process
+        assert process
+        process.wait()
+        assert await server.revive()
+        assert "died (exit status 3)" in caplog.text
+        assert "out of memory" in caplog.text
+        assert caplog.text.count("starting it again") == 1
+        assert server._process
+        server._process.wait()
+        assert "--port 4321" in server._last_words()
+        with pytest.raises(UserError, match=r"died again \(exit status 3\): .*out of memory"):
+            await server.revive()
+    assert not await server.revive()  # stopped by us: that is no death
+
+
+def test_serve_notices_a_server_that_died(dying: EmbeddedServer) -> None:
+    with dying as server, pytest.raises(UserError, match="died again"):
+        server.watch()
+
+
+@pytest.mark.parametrize(("cores", "busy", "threads"),
+                         [(2, 0.0, 2), (2, 0.3, 2), (2, 0.9, 1), (2, 2.0, 1), (16, 5.2, 11)])
+def test_threads_are_the_cores_that_other_work_leaves_free(
+        monkeypatch: pytest.MonkeyPatch, cores: int, busy: float, threads: int) -> None:
+    monkeypatch.setattr("if_factory.chat.cores.os.sched_getaffinity", lambda pid: set(range(cores)))
+    monkeypatch.setattr("if_factory.chat.cores.usable_cores", lambda: cores)
+    assert free_threads(busy) == (threads, cores, busy)
+
+
+def test_busy_cores_are_measured() -> None:
+    assert 0 <= busy_cores(0.05) <= len(os.sched_getaffinity(0))

@@ -40,8 +40,8 @@ async def test_what_is_asked_reaches_the_server_and_its_answer_comes_back(serve:
     assert seen == [{"model": "fake", "messages": [{"role": "user", "content": "hello"}], "temperature": 0.5,
                      "top_p": 0.9, "max_tokens": 9, "seed": 4, "stop": ["END"],
                      "response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": {
-                         "type": "object",
-                         "properties": {"maxLength": {"type": "string"}, "n": {"type": "number"}}}}}}]
+                         "type": "object", "properties": {"maxLength": {"type": "string", "maxLength": 9},
+                                                          "n": {"type": "number"}}}}}}]
 
 
 @pytest.mark.parametrize("tail", ["", "/", "/chat/completions"])
@@ -93,7 +93,7 @@ async def test_a_dropped_connection_and_a_timeout_are_transient(serve: Serve) ->
 
 
 @pytest.mark.parametrize("body", [
-    b"", b"<html>Bad gateway</html>", b"[]", b"null", b"{}", b'{"choices": []}', b'{"choices": [{}]}', b"\xff\xfe",
+    b"", b"<html>Bad gateway</html>", b"[]", b"null", b"{}", b'{"choices": [{}]}', b"\xff\xfe",
     b'{"choices": [{"message": {"content": 3}}]}', b'{"choices": [{"message": null}]}', b'"text"',
     b'{"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": "many"}}', b"[" * 100_000,
     b'{"choices": [{"message": {"content": [{"text": 1}]}}]}'])
@@ -151,7 +151,7 @@ async def test_a_refused_schema_is_left_out_once_and_for_all(serve: Serve) -> No
     assert asked == [True, False, False, False]
 
 
-async def test_a_400_that_the_schema_did_not_cause_keeps_the_schema(serve: Serve) -> None:
+async def test_a_prompt_that_is_too_long_is_not_posted_twice_and_keeps_the_schema(serve: Serve) -> None:
     asked: list[bool] = []
 
     async def handler(r: web.BaseRequest) -> web.Response:
@@ -164,7 +164,99 @@ async def test_a_400_that_the_schema_did_not_cause_keeps_the_schema(serve: Serve
         await backend.chat(request("long", schema={"type": "object"}))
     await backend.chat(request("short", schema={"type": "object"}))
     await backend.close()
-    assert asked == [True, False, True]
+    assert asked == [True, True]
+
+
+async def test_lengths_in_a_schema_are_given_up_before_the_schema_and_for_that_schema_alone(serve: Serve) -> None:
+    asked: list[object] = []
+
+    async def handler(r: web.BaseRequest) -> web.Response:
+        body = await r.json()
+        asked.append(body.get("response_format", {}).get("json_schema", {}).get("schema"))
+        bounded = "maxLength" in str(asked[-1])
+        return error(400, "Grammar error: maxLength is not implemented") if bounded else answer("{}")
+
+    backend = OpenAIBackend(await serve(handler), "fake")
+    long, other = {"type": "string", "maxLength": 9}, {"type": "string", "minLength": 1}
+    for schema in (long, long, other):
+        await backend.chat(request(schema=schema))
+    await backend.close()
+    assert asked == [long, {"type": "string"}, {"type": "string"}, other]
+
+
+@pytest.mark.parametrize("status", [400, 500])
+async def test_one_bad_schema_does_not_switch_structure_off(serve: Serve, status: int) -> None:
+    asked: list[bool] = []
+
+    async def handler(r: web.BaseRequest) -> web.Response:
+        body = await r.json()
+        asked.append("response_format" in body)
+        is_bad = "bad" in str(body.get("response_format"))
+        return error(status, "cannot compile the schema") if is_bad else answer("{}")
+
+    backend = OpenAIBackend(await serve(handler), "fake")
+    bad, good = {"type": "object", "title": "bad"}, {"type": "object", "title": "good"}
+    for schema in (bad, good, bad):
+        await backend.chat(request(schema=schema))
+    await backend.close()
+    assert asked == [True, False, True, False]
+
+
+async def test_a_server_that_refuses_every_schema_is_not_asked_with_one_for_ever(serve: Serve) -> None:
+    asked: list[bool] = []
+
+    async def handler(r: web.BaseRequest) -> web.Response:
+        asked.append("response_format" in await r.json())
+        return error(400, "bad request") if asked[-1] else answer("{}")
+
+    backend = OpenAIBackend(await serve(handler), "fake")
+    for i in range(5):
+        await backend.chat(request(schema={"type": "object", "title": str(i)}))
+    await backend.close()
+    assert asked == [True, False] * 3 + [False, False]
+
+
+async def test_a_500_that_says_nothing_of_a_schema_is_tried_again_with_it_once(serve: Serve) -> None:
+    asked: list[bool] = []
+
+    async def handler(r: web.BaseRequest) -> web.Response:
+        asked.append("response_format" in await r.json())
+        return error(500, "Internal Server Error") if asked[-1] else answer("{}")
+
+    backend = OpenAIBackend(await serve(handler), "fake")
+    with pytest.raises(Transient, match="http_500"):
+        await backend.chat(request(schema={"type": "object"}))
+    assert (await backend.chat(request(schema={"type": "object"}))).text == "{}"
+    await backend.close()
+    assert asked == [True, True, False]
+
+
+@pytest.mark.parametrize(("message", "left"), [
+    ("give this model `temperature` or `top_p`, not the two together", {"temperature"}),
+    ("Unsupported value: 'temperature' does not support 0.7 with this model", {"top_p"}),
+    ("this model takes neither temperature nor top_p", set())])
+async def test_sampling_fields_that_are_refused_are_left_out_with_one_warning(
+        serve: Serve, caplog: pytest.LogCaptureFixture, message: str, left: set[str]) -> None:
+    bodies: list[dict[str, object]] = []
+
+    async def handler(r: web.BaseRequest) -> web.Response:
+        bodies.append(await r.json())
+        return answer("ok") if {"temperature", "top_p"} & set(bodies[-1]) <= left else error(400, message)
+
+    backend = OpenAIBackend(await serve(handler), "fake")
+    for _ in range(3):
+        await backend.chat(request())
+    await backend.close()
+    assert {"temperature", "top_p"} & set(bodies[-1]) == left
+    assert len(bodies) <= 2 + 3
+    assert caplog.text.count("going on without") == 1
+
+
+async def test_where_stop_is_refused_the_answer_is_cut_here(serve: Serve) -> None:
+    async def handler(r: web.BaseRequest) -> web.Response:
+        return error(400, "Unsupported parameter: 'stop'") if "stop" in await r.json() else answer("one END two")
+
+    assert (await ask(await serve(handler), stop=("END",))).text == "one "
 
 
 @pytest.mark.parametrize(("field", "message"), [

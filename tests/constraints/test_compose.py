@@ -15,6 +15,7 @@ from if_factory.constraints import base
 from if_factory.constraints.base import all_types, load_plugin
 from if_factory.constraints.compose import compose
 from if_factory.constraints.conflicts import conflict
+from if_factory.constraints.held_out import HELD_OUT_TYPES
 from if_factory.constraints.text import contains_phrase
 from if_factory.constraints.verify import verify
 from if_factory.errors import UserError
@@ -36,8 +37,29 @@ SEEDS = (
 )
 
 
+# Named, so that the types held out for evaluation are drawn too.
+FAMILIES = sorted({kind.type.partition(":")[0] for kind in all_types()})
+
+
 def _draws(n: int, start: int = 0, step: int = 1) -> Iterator[list[Constraint]]:
-    return (compose(SEEDS[i % len(SEEDS)], Random(i)) for i in range(start, n, step))
+    return (compose(SEEDS[i % len(SEEDS)], Random(i), include=FAMILIES) for i in range(start, n, step))
+
+
+def test_types_held_out_for_evaluation_are_drawn_only_where_they_or_their_family_are_named() -> None:
+    def drawn(**how: Any) -> set[str]:
+        return {c.type for seed in SEEDS for i in range(60) for c in compose(seed, Random(i), **how)}
+
+    composable = {kind.type for kind in all_types() if kind.composable}
+    assert composable >= set(HELD_OUT_TYPES)
+    assert not drawn() & set(HELD_OUT_TYPES)
+    assert drawn(include=FAMILIES) >= set(HELD_OUT_TYPES)
+    assert drawn(include=["emoji:count"]) == {"emoji:count"}
+
+
+def test_no_type_of_ifeval_is_held_out() -> None:
+    """Data made for IFEval may train all its types."""
+    assert not [t for t in HELD_OUT_TYPES if type(base.get(t)).__module__.startswith(
+        "if_factory.constraints.types.ifeval")]
 
 
 def test_ten_thousand_draws_hold_no_contradiction_of_the_known_kinds() -> None:
@@ -121,9 +143,9 @@ def test_include_exclude_weights_and_difficulty_choose_what_is_drawn() -> None:
                for i in range(300)]
     assert not {"keywords", "emoji"} & {c.type.partition(":")[0] for drawn in without for c in drawn}
     assert "table:rows" not in {c.type for drawn in without for c in drawn}
-    heavy = Counter(c.type for i in range(300)
-                    for c in compose(SEEDS[0], Random(i), n=1, weights={"emoji": 100.0}))
-    assert heavy["emoji:count"] > 200
+    heavy = Counter(c.type.partition(":")[0] for i in range(300)
+                    for c in compose(SEEDS[0], Random(i), n=1, weights={"keywords": 100.0}))
+    assert heavy["keywords"] > 200
     easy = {c.type for i in range(300) for c in compose(SEEDS[0], Random(i), max_difficulty=1)}
     assert all(base.get(t).difficulty_hint == 1 for t in easy)
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.e2e.command import if_factory
-from tests.export.reference import _byte_tokenizer
+from tests.exporting.reference import _byte_tokenizer
 
 pytestmark = pytest.mark.e2e
 

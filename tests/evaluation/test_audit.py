@@ -5,10 +5,11 @@ import pytest
 from rich.console import Console
 
 from if_factory.constraints.verify import verify
+from if_factory.emission import emit_kto, emit_preference, emit_sft
 from if_factory.errors import UserError
 from if_factory.evaluation.audit import audit, print_report, to_json
-from if_factory.export.formats import write_dataset
-from if_factory.records import Candidate, Constraint, Record, emit_kto, emit_preference, emit_sft
+from if_factory.exporting.formats import write_dataset
+from if_factory.records import Candidate, Constraint, Record
 
 NO_COMMA = {"type": "punctuation:no_comma", "kwargs": {}}
 CAT = {"type": "keywords:existence", "kwargs": {"keywords": ["cat"]}}

@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from if_factory.cli import main
+from if_factory.emission import emit_triple
 from if_factory.errors import UserError
 from if_factory.evaluation.ranking import GIVEN, SETTINGS, Scores, Triple, contests, markdown, measure, rank
 from if_factory.evaluation.score import LogProb, Pair, ScoreLog
 from if_factory.evaluation.triples import read_triples
-from if_factory.export.formats import write_dataset
-from if_factory.records import Candidate, Constraint, Outcome, Record, TripleExample, Turn, Verdict, emit_triple
+from if_factory.exporting.formats import write_dataset
+from if_factory.records import Candidate, Constraint, Outcome, Record, TripleExample, Turn, Verdict
 
 
 def texts(*said: str) -> tuple[Constraint, ...]:

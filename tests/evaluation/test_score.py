@@ -25,7 +25,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from tests.export.reference import _byte_tokenizer
+    from tests.exporting.reference import _byte_tokenizer
 
     folder = tmp_path_factory.mktemp("tiny")
     torch.manual_seed(0)

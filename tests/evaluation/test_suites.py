@@ -2,11 +2,33 @@ import json
 
 import pytest
 
+from if_factory.api.evaluation import suite_like
+from if_factory.chat.budget import Usage
 from if_factory.constraints.conflicts import conflict
+from if_factory.constraints.held_out import HELD_OUT_TYPES
 from if_factory.errors import UserError
-from if_factory.evaluation.suites import held_out_suite, load_suite, suite
+from if_factory.evaluation.suites import (
+    held_out_suite,
+    load_suite,
+    named_types,
+    never_trained,
+    suite,
+    types_trained,
+)
 from if_factory.files import read_rows
 from if_factory.inputs.seeds import builtin
+from if_factory.pipeline.ledger import Ledger
+from if_factory.pipeline.rundir import RunDir
+from if_factory.pipeline.runner import RunResult
+from if_factory.records import Constraint, Record
+
+
+def write_run(folder):
+    folder.mkdir(parents=True)
+    (folder / "recipe.yaml").write_text("method: complex_to_simple\nseed: 7\n")
+    record = Record.from_seed("p").child("p. No commas.", [Constraint(type="punctuation:no_comma")], 1)
+    RunDir(folder).write(RunResult([record], [], Ledger(["compose"]), True), Usage(), {})
+    return folder
 
 
 def test_held_out_is_the_same_suite_for_the_same_seed_only():
@@ -31,6 +53,36 @@ def test_held_out_is_large_enough_varied_and_satisfiable():
 def test_types_restrict_what_is_drawn():
     items = held_out_suite(30, types=["keywords", "punctuation:no_comma"])
     assert {c.type.split(":")[0] for item in items for c in item.constraints} <= {"keywords", "punctuation"}
+
+
+def test_every_third_prompt_has_types_that_were_never_trained_only():
+    trained = {"punctuation:no_comma", "end:question", "markdown:bold"}
+    unseen = never_trained(trained)
+    assert set(unseen) == set(HELD_OUT_TYPES) - {"markdown:bold"}
+    items = held_out_suite(30, types=sorted(trained), unseen=unseen)
+    kinds = [{c.type for c in item.constraints} for item in items]
+    assert all(k <= set(unseen) for k in kinds[2::3])
+    assert all(k <= trained for i, k in enumerate(kinds, 1) if i % 3)
+    assert all(item.prompt.startswith(item.request[:10]) or item.request in item.prompt for item in items)
+    assert items[:10] == held_out_suite(10, types=sorted(trained), unseen=unseen)
+
+
+def test_where_all_held_out_types_were_trained_other_types_are_the_test():
+    unseen = never_trained(HELD_OUT_TYPES)
+    assert unseen
+    assert not set(unseen) & set(HELD_OUT_TYPES)
+
+
+def test_what_a_run_trained_is_what_its_records_have_and_names_are_types_or_families(tmp_path):
+    run = write_run(tmp_path / "run")
+    assert types_trained(run) == {"punctuation:no_comma"}
+    items, trained = suite_like("held_out", 9, run_folder=run)
+    assert trained == {"punctuation:no_comma"}
+    kinds = [{c.type for c in item.constraints} for item in items]
+    assert all(k == {"punctuation:no_comma"} for i, k in enumerate(kinds, 1) if i % 3)
+    assert all(k <= set(HELD_OUT_TYPES) for k in kinds[2::3])
+    assert named_types(["keywords"]) == {k for k in named_types([]) if k.startswith("keywords:")}
+    assert not named_types([]) & set(HELD_OUT_TYPES)
 
 
 def test_held_out_prompts_are_not_among_the_seeds():

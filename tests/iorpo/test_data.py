@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from if_factory.errors import UserError
-from if_factory.export.dataset_info import dataset_entry
+from if_factory.exporting.dataset_info import dataset_entry
 from tests.iorpo.tiny import ALPACA, COLUMNS, SHAREGPT, chat, config, register_data, triple
 
 pytestmark = pytest.mark.slow
@@ -29,9 +29,9 @@ def load(root: Path, rows: list[dict[str, Any]] | None = None, entry: dict[str, 
 
     from if_factory.iorpo.arguments import STAGE
     from if_factory.iorpo.data import triples
-    from if_factory.iorpo.register import register
+    from if_factory.iorpo.register import add_stage
 
-    register(tuner)
+    add_stage(tuner)
     if rows is not None:
         register_data(root / "data", "rows", rows, entry or ALPACA)
         keys = {"dataset": "rows", "overwrite_cache": True, **keys}

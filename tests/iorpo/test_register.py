@@ -10,7 +10,7 @@ import pytest
 from if_factory.errors import UserError
 from if_factory.iorpo.arguments import IorpoArguments, asks_for_iorpo, split
 from if_factory.iorpo.launcher import how_it_ended
-from if_factory.iorpo.register import register
+from if_factory.iorpo.register import add_stage
 
 
 def scripted_tuner(**functions: Any) -> ModuleType:
@@ -89,7 +89,7 @@ def test_our_arguments_and_their_keys_are_the_same_thing() -> None:
 def test_other_stages_reach_the_originals_with_the_very_arguments_they_were_given(args: Any) -> None:
     tuner = scripted_tuner()
     originals = tuner.get_train_args, tuner.run_dpo
-    register(tuner)
+    add_stage(tuner)
     assert (tuner.get_train_args.__wrapped__, tuner.run_dpo.__wrapped__) == originals
     parsed = tuner.get_train_args(args)
     assert parsed[1] is args
@@ -102,7 +102,7 @@ def test_other_stages_reach_the_originals_with_the_very_arguments_they_were_give
 
 def test_an_iorpo_config_is_parsed_as_dpo_and_marked() -> None:
     tuner = scripted_tuner()
-    register(tuner)
+    add_stage(tuner)
     _, args, _, finetuning, _ = tuner.get_train_args({"stage": "iorpo", "iorpo_head": "full"})
     assert args == {"stage": "dpo", "pref_loss": "orpo"}
     assert finetuning.iorpo == IorpoArguments(head="full")
@@ -110,7 +110,7 @@ def test_an_iorpo_config_is_parsed_as_dpo_and_marked() -> None:
 
 def test_a_term_this_loss_does_not_have_is_refused_not_ignored() -> None:
     tuner = scripted_tuner()
-    register(tuner)
+    add_stage(tuner)
     with pytest.raises(UserError, match=r"pref_ftx.*no such term"):
         tuner.get_train_args({"stage": "iorpo", "pref_ftx": 1.0})
     tuner.get_train_args({"stage": "dpo", "pref_ftx": 1.0})
@@ -118,9 +118,9 @@ def test_a_term_this_loss_does_not_have_is_refused_not_ignored() -> None:
 
 def test_registering_twice_wraps_once() -> None:
     tuner = scripted_tuner()
-    register(tuner)
+    add_stage(tuner)
     once = tuner.get_train_args
-    register(tuner)
+    add_stage(tuner)
     assert tuner.get_train_args is once
 
 
@@ -143,7 +143,7 @@ def test_a_llamafactory_whose_internals_moved_says_so_when_the_stage_is_used_and
     hparams.read_args = lambda: {"stage": "iorpo"}  # type: ignore[attr-defined]
     monkeypatch.setitem(__import__("sys").modules, "llamafactory.hparams", hparams)
     tuner = scripted_tuner(**moved)
-    register(tuner)
+    add_stage(tuner)
     assert tuner.run_exp({"stage": "dpo"}) == ("ran", {"stage": "dpo"}), "other stages still run"
     for asked in ({"stage": "iorpo"}, ["--stage", "iorpo"], None):
         with pytest.raises(UserError) as e:
@@ -155,7 +155,7 @@ def test_a_llamafactory_whose_internals_moved_says_so_when_the_stage_is_used_and
 
 
 def test_a_tuner_with_nothing_we_know_is_left_alone() -> None:
-    register(ModuleType("llamafactory.train.tuner"))
+    add_stage(ModuleType("llamafactory.train.tuner"))
 
 
 TORCHRUN = """

@@ -64,7 +64,7 @@ def make_root(folder: Path) -> Path:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from tests.export.reference import _byte_tokenizer
+    from tests.exporting.reference import _byte_tokenizer
 
     torch.manual_seed(0)
     tokenizer = _byte_tokenizer()
@@ -95,9 +95,9 @@ def run(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     import torch
     from llamafactory.train import tuner
 
-    from if_factory.iorpo.register import register
+    from if_factory.iorpo.register import add_stage
 
-    register(tuner)
+    add_stage(tuner)
     torch.set_num_threads(1)  # as in `shell`: sums are then the same to the last bit
     with _process_left_alone():
         tuner.run_exp(dict(config))

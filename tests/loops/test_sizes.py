@@ -21,7 +21,9 @@ from if_factory.evaluation.scaling import Point
 from if_factory.files import read_rows, write_jsonl
 from if_factory.loops.rounds import Trainer
 from if_factory.loops.sizes import arm_rows, compare, read_rated
-from if_factory.methods.humpback import Options, read_pairs, scored
+from if_factory.methods.humpback.inputs import read_pairs
+from if_factory.methods.humpback.options import Options
+from if_factory.methods.humpback.steps import scored
 from if_factory.records import Candidate, Constraint, Record
 from tests.support.models import scripted_client
 from tests.training.test_training import TRAINER

@@ -27,7 +27,7 @@ from if_factory.methods.autoif.cross_validation import (
     Case,
     Rules,
     Validated,
-    Written,
+    WrittenFunction,
     cross_validate,
     holds,
     pairs,
@@ -136,7 +136,7 @@ def test_all_22_recorded_function_scores_are_reproduced(shared):
     same = 0
     for row in rows_of(shared, "back_trans.jsonl"):
         cases = [Case(*case) for case in row["cases"]]
-        written = [Written(source, tuple(cases)) for source, _ in row["eval_func"]]
+        written = [WrittenFunction(source, tuple(cases)) for source, _ in row["eval_func"]]
         pool, texts = generated.shared_pool(), [case.input for case in cases]
         values = {w.source: pool.run(w.source, texts).values for w in written}
         found = cross_validate(written, values, Rules(">= 0", ">= 0", normalise=False))
@@ -558,3 +558,11 @@ def test_the_commented_recipe_parses_to_the_defaults(tmp_path):
 
     text = commented("autoif")
     assert parse(yaml.safe_load(text)).method_options() == Options()
+
+
+def test_the_old_name_of_an_option_is_still_read_with_one_line_that_says_so():
+    recipe = {"method": "autoif", "models": {"teacher": "http://127.0.0.1:1/v1"}, "options": {"wash": False},
+              "preset": "released"}
+    with pytest.warns(FutureWarning, match="drop_download_lines"):
+        options = parse(recipe).method_options()
+    assert options.drop_download_lines is False

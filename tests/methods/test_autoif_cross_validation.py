@@ -15,20 +15,20 @@ from if_factory.methods.autoif.cross_validation import (
     Case,
     Rules,
     Validated,
-    Written,
-    boolean,
+    WrittenFunction,
     cross_validate,
+    drop_download_lines,
     holds,
+    normalised_label,
     pairs,
     parse_written,
-    wash,
 )
 
 YES, NO = "def evaluate(r):\n    return True", "def evaluate(r):\n    return False"
 
 
 def answer(source, *cases):
-    return Written(source, tuple(Case(*case) for case in cases))
+    return WrittenFunction(source, tuple(Case(*case) for case in cases))
 
 
 # ---------------------------------------------------------------- reading
@@ -43,14 +43,14 @@ def answer(source, *cases):
     '```python\n{raw}\n```\n```json\n{{"cases": [{{"input": "a", "output": true}}]}}\n```'])
 def test_the_function_and_its_case_are_read_however_the_json_comes(text):
     read = parse_written(text.format(f=json.dumps(YES), raw=YES))
-    assert isinstance(read, Written)
+    assert isinstance(read, WrittenFunction)
     assert read.source == YES
     assert read.cases == (Case("a", True),)
 
 
 def test_strict_reading_takes_the_first_json_block_alone():
     good = json.dumps({"func": YES, "cases": []})
-    assert isinstance(parse_written(f"```json\n{good}\n```", lenient=False), Written)
+    assert isinstance(parse_written(f"```json\n{good}\n```", lenient=False), WrittenFunction)
     assert parse_written(good, lenient=False) == Failure("no_json")
     assert parse_written('```json\n{"func": True}\n```', lenient=False).reason == "wrong_json"
 
@@ -79,11 +79,11 @@ NESTED = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(
 @given(st.text() | NESTED.map(json.dumps))
 def test_no_text_breaks_the_reader(text):
     for lenient in (True, False):
-        assert isinstance(parse_written(f"```json\n{text}\n```", lenient=lenient), Written | Failure)
+        assert isinstance(parse_written(f"```json\n{text}\n```", lenient=lenient), WrittenFunction | Failure)
 
 
-def test_washing_deletes_whole_lines_as_upstream_does():
-    assert wash("import requests\nx = 'download'\nreturn 1") == "return 1"
+def test_lines_that_mention_downloads_or_requests_are_deleted_whole_as_upstream_does():
+    assert drop_download_lines("import requests\nx = 'download'\nreturn 1") == "return 1"
 
 
 # ---------------------------------------------------------------- validating
@@ -165,7 +165,8 @@ def test_bounds_say_whether_the_value_itself_is_enough():
 
 
 def test_a_text_that_spells_no_boolean_stays_what_it_is():
-    assert [boolean(x) for x in (" TRUE ", "false", "yes", "", 1, None)] == [True, False, "yes", "", 1, None]
+    labels = (" TRUE ", "false", "yes", "", 1, None)
+    assert [normalised_label(x) for x in labels] == [True, False, "yes", "", 1, None]
 
 
 # ---------------------------------------------------------------- pairs

@@ -91,7 +91,8 @@ def test_an_answer_that_needs_no_correction_is_emitted_and_the_teacher_is_not_as
 
 
 def test_best_of_n_without_a_teacher_pairs_a_verified_sample_with_a_failing_one():
-    answers = [BAD, "No comma here at all.", "Commas, commas."]
+    answers = [BAD, "I am a baker who walks to the beach every evening with a dog and a friend of mine.",
+               "A baker, a swimmer."]
     result, _ = play([record(NO_COMMA)], {"student_samples": 3}, student=lambda r: answers[r.sample])
     emission = emit(recipe(pairs_per_prompt=5), result.records)
     assert [(e.chosen, e.rejected) for e in emission["dpo"]] == [(answers[1], BAD), (answers[1], answers[2])]
@@ -187,7 +188,7 @@ def test_every_preset_runs_and_everything_emitted_passes_an_independent_check(pr
 def test_the_plan_bounds_the_calls_that_are_made():
     options = Options(student_samples=2, teacher_samples=1, correction_rounds=2, correction_tries=2)
     seeds = [Record.from_seed(f"Say something about topic {i}.") for i in range(10)]
-    planned = base.get("complex_to_simple").plan(seeds, options, {"student", "teacher"})
+    planned = base.get_method("complex_to_simple").plan(seeds, options, {"student", "teacher"})
     _, usage = play(seeds, options.model_dump(), student=lambda r: BAD, teacher=lambda r: "<revised>no</revised>")
     for call in planned:
         # equal requests of two prompts are asked once, so the low end is not exact here

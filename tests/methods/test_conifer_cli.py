@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from if_factory.chat.base import ChatRequest
 from if_factory.cli import main
-from if_factory.methods.base import get
+from if_factory.methods.base import get_method
 from if_factory.recipe import commented, load
 from tests.methods.test_conifer import WEAK, Teacher
 from tests.support.fake_endpoint import FakeEndpoint
@@ -71,5 +71,5 @@ def test_from_init_to_check_every_dataset_gets_a_stage_of_its_kind(
 def test_the_commented_recipe_loads_and_says_what_is_default(tmp_path: Path, method: str) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(commented(method))
-    assert load(path).method_options() == get(method).options()
+    assert load(path).method_options() == get_method(method).options()
     assert json.loads(json.dumps(yaml.safe_load(path.read_text())))["method"] == method

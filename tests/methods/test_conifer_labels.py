@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from if_factory.export.dataset_info import merge_entries
-from if_factory.export.formats import write_dataset
-from tests.export.reference import need_llamafactory, trained_on
+from if_factory.exporting.dataset_info import merge_entries
+from if_factory.exporting.formats import write_dataset
+from tests.exporting.reference import need_llamafactory, trained_on
 from tests.methods.test_conifer import WEAK, Teacher, emitted, play
 
 pytestmark = pytest.mark.slow

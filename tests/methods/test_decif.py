@@ -18,16 +18,17 @@ from if_factory.chat.log import ResponseLog
 from if_factory.chat.parse import Failure
 from if_factory.constraints.conflicts import conflict
 from if_factory.constraints.verify import verify
+from if_factory.emission import emit_sft
 from if_factory.errors import UserError
 from if_factory.files import dump_json
+from if_factory.judge.verdicts import criterion
 from if_factory.methods import base
 from if_factory.methods.decif import METHOD, Options, inputs, plan, stages
-from if_factory.methods.decif.answers import read_judged
 from if_factory.methods.decif.ideas import read_list, without_cut_item
 from if_factory.methods.decif.instructions import questions, read_written
 from if_factory.pipeline.runner import run
 from if_factory.recipe import parse
-from if_factory.records import Outcome, emit_sft
+from if_factory.records import Candidate, Outcome, Record, Verdict
 from if_factory.similarity.dedup import near_duplicates
 from tests.judge.judge_script import part
 from tests.pipeline.scripted import ScriptedEndpoint
@@ -390,11 +391,24 @@ def test_requirements_are_tied_to_aspects_by_number_and_none_may_be_missing(soft
         assert read.reason == "missing_requirement"
 
 
+def judged_elsewhere(row):
+    """A row of upstream's judged files as a record: results count only if there is exactly one per criterion."""
+    criteria = questions(row["criteria"])
+    outcomes = {"YES": Outcome.PASS, "NO": Outcome.FAIL}
+    results = [outcomes.get(result, Outcome.NO_VERDICT) for result in row["evaluation_results"]]
+    if len(results) != len(criteria) or not criteria:
+        results = [Outcome.NO_VERDICT] * max(1, len(criteria))
+    constraints = [criterion(question) for question in criteria or ["(none was written)"]]
+    record = Record.from_seed(row["refined_instruction"]).child(row["refined_instruction"], constraints, 1)
+    return record.with_candidates(Candidate(text=row["response"], source="upstream",
+                                            verdicts=tuple(Verdict(outcome=o) for o in results)))
+
+
 @given(st.lists(st.sampled_from(["YES", "NO", "maybe"]), max_size=6), st.integers(0, 5))
 def test_the_strict_filter_keeps_a_row_only_if_every_criterion_has_its_yes(results, criteria):
     row = {"refined_instruction": "Say hi.", "response": "Hi.", "evaluation_results": results,
            "criteria": ["Here are the questions:", *(f"Is it {i}?" for i in range(criteria))]}
-    record = read_judged(row)
+    record = judged_elsewhere(row)
     kept = hasattr(emit_sft(record, record.candidates[0]), "response")
     assert kept == (criteria > 0 and results == ["YES"] * criteria)
 
@@ -402,15 +416,9 @@ def test_the_strict_filter_keeps_a_row_only_if_every_criterion_has_its_yes(resul
 @pytest.mark.parametrize(("name", "kept"), [("j_fixed.json", [0, 4]), ("edge.json", [3])])
 def test_of_upstreams_judged_rows_exactly_those_with_a_yes_for_every_criterion_pass(shared, name, kept):
     rows = json.loads((shared / "data" / "decif" / name).read_text())
-    records = [read_judged(row) for row in rows]
+    records = [judged_elsewhere(row) for row in rows]
     out = [emit_sft(r, r.candidates[0]) for r in records]
     assert [i for i, e in enumerate(out) if hasattr(e, "response")] == kept
-
-
-def test_rows_with_criteria_and_no_verdicts_are_an_error_that_names_the_field(shared):
-    row = json.loads((shared / "data" / "decif" / "crit_fixed.json").read_text())[0]
-    with pytest.raises(UserError, match="row 1: field 'evaluation_results'"):
-        read_judged(row, "row 1")
 
 
 def verdict_on(numbers, failing):
@@ -459,9 +467,4 @@ def test_unknown_names_and_options_show_in_the_plan():
         recipe({"constraint_weights": [0, 0]})
     with pytest.raises(UserError, match="nobody"):
         recipe({"responses": 0})
-    assert base.get("decif") is METHOD
-
-
-def test_outcomes_of_read_judged_are_no_verdicts_where_the_count_is_off():
-    row = {"instruction": "x", "response": "y", "criteria": ["Is it?", "Was it?"], "evaluation_results": ["YES"]}
-    assert {v.outcome for v in read_judged(row).candidates[0].verdicts} == {Outcome.NO_VERDICT}
+    assert base.get_method("decif") is METHOD

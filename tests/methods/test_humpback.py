@@ -16,18 +16,11 @@ from if_factory import api as factory
 from if_factory.api import emit
 from if_factory.cli.humpback import humpback
 from if_factory.errors import UserError
-from if_factory.methods.humpback import (
-    PRESETS,
-    REVERSE,
-    ROUNDS,
-    Options,
-    inputs,
-    paper_steps,
-    plan,
-    repeats_itself,
-    scored,
-    stages,
-)
+from if_factory.methods.humpback import stages
+from if_factory.methods.humpback.inputs import inputs
+from if_factory.methods.humpback.options import PRESETS, ROUNDS, Options
+from if_factory.methods.humpback.plan import plan
+from if_factory.methods.humpback.steps import REVERSE, repeats_itself, scored
 from if_factory.pipeline.runner import RunResult, run
 from if_factory.recipe import parse
 from if_factory.records import Candidate, Record
@@ -177,12 +170,6 @@ def test_a_pair_without_a_response_is_named(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text('{"prompt": "Why?"}\n')
     with pytest.raises(UserError, match=r"p\.jsonl:1: field 'response'"):
         inputs(None, Options(pairs=str(tmp_path / "p.jsonl")), None)
-
-
-@pytest.mark.parametrize(("rows", "steps"), [(100, 30), (800, 300), (1_600, 600), (3_200, 500), (6_400, 600),
-                                             (12_800, 600), (25_600, 1_200), (51_200, 1_600)])
-def test_steps_by_rows_are_the_papers(rows: int, steps: int) -> None:
-    assert paper_steps(rows) == steps
 
 
 def test_the_plan_bounds_what_is_asked(tmp_path: Path) -> None:

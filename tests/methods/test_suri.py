@@ -17,7 +17,7 @@ from if_factory.chat.base import ChatRequest, RequestFailed
 from if_factory.chat.budget import Usage
 from if_factory.constraints.verify import verify
 from if_factory.errors import UserError
-from if_factory.export.formats import write_dataset
+from if_factory.exporting.formats import write_dataset
 from if_factory.inputs.documents import Text, text_record
 from if_factory.methods.suri import METHOD, Options, inputs, stages
 from if_factory.pipeline.runner import run

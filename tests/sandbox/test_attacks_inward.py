@@ -1,5 +1,7 @@
 """Attacks on the run itself: time, memory, the interpreter, the next function, the verdict. One test each."""
 
+import os
+import signal
 import textwrap
 import threading
 import time
@@ -46,12 +48,8 @@ def test_endless_loop_that_swallows_every_exception(pool: Pool) -> None:
     """)
 
 
-def test_regular_expression_that_backtracks_for_ever(pool: Pool) -> None:
-    timed_out(pool, "import re\ndef evaluate(x): return bool(re.match('(a+)+$', 'a' * 50 + 'b'))")
-
-
-def test_number_too_big_to_compute(pool: Pool) -> None:
-    timed_out(pool, "def evaluate(x): return (7 ** 10 ** 8) % 3 == 0")
+def test_endless_loop_in_c_code_that_looks_at_no_signal(pool: Pool) -> None:
+    timed_out(pool, "from itertools import repeat\ndef evaluate(x): return sum(repeat(0)) == 0")
 
 
 def test_blocking_without_using_the_processor(pool: Pool) -> None:
@@ -103,11 +101,6 @@ def test_recursion_without_end(pool: Pool) -> None:
     assert "RecursionError" in no_verdict(attack(pool, "def evaluate(x): return evaluate(x)"))
 
 
-def test_recursion_with_the_limit_taken_off(pool: Pool) -> None:
-    no_verdict(attack(pool, "import sys\nsys.setrecursionlimit(10**9)\nclass A:\n    def __getattr__(self, n): "
-                            "return getattr(self, n + 'x')\ndef evaluate(x): return A().y"))
-
-
 def test_printed_flood_goes_nowhere(pool: Pool) -> None:
     found = attack(pool, "import sys, os\ndef evaluate(x):\n    for _ in range(50):\n        print('x' * 100000)\n"
                          "        print('y', file=sys.stderr)\n        os.write(1, b'z' * 10000)\n    return True")
@@ -144,21 +137,37 @@ def test_leaving_python_is_no_verdict(pool: Pool, call: str) -> None:
     assert "does not load" in no_verdict(attack(pool, f"import sys\n{call}\ndef evaluate(x): return True"))
 
 
-def test_segmentation_fault(pool: Pool) -> None:
-    assert "segmentation fault" in no_verdict(attack(pool, "import ctypes\ndef evaluate(x): ctypes.string_at(0)"))
+def test_a_signal_to_itself_is_refused(pool: Pool) -> None:
+    refused(pool, "import signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    refused(pool, "import signal; signal.raise_signal(signal.SIGSEGV)")
+
+
+@pytest.mark.parametrize(("number", "reason"), [(signal.SIGSEGV, "crashed the interpreter (segmentation fault)"),
+                                                (signal.SIGILL, "crashed the interpreter (illegal instruction)"),
+                                                (signal.SIGUSR1, "died of signal 10")])
+def test_a_process_ended_by_a_signal_costs_one_input_and_is_named(pool: Pool, number: int, reason: str) -> None:
+    """The signal comes from the test: what the parent sees is the same as of a crash."""
+    server = pool._workers[0].server(0).process.pid
+    children = Path(f"/proc/{server}/task/{server}/children")
+
+    def end_the_child() -> None:
+        while not (found := children.read_text().split()):
+            time.sleep(0.01)
+        time.sleep(0.2)  # past its start
+        os.kill(int(found[0]), number)
+
+    thread = threading.Thread(target=end_the_child)
+    thread.start()
+    found = pool.run("import select\ndef evaluate(x):\n    if x == 'wait': select.select([], [], [])\n"
+                     "    return True", ["a", "wait", "b"])
+    thread.join()
+    assert found.reasons == ("", reason, "")
+    assert pool.run(NEXT, ["abc"]).verdicts[0].passed
+    assert pool._workers[0].server(0).process.pid == server
 
 
 def test_abort(pool: Pool) -> None:
     assert "crashed the interpreter" in no_verdict(attack(pool, "import os\ndef evaluate(x): os.abort()"))
-
-
-def test_crafted_bytecode(pool: Pool) -> None:
-    found = attack(pool, """
-        def f(): return [1.5, 2.5, 3.5]
-        f.__code__ = f.__code__.replace(co_consts=(), co_code=bytes([100, 255] * 64) + f.__code__.co_code)
-        def evaluate(x): return f()
-    """)
-    assert not found.verdicts[0].passed
 
 
 def test_exit_handlers_do_not_run(pool: Pool) -> None:
@@ -184,16 +193,6 @@ def test_exit_handlers_do_not_run(pool: Pool) -> None:
 def test_poison_ends_with_its_function(pool: Pool, poison: str) -> None:
     attack(pool, f"{poison}\ndef evaluate(x): return True")
     attack(pool, f"def evaluate(x):\n    {poison}\n    return True")
-
-
-def test_class_hierarchy_leads_nowhere_outside(pool: Pool) -> None:
-    refused(pool, """
-        for c in ().__class__.__base__.__subclasses__():
-            f = getattr(c.__init__, '__globals__', {})
-            if 'os' in f or f.get('__name__') == 'os':
-                (f.get('os') or sys.modules['os']).listdir('/')
-        raise OSError
-    """)
 
 
 def test_site_packages_are_out_of_reach(pool: Pool) -> None:

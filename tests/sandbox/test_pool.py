@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from if_factory.sandbox import Limits, Pool, boolean
+from if_factory.sandbox import Limits, Pool, truth_value
 from tests.sandbox.conftest import LIMITS
 
 ROOT = Path(__file__).parents[2]
@@ -111,13 +111,11 @@ def test_values_come_back_as_json_and_none_is_told_from_nothing(pool: Pool) -> N
                              "raised ZeroDivisionError: division by zero")
 
 
-@pytest.mark.parametrize(("value", "strict", "normalised"), [
-    (True, True, True), (False, False, False), ("True", None, True), ("false ", None, False), (1, None, True),
-    (0.0, None, False), (2, None, None), (None, None, None), ([], None, None), ("yes", None, None),
-    (float("nan"), None, None)])
-def test_what_counts_as_a_boolean(value: object, strict: bool | None, normalised: bool | None) -> None:
-    assert boolean(value) is normalised
-    assert boolean(value, normalise=False) is strict
+@pytest.mark.parametrize(("value", "truth"), [
+    (True, True), (False, False), ("True", True), ("false ", False), (1, True), (0.0, False), (2, None),
+    (None, None), ([], None), ("yes", None), (float("nan"), None)])
+def test_what_counts_as_a_boolean(value: object, truth: bool | None) -> None:
+    assert truth_value(value) is truth
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

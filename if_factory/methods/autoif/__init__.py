@@ -2,7 +2,7 @@
 Large Language Models", arXiv 2406.13542).
 
 A model invents instructions, and for each writes functions that check it and test cases; functions and cases are
-held against each other, and a function is translated back into an instruction that must not contradict the one it
+cross-validated, and a function is translated back into an instruction that must not contradict the one it
 came from. What survives is put on user queries, answered several times, and every answer is run through the
 functions: those that pass and answer the query become SFT rows, passes and failures become DPO pairs.
 
@@ -17,10 +17,9 @@ trained does all of it. *Online DPO* samples from the model as it is trained: ``
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
-from if_factory.judge.judge import judge_role
-from if_factory.methods.autoif.answers import emit, put_on_queries, queries, respond, samples, score
+from if_factory.methods.autoif.answers import put_on_queries, respond, score
+from if_factory.methods.autoif.emit import emit
 from if_factory.methods.autoif.instructions import (
     augment,
     back_translate,
@@ -34,63 +33,26 @@ from if_factory.methods.autoif.instructions import (
     write_functions,
 )
 from if_factory.methods.autoif.options import NAME, PRESETS, Options
-from if_factory.methods.base import Method, PlannedCalls
+from if_factory.methods.autoif.plan import plan
+from if_factory.methods.base import Method
 from if_factory.pipeline.stage import Stage
-from if_factory.records import Record
 
 
 def stages(options: Options) -> list[Stage]:
-    def each(f: Any) -> Any:
-        return partial(f, options=options)
-
-    translated = [Stage("back_translate", each(back_translate)), Stage("consistency", each(consistent))]
-    composed = [Stage("compose", each(compose), scope="all"), Stage("compatible", each(compatible))]
-    return [Stage("augment", each(augment)),
-            Stage("deduplicate", each(deduplicate), scope="all"),
-            Stage("screen", each(screen)),
-            Stage("write_functions", each(write_functions)),
-            Stage("cross_validate", each(cross_validated)),
+    translated = [Stage("back_translate", partial(back_translate, options=options)),
+                  Stage("consistency", partial(consistent, options=options))]
+    composed = [Stage("compose", partial(compose, options=options), scope="all"),
+                Stage("compatible", partial(compatible, options=options))]
+    return [Stage("augment", partial(augment, options=options)),
+            Stage("deduplicate", partial(deduplicate, options=options), scope="all"),
+            Stage("screen", partial(screen, options=options)),
+            Stage("write_functions", partial(write_functions, options=options)),
+            Stage("cross_validate", partial(cross_validated, options=options)),
             *(translated if options.back_translate else []),
             *(composed if options.max_constraints > 1 else []),
-            Stage("queries", each(put_on_queries)),
-            Stage("respond", each(respond)),
-            *([Stage("score", each(score))] if options.quality_score else [])]
-
-
-def plan(seeds: list[Record], options: Options, roles: set[str]) -> list[PlannedCalls]:
-    """Bounds without knowing the yield: ``low`` if no new instruction and no function survives.
-
-    Token numbers are for one request: an instruction has about 20 tokens, a query 40, an answer 200.
-    """
-    queries(options.queries, options.query_characters)  # a broken file shows now
-    calls = sum(s.extra["origin"] == "augmentation" for s in seeds)
-    own = [s for s in seeds if s.extra["origin"] == "seed" and s.extra["verifiable"] is not False]
-    unmarked = sum(s.extra["verifiable"] is None for s in own)
-    new, tries = calls * options.augment_count, 3
-    most = len(own) + new
-    judge = judge_role(roles)
-    asked = [PlannedCalls("augment", "teacher", calls, calls, 900, 30 * options.augment_count)]
-    if options.screen:
-        asked.append(PlannedCalls("screen", "teacher", unmarked, tries * (unmarked + new), 120, 40))
-    least = 0 if options.screen else unmarked
-    least += len(own) - unmarked
-    asked.append(PlannedCalls("write_functions", "teacher", least * options.answers, most * options.answers,
-                              330, 350))
-    if n := options.back_translate:
-        asked.append(PlannedCalls("back_translate", "teacher", 0, tries * most, 150 + 200 * n, 40 * n))
-        if options.consistency in ("judge", "embedding"):
-            asked.append(PlannedCalls("consistency", judge, 0, tries * most * n, 250, 40))
-    if options.max_constraints > 1 and options.consistency in ("judge", "embedding"):
-        k = options.max_constraints
-        asked.append(PlannedCalls("compatible", judge, 0, tries * most * k * (k - 1) // 2, 250, 40))
-    prompts = most * options.queries_per_instruction
-    wanted = samples(options, "student" in roles)
-    asked += [PlannedCalls("respond", role, 0, prompts * n, 40 + 20 * options.max_constraints, 200)
-              for role, n in wanted.items() if n]
-    if options.quality_score:
-        asked.append(PlannedCalls("score", judge, 0,
-                                  tries * prompts * sum(wanted.values()) * options.quality_samples, 500, 60))
-    return asked
+            Stage("queries", partial(put_on_queries, options=options)),
+            Stage("respond", partial(respond, options=options)),
+            *([Stage("score", partial(score, options=options))] if options.quality_score else [])]
 
 
 METHOD = Method(

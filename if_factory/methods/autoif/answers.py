@@ -5,19 +5,16 @@ from __future__ import annotations
 import asyncio
 from functools import cache
 from pathlib import Path
-from random import Random
 
 from if_factory.constraints.join import join, sentence
 from if_factory.errors import UserError
 from if_factory.inputs.seeds import builtin, read_seeds
 from if_factory.judge.judge import judge_of, judge_score
-from if_factory.methods.autoif.cross_validation import holds, pairs
-from if_factory.methods.autoif.instructions import with_extra
 from if_factory.methods.autoif.options import NAME, Options
-from if_factory.methods.autoif.votes import Voted, put_to_vote
-from if_factory.methods.base import Emission, template
+from if_factory.methods.autoif.votes import put_to_vote
+from if_factory.methods.base import template
 from if_factory.pipeline.stage import Context
-from if_factory.records import Candidate, Record, content_id, emit_kto, emit_preference, emit_sft
+from if_factory.records import Candidate, Record
 
 
 async def put_on_queries(record: Record, ctx: Context, *, options: Options) -> list[Record]:
@@ -28,10 +25,10 @@ async def put_on_queries(record: Record, ctx: Context, *, options: Options) -> l
     for query in rng.sample(available, min(options.queries_per_instruction, len(available))):
         child = query.child(join(query.prompt, constraints, rng), constraints, difficulty=len(constraints))
         child = child.model_copy(update={"parent": record.id, "extra": {**query.extra, **record.extra}})
-        children.append(with_extra(child, without=("cases",), instructions=[c.text for c in constraints]))
+        children.append(child.with_extra(without=("cases",), instructions=[c.text for c in constraints]))
     if options.dpo_instruction:
         bare = record.child(sentence(constraints[0].text), constraints[:1], difficulty=1)
-        children.append(with_extra(bare, instructions=[constraints[0].text], bare=True))
+        children.append(bare.with_extra(instructions=[constraints[0].text], bare=True))
     return children
 
 
@@ -67,6 +64,7 @@ async def respond(record: Record, ctx: Context, *, options: Options) -> Record:
         sampled = [Candidate(text=a.text.strip(), source="generation", model=role, finish_reason=a.finish_reason)
                    for (role, _), a in zip(asks, answers, strict=True)]
         candidates = list({c.text: c for c in reversed(sampled)}.values())[::-1]
+        candidates = await ctx.useful(record, candidates)
     return await _checked(record, candidates)
 
 
@@ -84,7 +82,7 @@ async def _checked(record: Record, candidates: list[Candidate]) -> Record:
     failing = sum(not c.verified for c in decided) / len(decided) if decided else 0.0
     record = record.with_candidates(*(v.candidate for v in voted)).model_copy(
         update={"difficulty": len(record.constraints) + (0 if record.extra.get("bare") else round(failing, 3))})
-    return with_extra(record, without=("cases",), votes=[v.votes for v in voted])
+    return record.with_extra(without=("cases",), votes=[v.votes for v in voted])
 
 
 async def score(record: Record, ctx: Context, *, options: Options) -> Record:
@@ -95,56 +93,10 @@ async def score(record: Record, ctx: Context, *, options: Options) -> Record:
     ask = judge_of(ctx)
 
     async def one(candidate: Candidate) -> float | None:
-        if not candidate.verified or candidate.finish_reason != "stop":
+        if not (candidate.verified and candidate.useful) or candidate.finish_reason != "stop":
             return None
         judged = await judge_score(ask, record.prompt, candidate.text, low=0, high=10, rubric=rubric,
                                    samples=options.quality_samples, prompts=options.prompts)
         return judged.mean
 
-    return with_extra(record, scores=await asyncio.gather(*map(one, record.candidates)))
-
-
-# ---------------------------------------------------------------- emission
-
-
-def emit(record: Record, options: Options, out: Emission, seed: int) -> None:
-    """SFT: answers that pass and serve the query. DPO: answers that pass over some that no function accepts.
-
-    Under the bare instruction the answers are its test cases; they make pairs of their own, and nothing else.
-    """
-    whole = [(Voted(c, votes), points) for c, votes, points in
-             zip(record.candidates, record.extra["votes"], _scores(record), strict=True)
-             if c.finish_reason == "stop"]
-    passing = [(a, points) for a, points in whole if a.candidate.verified]
-    serving = [(a, points) for a, points in passing if _serves(points, options)]
-    serving.sort(key=lambda each: -(each[1] or 0))
-    plain = with_extra(record, without=("votes", "scores", "bare"))
-    bare = record.extra.get("bare", False)
-
-    source = serving if options.chosen_scored and not bare else passing
-    good = [a for a, _ in source if a.accepted(options.dpo_positive)]
-    bad = [a for a, _ in whole if a.refused()]
-    dataset = "dpo_instruction" if bare else "dpo"
-    if not (good and bad):
-        out.refused[dataset]["nothing_to_reject" if good else "nothing_to_choose"] += 1
-    for chosen, rejected in pairs(good, bad, Random(content_id(seed, record.id)), options.pairs_per_side):
-        both = with_extra(plain, functions_passed=chosen.votes, functions_passed_rejected=rejected.votes)
-        out.add(emit_preference(both, chosen.candidate, rejected.candidate), dataset)
-    if bare:
-        return
-
-    for a, points in serving[:options.sft_per_prompt]:
-        out.add(emit_sft(with_extra(plain, functions_passed=a.votes, score=points), a.candidate), "sft")
-    if not serving:
-        read = any(points is not None for _, points in passing)
-        out.refused["sft"]["score_too_low" if read else "score_unread" if passing else "no_answer_passes"] += 1
-    for a in [*good[:options.kto_per_prompt], *bad[:options.kto_per_prompt]]:
-        out.add(emit_kto(with_extra(plain, functions_passed=a.votes), a.candidate), "kto")
-
-
-def _scores(record: Record) -> list[float | None]:
-    return list(record.extra.get("scores") or [None] * len(record.candidates))
-
-
-def _serves(points: float | None, options: Options) -> bool:
-    return options.quality_score is None or (points is not None and holds(options.quality_score, points))
+    return record.with_extra(scores=await asyncio.gather(*map(one, record.candidates)))

@@ -1,4 +1,4 @@
-"""Verification functions and test cases held against each other (AutoIF, Dong et al. 2024, section 3.1).
+"""Cross-validation of verification functions and test cases (AutoIF, Dong et al. 2024, section 3.1).
 
 A model wrote several functions and, with each, a few labelled inputs. Neither is trusted: a case stays if enough
 functions agree with its label, a function stays if it gets enough of the remaining cases right. Running the
@@ -19,7 +19,8 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, Field
 
-from if_factory.chat.parse import Failure, parse_json, strip_thinking
+from if_factory.chat.parse import Failure, parse_json
+from if_factory.chat.thinking import strip_thinking
 
 T = TypeVar("T")
 _BOUND = re.compile(r"(>=|>)\s*(\d+(?:\.\d+)?)")
@@ -53,7 +54,7 @@ class Case(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WrittenFunction:
     """One answer of the model: a function's source, its cases, and how many cases could not be read."""
 
     source: str
@@ -75,7 +76,7 @@ _JSON_FENCE = re.compile(r"```json(.*?)```", re.DOTALL)
 _CODE_FENCE = re.compile(r"```(?:python|py)?[^\S\n]*\n(.*?)```", re.DOTALL)
 
 
-def parse_written(text: str, *, lenient: bool = True) -> Written | Failure:
+def parse_written(text: str, *, lenient: bool = True) -> WrittenFunction | Failure:
     """A function and its cases: a JSON object ``{"func", "cases": [{"input", "output"}]}``.
 
     Lenient, the JSON may be bare, inside prose, broken but repairable, or hold the cases alone, with the function
@@ -96,7 +97,7 @@ def parse_written(text: str, *, lenient: bool = True) -> Written | Failure:
     if not re.search(r"\bevaluate\b", answer.func) or not re.search(r"\breturn\b|\blambda\b", answer.func):
         return Failure("no_evaluate")
     cases = [_case(entry) for entry in answer.cases]
-    return Written(answer.func.strip(), tuple(c for c in cases if c), cases.count(None))
+    return WrittenFunction(answer.func.strip(), tuple(c for c in cases if c), cases.count(None))
 
 
 def _strictly(text: str) -> _Answer | Failure:
@@ -128,8 +129,8 @@ def _case(entry: Any) -> Case | None:
     return Case(entry[given], entry[label])
 
 
-def wash(source: str) -> str:
-    """``source`` without the lines that speak of downloads or requests.
+def drop_download_lines(source: str) -> str:
+    """``source`` without the lines that mention downloads or requests.
 
     Upstream's guard, kept for its preset alone: it is no protection (the sandbox is) and breaks functions that
     merely mention the words.
@@ -168,14 +169,14 @@ class Validated:
 NOTHING = object()  # the value of a call that ended without one
 
 
-def distinct(written: Sequence[Written]) -> tuple[list[str], list[Case]]:
+def distinct(written: Sequence[WrittenFunction]) -> tuple[list[str], list[Case]]:
     """Functions and cases without repetitions, in order of first appearance."""
     functions = list(dict.fromkeys(w.source for w in written))
     cases = {json.dumps(case): case for w in written for case in w.cases}
     return functions, list(cases.values())
 
 
-def cross_validate(written: Sequence[Written], values: Mapping[str, Sequence[Any] | None],
+def cross_validate(written: Sequence[WrittenFunction], values: Mapping[str, Sequence[Any] | None],
                    rules: Rules) -> Validated | Failure:
     """Keep the cases most functions agree with, then the functions that are right about those.
 
@@ -192,24 +193,24 @@ def cross_validate(written: Sequence[Written], values: Mapping[str, Sequence[Any
         return Failure("too_few_functions", f"{len(functions)} that load, {rules.min_functions} needed")
     if len(cases) < rules.min_cases:
         return Failure("too_few_cases", f"{len(cases)} cases, {rules.min_cases} needed")
-    read = boolean if rules.normalise else _as_is
+    read = normalised_label if rules.normalise else _as_is
     agrees = {source: [read(_at(values[source], place[json.dumps(case)])) == read(case.expected) for case in cases]
               for source in functions}
     kept = [i for i in range(len(cases)) if holds(rules.case, fmean(agrees[f][i] for f in functions))]
     if not kept:
         return Failure("no_case_agreed", f"of {len(cases)} cases")
-    labels = [label if isinstance(label := boolean(cases[i].expected), bool) else None for i in kept]
+    labels = [label if isinstance(label := normalised_label(cases[i].expected), bool) else None for i in kept]
     if rules.both_labels and not (True in labels and False in labels):
         return Failure("cases_of_one_label", f"of {len(cases)} cases {len(kept)} are kept, all {labels[0]}")
     accuracy = {source: fmean(right[i] for i in kept) for source, right in agrees.items()}
     good = tuple((source, share) for source, share in accuracy.items() if holds(rules.function, share)
-                 and (not rules.both_labels or _tells_apart(agrees[source], kept, labels)))
+                 and (not rules.both_labels or _right_on_both_labels(agrees[source], kept, labels)))
     if not good:
         return Failure("no_function_agreed", f"the best is right in {max(accuracy.values()):.2f} of the cases")
     return Validated(good, tuple(cases[i] for i in kept))
 
 
-def _tells_apart(right: Sequence[bool], kept: Sequence[int], labels: Sequence[Any]) -> bool:
+def _right_on_both_labels(right: Sequence[bool], kept: Sequence[int], labels: Sequence[Any]) -> bool:
     return {True, False} <= {label for i, label in zip(kept, labels, strict=True) if right[i]}
 
 
@@ -221,7 +222,7 @@ def _as_is(value: Any) -> Any:
     return value
 
 
-def boolean(value: Any) -> Any:
+def normalised_label(value: Any) -> Any:
     """``True`` for "True" and " true ", ``False`` likewise; anything else as it is."""
     spelt = value.strip().casefold() if isinstance(value, str) else None
     return {"true": True, "false": False}.get(spelt, value) if spelt else value

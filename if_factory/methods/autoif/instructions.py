@@ -1,4 +1,4 @@
-"""AutoIF's first half: instructions, the functions that verify them, and what makes both be believed."""
+"""AutoIF's first half: instructions, the functions that verify them, and the checks that both have to pass."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from if_factory.judge.nli import relations
 from if_factory.methods.autoif.cross_validation import (
     NOTHING,
     Case,
-    Written,
+    WrittenFunction,
     cross_validate,
     distinct,
+    drop_download_lines,
     parse_written,
-    wash,
 )
 from if_factory.methods.autoif.options import NAME, Options
 from if_factory.methods.base import template
@@ -80,36 +80,36 @@ async def augment(record: Record, ctx: Context, *, options: Options) -> Record |
     new = [_instruction(text, origin="augmented", call=record.extra["call"], place=i)
            for i, text in enumerate(found)]
     if answer.finish_reason == "length":
-        new[-1] = with_extra(new[-1], cut=True)
+        new[-1] = new[-1].with_extra(cut=True)
     return new
 
 
 async def deduplicate(records: list[Record], ctx: Context, *, options: Options,
                       ) -> tuple[list[Record], list[tuple[Record, Dropped]]]:
-    """The first of those that say the same, seeds first, whatever order the answers came in.
+    """Keeps the first of equal instructions, seeds first, whatever order the answers came in.
 
-    What cannot be an instruction goes here, too, so that no other is taken for its repetition.
+    Texts that cannot be instructions are dropped here too, so that no other one counts as their duplicate.
     """
     kept: list[Record] = []
-    rejected: list[tuple[Record, Dropped]] = []
-    said: set[str] = set()
+    dropped: list[tuple[Record, Dropped]] = []
+    seen: set[str] = set()
     for record in records:
         key = " ".join(re.findall(r"\w+", record.prompt.casefold()))
         if record.extra.get("cut"):
-            rejected.append((record, Dropped("cut_by_the_token_limit")))
+            dropped.append((record, Dropped("cut_by_the_token_limit")))
         elif record.extra["origin"] == "augmented" and not 8 <= len(record.prompt) <= 400:
-            rejected.append((record, Dropped("too_short_or_too_long", f"{len(record.prompt)} characters")))
-        elif key in said:
-            rejected.append((record, Dropped("duplicate_instruction")))
+            dropped.append((record, Dropped("too_short_or_too_long", f"{len(record.prompt)} characters")))
+        elif key in seen:
+            dropped.append((record, Dropped("duplicate_instruction")))
         else:
-            said.add(key)
+            seen.add(key)
             kept.append(record)
     if options.near_duplicates < 1:
         repeats = near_duplicates([r.prompt for r in kept], threshold=options.near_duplicates)
-        rejected += [(r, Dropped("near_duplicate_instruction", kept[i].prompt))
+        dropped += [(r, Dropped("near_duplicate_instruction", kept[i].prompt))
                      for r, i in zip(kept, repeats, strict=True) if i is not None]
         kept = [r for r, i in zip(kept, repeats, strict=True) if i is None]
-    return kept, rejected
+    return kept, dropped
 
 
 class _Checkable(BaseModel):
@@ -118,7 +118,7 @@ class _Checkable(BaseModel):
 
 
 async def screen(record: Record, ctx: Context, *, options: Options) -> Record:
-    """A cheap question before the dear ones; what is marked verifiable is not asked about."""
+    """A cheap question before the expensive ones; instructions marked as verifiable are not asked about."""
     marked = record.extra.get("verifiable")
     if marked is False:
         raise Dropped("marked_as_not_verifiable")
@@ -159,18 +159,20 @@ async def write_functions(record: Record, ctx: Context, *, options: Options) -> 
                       schema=_FUNCTION_SCHEMA if lenient else None)
     answers = await asyncio.gather(*(request(sample=i) for i in range(options.answers)))
     read = [parse_written(a.text, lenient=lenient) for a in answers]
-    written = [w for w in read if isinstance(w, Written)]
+    written = [w for w in read if isinstance(w, WrittenFunction)]
     unread = Counter(f.reason for f in read if isinstance(f, Failure))
     if not written:
         raise Dropped("no_readable_function", ", ".join(f"{k} {n}" for k, n in sorted(unread.items())))
-    pairs = [(wash(w.source) if options.wash else w.source, w.cases) for w in written]
-    return with_extra(record, written=pairs, unread_answers=dict(sorted(unread.items())),
-                      unread_cases=sum(w.unread_cases for w in written))
+    clean = drop_download_lines if options.drop_download_lines else str
+    pairs = [(clean(w.source), w.cases) for w in written]
+    return record.with_extra(written=pairs, unread_answers=dict(sorted(unread.items())),
+                             unread_cases=sum(w.unread_cases for w in written))
 
 
 async def cross_validated(record: Record, ctx: Context, *, options: Options) -> Record:
-    """Functions and cases held against each other in the sandbox; what survives is the record's constraint."""
-    written = [Written(source, tuple(Case(*case) for case in cases)) for source, cases in record.extra["written"]]
+    """Functions and cases, cross-validated in the sandbox; those that survive become the record's constraint."""
+    written = [WrittenFunction(source, tuple(Case(*case) for case in cases))
+               for source, cases in record.extra["written"]]
     functions, cases = distinct(written)
     inputs = [case.input for case in cases]
     results = await asyncio.gather(*(shared_pool().arun(source, inputs, runs=2) for source in functions))
@@ -184,7 +186,7 @@ async def cross_validated(record: Record, ctx: Context, *, options: Options) -> 
                                     "accuracy": [share for _, share in found.functions],
                                     "more_than": options.response_accuracy})
     child = record.child(record.prompt, [constraint], difficulty=1)
-    return with_extra(child, without=("written",), cases=found.cases)
+    return child.with_extra(without=("written",), cases=found.cases)
 
 
 def _values(result: FunctionResult) -> list[Any] | None:
@@ -210,14 +212,14 @@ async def back_translate(record: Record, ctx: Context, *, options: Options) -> R
     answer = await _ask(ctx, "back_translate", _Sentences, options, functions=functions)
     if isinstance(answer, Failure):
         raise Dropped(f"back_translation_{answer.reason}", answer.detail)
-    said = [s.strip() for s in answer.instructions if s.strip()][:options.back_translate]
-    if not said:
+    sentences = [s.strip() for s in answer.instructions if s.strip()][:options.back_translate]
+    if not sentences:
         raise Dropped("back_translation_empty")
-    return with_extra(record, back_translations=said)
+    return record.with_extra(back_translations=sentences)
 
 
 async def consistent(record: Record, ctx: Context, *, options: Options) -> Record:
-    """No back-translation may contradict the instruction, or speak of something else."""
+    """No back-translation may contradict the instruction or be unrelated to it."""
     found = await _relations(record.prompt, record.extra["back_translations"], ctx, options)
     for relation in found:
         if isinstance(relation, Failure):
@@ -225,7 +227,7 @@ async def consistent(record: Record, ctx: Context, *, options: Options) -> Recor
     for bad in ("contradiction", "unrelated"):
         if bad in found:
             raise Dropped(f"back_translation_{bad}", record.extra["back_translations"][found.index(bad)])
-    return with_extra(record, consistency=found)
+    return record.with_extra(consistency=found)
 
 
 async def compose(records: list[Record], ctx: Context, *, options: Options,
@@ -258,8 +260,3 @@ async def compatible(record: Record, ctx: Context, *, options: Options) -> Recor
 async def _relations(premise: str, hypotheses: Sequence[str], ctx: Context, options: Options) -> list[Any]:
     return await relations(premise, hypotheses, by=options.consistency, ask=judge_of(ctx),
                            model=options.consistency_model, prompts=options.prompts)
-
-
-def with_extra(record: Record, *, without: Sequence[str] = (), **extra: Any) -> Record:
-    kept = {k: v for k, v in record.extra.items() if k not in without}
-    return record.model_copy(update={"extra": {**kept, **extra}})

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from if_factory.errors import deprecated
 from if_factory.judge.nli import By
 from if_factory.methods.autoif.cross_validation import Bound, Rules
 from if_factory.methods.base import PATH
@@ -28,7 +29,8 @@ class Options(BaseModel):
         "lenient", description="strict reads only whole JSON in a json block, as upstream")
     booleans: Literal["normalised", "raw"] = Field(
         "normalised", description='raw: "True" is not True when a value is compared with a label, as upstream')
-    wash: bool = Field(False, description="delete the functions' lines with `download` or `requests`, as upstream")
+    drop_download_lines: bool = Field(
+        False, description="delete lines of a function that mention `download` or `requests`, as upstream does")
     case_accuracy: Bound = Field("> 0.5", description="share of functions that must agree with a test case")
     function_accuracy: Bound = Field("> 0.5", description="share of the kept cases a function must get right")
     min_functions: Annotated[int, Field(ge=1)] = Field(1, description="distinct functions that load, at least")
@@ -63,6 +65,14 @@ class Options(BaseModel):
     prompts: str | None = Field(None, json_schema_extra=PATH,
                                 description="folder with your own versions of the prompt templates")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _old_names(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "wash" in given:
+            deprecated("option 'wash' is now called 'drop_download_lines'", "write `drop_download_lines: true`")
+            given = {**{k: v for k, v in given.items() if k != "wash"}, "drop_download_lines": given["wash"]}
+        return given
+
     @model_validator(mode="after")
     def _sane(self) -> Options:
         if self.min_constraints > self.max_constraints:
@@ -84,9 +94,9 @@ PRESETS: dict[str, dict[str, object]] = {
     # Thresholds as the paper words them; counts as in its samples (K = 8, 16 queries, 100 calls for 50 lines).
     "paper": {**_PAPER, "pairs_per_side": None},
     # As QwenLM/AutoIF d67b9ba does it, where that differs from the paper.
-    "released": {**_PAPER, "booleans": "raw", "wash": True, "case_accuracy": "> 0", "function_accuracy": ">= 0.8",
-             "min_functions": 3, "min_cases": 10, "response_accuracy": 0.0, "quality_score": "> 8",
-             "dpo_positive": ">= 0.5", "dpo_instruction": False},
+    "released": {**_PAPER, "booleans": "raw", "drop_download_lines": True, "case_accuracy": "> 0",
+                 "function_accuracy": ">= 0.8", "min_functions": 3, "min_cases": 10, "response_accuracy": 0.0,
+                 "quality_score": "> 8", "dpo_positive": ">= 0.5", "dpo_instruction": False},
     # One model in every role: name it as teacher, and as student if it is served elsewhere, too.
     "self_alignment": {"student_samples": 8, "teacher_samples": 0},
     # The student answers too: its own failures are the better rejected sides. SFT takes whatever scores best.

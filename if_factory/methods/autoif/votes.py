@@ -39,8 +39,8 @@ class Voted:
 
 
 def _share(votes: Votes) -> float | None:
-    said = [v for v in votes.values() if v is not None]
-    return sum(said) / len(said) if said else None
+    votes_cast = [v for v in votes.values() if v is not None]
+    return sum(votes_cast) / len(votes_cast) if votes_cast else None
 
 
 async def put_to_vote(constraints: Sequence[Constraint], candidates: Sequence[Candidate]) -> list[Voted]:

@@ -9,12 +9,13 @@ from random import Random
 from pydantic import BaseModel
 
 from if_factory.chat.parse import Failure, ask_parsed, parse_json, parse_tagged
+from if_factory.emission import emit_sft
 from if_factory.judge.judge import judge_of
 from if_factory.judge.verdicts import decide
 from if_factory.methods.base import template
 from if_factory.methods.conifer.options import NAME, Options
 from if_factory.pipeline.stage import Context, Dropped
-from if_factory.records import Candidate, Record, Refusal, Turn, emit_sft
+from if_factory.records import Candidate, Record, Refusal, Turn
 
 
 async def answer(record: Record, ctx: Context, *, options: Options) -> Record:
@@ -77,11 +78,9 @@ async def attempt(record: Record, ctx: Context, *, options: Options) -> Record:
               for i in weak.failed_positions]
     ask = template(NAME, "feedback", options.prompts).render(instruction=record.prompt, response=weak.text,
                                                             missed=missed)
-    said = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": ask}],
-                            partial(parse_tagged, tag="feedback"))
-    unread = isinstance(said, Failure)
-    found = {"feedback": "" if unread else said, "attempt": failing[0]}
-    return record.model_copy(update={"extra": {**record.extra, **found}})
+    feedback = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": ask}],
+                                partial(parse_tagged, tag="feedback"))
+    return record.with_extra(feedback="" if isinstance(feedback, Failure) else feedback, attempt=failing[0])
 
 
 def is_hardest(record: Record, options: Options) -> bool:
@@ -108,7 +107,7 @@ async def converse(records: list[Record], ctx: Context, *, options: Options
         changed[last.id] = last.model_copy(update={"history": tuple(history),
                                                    "difficulty": max(r.difficulty for r in group)})
         for r in before:
-            changed[r.id] = r.model_copy(update={"extra": {**r.extra, "turn_of": last.id}})
+            changed[r.id] = r.with_extra(turn_of=last.id)
     return [changed.get(r.id, r) for r in records], []
 
 
@@ -121,7 +120,7 @@ def in_order(levels: list[Record], order: str, rng: Random) -> list[Record]:
 
 
 def good(record: Record) -> list[Candidate]:
-    """The teacher's answers that may be trained on, by the rule of emission: they stand in histories too."""
+    """The teacher's answers that may be trained on, by the rule of emission: they are used in histories too."""
     return [c for c in record.candidates
             if c.source in ("answer", "explained") and not isinstance(emit_sft(record, c), Refusal)]
 
@@ -132,4 +131,4 @@ def fails(candidate: Candidate) -> bool:
 
 async def _checked(record: Record, candidate: Candidate, ctx: Context) -> Candidate:
     verdicts = await decide(judge_of(ctx), record.prompt, candidate.text, record.constraints)
-    return candidate.model_copy(update={"verdicts": verdicts})
+    return (await ctx.useful(record, [candidate.model_copy(update={"verdicts": verdicts})]))[0]

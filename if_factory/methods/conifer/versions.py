@@ -23,8 +23,9 @@ from if_factory.records import Constraint, Record
 
 M = TypeVar("M", bound=BaseModel)
 ITEM = 200  # characters
-EXPLAIN = ("After the answer write a line with three hyphens (---) and below it a numbered list that explains, "
-           "one point each, how you met the requirements of form above; they apply to what is above the line.")
+EXPLAIN = (
+    "After the answer, write a line of three hyphens (---) and, below it, a numbered list that explains in one "
+    "point each how you met the requirements of format above. They apply only to the text above the line.")
 
 
 class _Instructions(BaseModel):
@@ -78,7 +79,7 @@ async def constrain(record: Record, ctx: Context, *, options: Options) -> Record
     items, levels = sum(map(len, categories.values())), max(options.levels)
     if items < 2 * levels:
         raise Dropped("too_few_items", f"{items} items for {levels} levels")
-    return record.model_copy(update={"extra": {**record.extra, "categories": categories}})
+    return record.with_extra(categories=categories)
 
 
 def two_levels(categories: Sequence[Category]) -> dict[str, list[str]]:
@@ -153,8 +154,8 @@ async def recombine(record: Record, ctx: Context, *, options: Options) -> list[R
         if level not in options.levels:
             continue
         asked = [criterion(f"{category}: {item}") for category, item in items]
-        extra = {"question": record.prompt, "level": level, "form": "conversation"}
-        children.append(_child(record, version, asked, level, extra))
+        child = record.child(version, asked, difficulty=level)
+        children.append(child.with_extra(question=record.prompt, level=level, form="conversation"))
         if (wants_internal(options) and rng.random() < options.format_share
                 and (formatted := _with_format(record, version, asked, level, rng, options))):
             children.append(formatted)
@@ -163,12 +164,6 @@ async def recombine(record: Record, ctx: Context, *, options: Options) -> list[R
 
 def wants_internal(options: Options) -> bool:
     return options.format_and_number and options.feedback in ("both", "internal")
-
-
-def _child(record: Record, prompt: str, constraints: Sequence[Constraint], level: int,
-           extra: dict[str, object]) -> Record:
-    child = record.child(prompt, constraints, difficulty=level)
-    return child.model_copy(update={"extra": {**record.extra, **extra}})
 
 
 def _with_format(record: Record, version: str, asked: list[Constraint], level: int, rng: Random,
@@ -182,8 +177,8 @@ def _with_format(record: Record, version: str, asked: list[Constraint], level: i
                          kwargs={"type": c.type, "kwargs": c.kwargs, "text": c.text}) for c in drawn]
     points = Constraint(type="scope:points_below_rule", kwargs={"points": len(drawn)}, text=EXPLAIN)
     joined = join(version, drawn, rng)
-    extra = {"question": record.prompt, "level": level, "form": "internal", "version": joined}
-    return _child(record, f"{joined}\n\n{EXPLAIN}", [*asked, *scoped, points], level, extra)
+    child = record.child(f"{joined}\n\n{EXPLAIN}", [*asked, *scoped, points], difficulty=level)
+    return child.with_extra(question=record.prompt, level=level, form="internal", version=joined)
 
 
 async def feasible(record: Record, ctx: Context, *, options: Options) -> Record:
@@ -207,10 +202,10 @@ async def _teacher(ctx: Context, ask: str, model: type[M]) -> M | Failure:
 async def _require_answerable(record: Record, ctx: Context, options: Options, reason: str, *,
                               conflicts: bool) -> None:
     ask = template(NAME, "answerable", options.prompts).render(instruction=record.prompt, conflicts=conflicts)
-    said = await ask_parsed(judge_of(ctx), [{"role": "user", "content": ask}],
+    judged = await ask_parsed(judge_of(ctx), [{"role": "user", "content": ask}],
                             partial(parse_json, model=_Answerable), schema=_Answerable.model_json_schema(),
                             temperature=0.0)
-    if isinstance(said, Failure):
-        raise Dropped(f"{reason}_unread", said.reason)
-    if not said.answerable:
-        raise Dropped(reason, said.reason)
+    if isinstance(judged, Failure):
+        raise Dropped(f"{reason}_unread", judged.reason)
+    if not judged.answerable:
+        raise Dropped(reason, judged.reason)

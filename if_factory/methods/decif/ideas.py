@@ -26,7 +26,7 @@ from if_factory.inputs.seeds import builtin
 from if_factory.methods.base import template
 from if_factory.methods.decif.options import NAME, Options
 from if_factory.pipeline.stage import Context, Dropped
-from if_factory.records import Record, content_id
+from if_factory.records import Extra, Record, content_id
 from if_factory.similarity.dedup import near_duplicates
 
 _EXAMPLES = 6  # domains shown to the teacher when it is asked for more
@@ -99,11 +99,11 @@ async def ask_for(record: Record, ctx: Context, *, level: str, options: Options)
                              max_tokens=100 + tokens * count)
     if isinstance(found, Failure):
         raise Dropped(f"{level}s_{found.reason}", found.detail)
-    return record.model_copy(update={"extra": {**extra, "pool": found}})
+    return record.with_extra(pool=found)
 
 
 def read_list(text: str, *, level: str, count: int, asked: str = "") -> list[str] | Failure:
-    """At most ``count`` items of a usable length that do not stand in what was ``asked`` already.
+    """At most ``count`` items of a usable length that do not already occur in what was ``asked``.
 
     One item where several were asked for is rarely a list at all.
 
@@ -125,11 +125,12 @@ def without_cut_item(completion: Completion) -> Completion:
     if completion.finish_reason != "length":
         return completion
     text = completion.text
-    return replace(completion, text=text[:max(text.rfind('",') + 1, text.rfind("\n"), 0)])
+    whole = text[:max(text.rfind('",') + 1, text.rfind("\n"), 0)]
+    return replace(completion, text=whole, finish_reason="stop" if whole else "length")
 
 
 def list_schema(low: int, high: int, letters: int) -> dict[str, Any]:
-    """``low`` to ``high`` items of at most so many letters: a small model may not know how to end one."""
+    """``low`` to ``high`` items of at most ``letters`` characters: a small model may not end one by itself."""
     return {"type": "object", "additionalProperties": False, "required": ["items"], "properties": {"items": {
         "type": "array", "items": {"type": "string", "maxLength": letters}, "minItems": low, "maxItems": high}}}
 
@@ -149,20 +150,20 @@ async def deal(records: list[Record], ctx: Context, *, level: str,
     distinct = _distinct(lists, level, options)
     turns: Counter[str] = Counter()
     kept: list[Record] = []
-    rejected: list[tuple[Record, Dropped]] = []
+    dropped: list[tuple[Record, Dropped]] = []
     for record in records:
         key = _list_of(record, level)
         turn, choice = turns[key], distinct[key]
         turns[key] += 1
         if not choice or (level == "scenario" and turn >= len(choice)):
-            rejected.append((record, Dropped(f"no_distinct_{level}_left")))
+            dropped.append((record, Dropped(f"no_distinct_{level}_left")))
             continue
-        extra = {k: v for k, v in record.extra.items() if k not in ("pool", "examples")}
         text = choice[turn % len(choice)]
+        found: Extra = {level: text}  # type: ignore[misc]  # a key of Extra whatever the level
         kept.append(record.model_copy(update={
             "prompt": text, "seed_prompt": text if level == "domain" else record.seed_prompt,
-            "extra": {**extra, level: text}}))
-    return kept, rejected
+        }).with_extra(without=("pool", "examples"), **found))
+    return kept, dropped
 
 
 def _list_of(record: Record, level: str) -> str:

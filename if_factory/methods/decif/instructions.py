@@ -1,6 +1,6 @@
 """From a scenario to an instruction that can be answered, with the criteria its answers will be judged by.
 
-What code can check is drawn with its values, stands in the instruction word for word, and is decided by code. What
+What code can check is drawn with its values, is in the instruction word for word, and is decided by code. What
 only a judge can decide is drawn as an aspect ("a tone of voice") that the teacher turns into a requirement for the
 task at hand, or is found by the teacher when it writes the criteria.
 """
@@ -37,13 +37,13 @@ _FEWEST_WORDS, _MOST_WORDS = 3, 150  # of a task; a longer one is usually an ans
 # ---------------------------------------------------------------- writing
 
 
-class _Written(BaseModel):
+class _TaskAndRequirements(BaseModel):
     task: str
     requirements: dict[str, str] = Field(default_factory=dict)
 
 
 async def write(record: Record, ctx: Context, *, options: Options) -> Record:
-    """The task in the words of whoever is in the scenario, and the constraints drawn for it."""
+    """The task, in the words of the person in the scenario, and the constraints drawn for it."""
     rng = ctx.rng(record.id, "constraints")
     weights = options.constraint_weights
     wild = rng.random() < options.wild_share
@@ -61,18 +61,17 @@ async def write(record: Record, ctx: Context, *, options: Options) -> Record:
         raise Dropped(f"instruction_{written.reason}", written.detail)
     texts = iter(written.requirements.values())
     constraints = [place.constraint(next(texts)) if isinstance(place, Aspect) else place for place in places]
-    made = record.model_copy(update={"constraints": tuple(constraints),
-                                     "extra": {**record.extra, "wild": wild, "task": written.task}})
+    made = record.model_copy(update={"constraints": tuple(constraints)}).with_extra(wild=wild, task=written.task)
     return phrased(made, ctx)
 
 
-def read_written(text: str, soft: int, asked: str = "") -> _Written | Failure:
+def read_written(text: str, soft: int, asked: str = "") -> _TaskAndRequirements | Failure:
     """The task and exactly one requirement for each number from 1 to ``soft``, in that order.
 
     Reasons: those of ``parse_json``; ``no_task``, ``task_too_long``, ``missing_requirement``, and ``echo`` for a
-    task that stands in what was ``asked``.
+    task that occurs in what was ``asked``.
     """
-    found = parse_json(text, _Written)
+    found = parse_json(text, _TaskAndRequirements)
     if isinstance(found, Failure):
         return found
     task = found.task.strip()
@@ -85,7 +84,7 @@ def read_written(text: str, soft: int, asked: str = "") -> _Written | Failure:
         return Failure("echo", task[:80])
     if missing := [i for i, requirement in numbered.items() if not re.search(r"\w", requirement)]:
         return Failure("missing_requirement", f"number {missing[0]}")
-    return _Written(task=task, requirements=numbered)
+    return _TaskAndRequirements(task=task, requirements=numbered)
 
 
 def _written_schema(soft: int) -> dict[str, Any]:
@@ -136,14 +135,14 @@ _REFINED_SCHEMA: dict[str, Any] = {
 
 
 async def make_consistent(record: Record, ctx: Context, *, options: Options) -> Record:
-    """The record as it is, or mended at most ``refinements`` times; whatever is mended is judged again."""
+    """The record as it is, or revised at most ``refinements`` times; every revision is judged again."""
     reasons: list[str] = []
     while True:
         found = await _hardest(record, ctx, options)
         if isinstance(found, Failure):
             raise Dropped(f"consistency_{found.reason}", found.detail)
         if found.possible:
-            return record.model_copy(update={"extra": {**record.extra, "refined_because": reasons}})
+            return record.with_extra(refined_because=reasons)
         if len(reasons) == options.refinements:
             raise Dropped("contradictory", found.reason)
         reasons.append(found.reason)
@@ -151,7 +150,7 @@ async def make_consistent(record: Record, ctx: Context, *, options: Options) -> 
 
 
 async def _hardest(record: Record, ctx: Context, options: Options) -> _Hardest | Failure:
-    """What the judge says; it is impossible only if both parts that exclude each other stand in the request."""
+    """The judge's answer; the request is impossible only if both parts that exclude each other occur in it."""
     text = template(NAME, "consistency", options.prompts).render(prompt=record.prompt,
                                                                  mark=mark_for(record.prompt))
 
@@ -181,16 +180,17 @@ async def _refined(record: Record, reason: str, ctx: Context, options: Options) 
         # The requirements are put after the task by us; a small model copies them into it.
         return Failure("repeats_a_requirement") if any(echoes(r, found.task) for r in requirements) else found
 
-    mended = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": text}], read,
+    revised = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": text}], read,
                               schema=_REFINED_SCHEMA, tries=options.tries)
-    if isinstance(mended, Failure):
-        raise Dropped(f"refinement_{mended.reason}", mended.detail)
-    left = tuple(c for i, c in enumerate(record.constraints, 1) if i not in mended.drop)
-    if not mended.task.strip() or (record.constraints and not left):
+    if isinstance(revised, Failure):
+        raise Dropped(f"refinement_{revised.reason}", revised.detail)
+    left = tuple(c for i, c in enumerate(record.constraints, 1) if i not in revised.drop)
+    if not revised.task.strip() or (record.constraints and not left):
         raise Dropped("refined_to_nothing")
-    extra = {**record.extra, "task": mended.task.strip(),
-             "task_before_refinement": record.extra.get("task_before_refinement", record.extra["task"])}
-    return phrased(record.model_copy(update={"constraints": left, "extra": extra}), ctx)
+    before = record.extra.get("task_before_refinement", record.extra["task"])
+    refined = record.model_copy(update={"constraints": left}).with_extra(task=revised.task.strip(),
+                                                                         task_before_refinement=before)
+    return phrased(refined, ctx)
 
 
 # ---------------------------------------------------------------- criteria

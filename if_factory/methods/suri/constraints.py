@@ -23,7 +23,7 @@ from if_factory.pipeline.stage import Context, Dropped
 from if_factory.records import Constraint, Outcome, Record, Verdict
 
 CONSTRAINT = "suri:constraint"  # the type of a back-translated constraint; a judge decides it
-_QUOTED = 8  # so many words in a row that a constraint shares with the text are a quotation
+_QUOTED = 8  # this many consecutive words shared with the text make a constraint a quotation
 
 
 class Pair(BaseModel):
@@ -40,15 +40,16 @@ def pairs_of(record: Record) -> list[Pair]:
     return [Pair.model_validate(p) for p in record.extra.get("pairs", ())]
 
 
-def with_extra(record: Record, dropped: Counter[str] | None = None, *, pairs: Sequence[Pair] | None = None,
-               **extra: Any) -> Record:
-    """The record with more in ``extra``; ``dropped`` is added to the counts of constraints that were let go."""
-    if dropped:
-        known = Counter(record.extra.get("dropped", {})) + dropped
-        extra["dropped"] = dict(sorted(known.items()))
-    if pairs is not None:
-        extra["pairs"] = [p.model_dump(mode="json") for p in pairs]
-    return record.model_copy(update={"extra": {**record.extra, **extra}})
+def with_pairs(record: Record, pairs: Sequence[Pair]) -> Record:
+    return record.with_extra(pairs=[p.model_dump(mode="json") for p in pairs])
+
+
+def with_dropped(record: Record, dropped: Counter[str]) -> Record:
+    """The record with these constraints added to its counts of dropped ones."""
+    if not dropped:
+        return record
+    counts = Counter(record.extra.get("dropped", {})) + dropped
+    return record.with_extra(dropped=dict(sorted(counts.items())))
 
 
 # ---------------------------------------------------------------- by a teacher
@@ -75,7 +76,8 @@ async def backtranslate(record: Record, ctx: Context, *, options: Options) -> Re
         raise Dropped(found.reason, found.detail)
     own = [c for c in found.constraints if not _quotes(c, text)]
     dropped = Counter({"quotes_the_text": len(found.constraints) - len(own)})
-    return with_extra(record, dropped, main_instruction=found.main_instruction, asked=own[:options.constraints])
+    return with_dropped(record, dropped).with_extra(main_instruction=found.main_instruction,
+                                                    asked=own[:options.constraints])
 
 
 def _instructions_schema(main: str, most: int) -> dict[str, Any]:
@@ -86,10 +88,10 @@ def _instructions_schema(main: str, most: int) -> dict[str, Any]:
 
 
 def _quotes(constraint: str, text: str) -> bool:
-    """Whether the constraint gives the text away, by so many of its words in a row."""
+    """Whether the constraint quotes the text: ``_QUOTED`` consecutive words of it."""
     words, whole = ([w.lower() for w in measure.words(t)] for t in (constraint, text))
-    said = f" {' '.join(whole)} "
-    return any(f" {' '.join(words[i:i + _QUOTED])} " in said for i in range(len(words) - _QUOTED + 1))
+    passage = f" {' '.join(whole)} "
+    return any(f" {' '.join(words[i:i + _QUOTED])} " in passage for i in range(len(words) - _QUOTED + 1))
 
 
 class _Rewrite(BaseModel):
@@ -126,7 +128,7 @@ async def corrupt(record: Record, ctx: Context, *, options: Options) -> Record:
             break
     pairs = [Pair(constraint=_judged(c), corrupted=_judged(rewritten[c]), label={})
              for c in record.extra["asked"] if c in rewritten]
-    return with_extra(record, Counter(why.values()), pairs=pairs)
+    return with_pairs(with_dropped(record, Counter(why.values())), pairs)
 
 
 def _judged(text: str) -> Constraint:
@@ -156,12 +158,12 @@ async def label(record: Record, ctx: Context, *, options: Options) -> Record:
                              partial(parse_json, model=_Labels), tries=options.tries,
                              schema=_Labels.model_json_schema())
     by_number = {} if isinstance(found, Failure) else {e.number: e for e in found.labels}
-    return with_extra(record, pairs=[p.model_copy(update={"label": by_number[i].model_dump(exclude={"number"})})
-                                     if i in by_number else p for i, p in enumerate(pairs, 1)])
+    return with_pairs(record, [p.model_copy(update={"label": by_number[i].model_dump(exclude={"number"})})
+                               if i in by_number else p for i, p in enumerate(pairs, 1)])
 
 
 async def judge(record: Record, ctx: Context, *, options: Options) -> Record:
-    """Only constraints that the text follows and whose corrupted forms it does not follow go on.
+    """Keeps the constraints that the text follows and whose corrupted forms it does not follow.
 
     Originals and corrupted forms are judged in two requests: side by side, each would give the other away.
     """
@@ -170,19 +172,19 @@ async def judge(record: Record, ctx: Context, *, options: Options) -> Record:
         return record
     ask = judge_of(ctx)
     main, text = record.extra["main_instruction"], record.candidates[0].text
-    said = partial(judge_criteria, ask, main, text, tries=options.tries, prompts=options.prompts)
-    holds = await said([p.constraint.text for p in pairs])
+    judge_all = partial(judge_criteria, ask, main, text, tries=options.tries, prompts=options.prompts)
+    holds = await judge_all([p.constraint.text for p in pairs])
     if isinstance(holds, Failure):
         raise Dropped(f"judge_{holds.reason}", holds.detail)
     kept = [p.model_copy(update={"holds": v}) for p, v in zip(pairs, holds, strict=True) if v.passed]
     dropped = Counter({"the_text_does_not_follow_it": len(pairs) - len(kept)})
     if kept:
-        broken = await said([p.corrupted.text for p in kept])
+        broken = await judge_all([p.corrupted.text for p in kept])
         if isinstance(broken, Failure):
             raise Dropped(f"judge_{broken.reason}", broken.detail)
         kept = [p.model_copy(update={"broken": v}) for p, v in zip(kept, broken, strict=True)]
     dropped["the_text_follows_the_corrupted_form"] = sum(not p.broken.failed for p in kept)
-    return with_extra(record, dropped, pairs=[p for p in kept if p.broken.failed])
+    return with_pairs(with_dropped(record, dropped), [p for p in kept if p.broken.failed])
 
 
 # ---------------------------------------------------------------- by code
@@ -198,4 +200,4 @@ async def composed(record: Record, ctx: Context, *, options: Options) -> Record:
     pairs = [Pair(constraint=d.constraint, corrupted=d.corrupted, label=label_of(d.constraint),
                   holds=verify(text, [d.constraint])[0], broken=verify(text, [d.corrupted])[0]) for d in drawn]
     main = record.extra.get("main_instruction") or record.prompt or topic(record.extra.get("title", ""), text)
-    return with_extra(record, main_instruction=main, pairs=[*pairs_of(record), *pairs])
+    return with_pairs(record.with_extra(main_instruction=main), [*pairs_of(record), *pairs])

@@ -18,6 +18,7 @@ from if_factory.constraints import relations
 from if_factory.constraints import text as measure
 from if_factory.constraints.base import ConstraintType, all_types
 from if_factory.constraints.conflicts import conflict
+from if_factory.constraints.held_out import HELD_OUT_TYPES
 from if_factory.constraints.text.vocabulary import COMMON_WORDS, content_words
 from if_factory.constraints.types.extra.sentences import prose_sentences
 from if_factory.constraints.types.ifeval.language import LANGUAGES
@@ -49,7 +50,8 @@ def draw_corruptible(text: str, rng: Random, n: int, *, include: Collection[str]
     them corrupted can be followed by some text. The same text and generator state give the same constraints.
 
     Args:
-        include: types or families to draw from (empty: all); ``exclude`` is stronger.
+        include: types or families to draw from (empty: all but those held out for evaluation); ``exclude`` is
+            stronger.
     """
     drawn: list[Corruptible] = []
     for kind in _in_turn(include, exclude, rng):
@@ -68,7 +70,8 @@ def _in_turn(include: Collection[str], exclude: Collection[str], rng: Random) ->
     families: dict[str, list[ConstraintType]] = {}
     for kind in all_types():
         family = kind.type.partition(":")[0]
-        if (not include or {kind.type, family} & set(include)) and not {kind.type, family} & set(exclude):
+        wanted = {kind.type, family} & set(include) if include else kind.type not in HELD_OUT_TYPES
+        if wanted and not {kind.type, family} & set(exclude):
             families.setdefault(family, []).append(kind)
     order: list[tuple[int, float, ConstraintType]] = []
     for kinds in families.values():

@@ -1,4 +1,4 @@
-"""Instructions with some constraints corrupted, and what leaves as rows."""
+"""Instructions with some of their constraints corrupted."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from typing import Any
 
 from if_factory.constraints.conflicts import conflict
 from if_factory.constraints.join import join
-from if_factory.constraints.verify import verify
-from if_factory.methods.base import Emission
-from if_factory.methods.suri.constraints import Pair, pairs_of, with_extra
+from if_factory.methods.suri.constraints import Pair, pairs_of
 from if_factory.methods.suri.options import Options
 from if_factory.pipeline.stage import Context, Dropped
-from if_factory.records import Constraint, Record, Verdict, content_id, emit_kto, emit_sft, emit_triple
+from if_factory.records import Record, content_id
 
 
 async def sample(record: Record, ctx: Context, *, options: Options) -> list[Record]:
@@ -30,14 +28,13 @@ async def sample(record: Record, ctx: Context, *, options: Options) -> list[Reco
         if child is None or child.id in children:
             skipped["drawn_before" if child else "contradictory_instruction"] += 1
             continue
-        extra = {**child.extra, "x_w_is_new": child.prompt not in prompts}
+        children[child.id] = child.with_extra(x_w_is_new=child.prompt not in prompts)
         prompts.add(child.prompt)
-        children[child.id] = child.model_copy(update={"extra": extra})
     if not children:
         raise Dropped("contradictory_instruction")
-    # What was let go for this text is told once, by its first triple.
+    # What was dropped for this text is counted once, with its first triple.
     told = {"dropped": record.extra.get("dropped", {}), "skipped": dict(sorted(skipped.items()))}
-    return [with_extra(c, told=told if i == 0 else {}) for i, c in enumerate(children.values())]
+    return [c.with_extra(told=told if i == 0 else {}) for i, c in enumerate(children.values())]
 
 
 def _triple(record: Record, pairs: Sequence[Pair], ctx: Context, options: Options, number: int) -> Record | None:
@@ -56,49 +53,15 @@ def _triple(record: Record, pairs: Sequence[Pair], ctx: Context, options: Option
                 for constraints in ([p.constraint for p in chosen], mixed))
     child = record.child(x_w, [p.constraint for p in chosen], difficulty=1 / len(corrupted))
     text = record.candidates[0].model_copy(update={"verdicts": tuple(p.holds for p in chosen)})
-    extra = {k: v for k, v in record.extra.items() if k not in ("pairs", "asked", "dropped")}
-    extra |= {"prompt_rejected": x_l, "corrupted_positions": [included.index(i) for i in corrupted],
-              "corruptions": [p.corrupted.model_dump(mode="json") for p in chosen],
-              "corruption_verdicts": [p.broken.model_dump(mode="json") for p in chosen],
-              "labels": [p.label for p in chosen]}
-    return child.model_copy(update={"id": content_id(child.id, corrupted), "candidates": (text,), "extra": extra})
+    return child.model_copy(update={"id": content_id(child.id, corrupted), "candidates": (text,)}).with_extra(
+        without=("pairs", "asked", "dropped"),
+        prompt_rejected=x_l, corrupted_positions=[included.index(i) for i in corrupted],
+        corruptions=[p.corrupted.model_dump(mode="json") for p in chosen],
+        corruption_verdicts=[p.broken.model_dump(mode="json") for p in chosen],
+        labels=[p.label for p in chosen])
 
 
 def _size(wanted: str | int, most: int, rng: Any) -> int:
     if wanted == "sampled":
         return int(rng.randint(1, most))
     return most if wanted == "all" else min(int(wanted), most)
-
-
-# ---------------------------------------------------------------- emission
-
-
-def emit(record: Record, options: Options, out: Emission, seed: int) -> None:
-    """The triple, x_w -> y, and the KTO twins, each through the emission rule.
-
-    Constraints that were let go on the way are counted under ``constraints``, draws that gave no new triple under
-    ``iorpo``. ``seed`` is not used: what is random was drawn in the stage ``sample``.
-    """
-    extra = dict(record.extra)
-    told = extra.pop("told")
-    out.refused["constraints"].update(told.get("dropped", {}))
-    out.refused["iorpo"].update(told.get("skipped", {}))
-    x_l, is_new = extra.pop("prompt_rejected"), extra.pop("x_w_is_new")
-    corruptions = [Constraint.model_validate(c) for c in extra["corruptions"]]
-    stored = [Verdict.model_validate(v) for v in extra.pop("corruption_verdicts")]
-    positions: list[int] = extra.pop("corrupted_positions")
-    record, text = record.model_copy(update={"extra": extra}), record.candidates[0]
-    broken = {i: verify(text.text, [corruptions[i]])[0] if corruptions[i].kind == "code" else stored[i]
-              for i in positions}
-    if not out.add(emit_triple(record, text, x_l, broken), "iorpo"):
-        return
-    if options.sft and is_new:
-        out.add(emit_sft(record, text), "sft")
-    if options.kto:
-        mixed = [corruptions[i] if i in broken else c for i, c in enumerate(record.constraints)]
-        twin = record.child(x_l, mixed, record.difficulty).model_copy(update={"extra": {
-            k: v for k, v in extra.items() if k not in ("corruptions", "labels")} | {"surrogate_of": "iorpo"}})
-        verdicts = tuple(broken.get(i, v) for i, v in enumerate(text.verdicts))
-        if is_new:
-            out.add(emit_kto(record, text), "kto_surrogate")
-        out.add(emit_kto(twin, text.model_copy(update={"verdicts": verdicts})), "kto_surrogate")

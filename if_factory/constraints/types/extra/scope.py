@@ -42,6 +42,9 @@ class AboveRule(_Scoped):
         above, _ = split_at_rule(response)
         return bool(above) and get(kwargs["type"]).check(above, kwargs["kwargs"])
 
+    def required_text(self, kwargs: Mapping[str, Any]) -> tuple[str, ...]:
+        return get(kwargs["type"]).required_text(kwargs["kwargs"])
+
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
         return f"above the rule: {get(kwargs['type']).why(split_at_rule(response)[0], kwargs['kwargs'])}"
 

@@ -1,0 +1,87 @@
+"""What the functions of the API share: recipes by path, runs read back, waiting for coroutines."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from if_factory.constraints.base import load_plugin
+from if_factory.constraints.generated import configure
+from if_factory.inputs.seeds import builtin, read_seeds
+from if_factory.pipeline.rundir import RunDir
+from if_factory.recipe import Recipe, load, parse
+from if_factory.records import Record
+from if_factory.sandbox import Limits
+from if_factory.usefulness.gate import Gate
+
+T = TypeVar("T")
+AnyPath = str | Path
+
+
+def load_recipe(path: AnyPath, *, endpoints: Mapping[str, str] | None = None, limit: int | None = None) -> Recipe:
+    """Read and validate a recipe file.
+
+    Args:
+        endpoints: role -> URL, in place of the file's (``{"student": "http://localhost:8000/v1"}``).
+        limit: only the first so many seeds; default: as the file says.
+
+    Raises:
+        UserError: see ``if_factory.recipe.load``.
+    """
+    recipe = load(Path(path), endpoints=endpoints)
+    recipe.limit = limit or recipe.limit
+    return recipe
+
+
+def as_recipe(recipe: Recipe | AnyPath) -> Recipe:
+    """The recipe itself, or the one in a file."""
+    return recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+
+
+def recipe_of_run(run_folder: AnyPath) -> Recipe:
+    """The recipe of the latest run in a folder, with every value written out.
+
+    Raises:
+        UserError: there is no run, or its recipe.yaml is broken.
+    """
+    return parse(RunDir(run_folder).recipe(), where=f"{run_folder}/recipe.yaml")
+
+
+def seeds_of(recipe: Recipe) -> list[Record]:
+    """The recipe's seeds as records: prompts, or whatever its method starts from."""
+    path = None if recipe.seeds == "builtin" else recipe.path(recipe.seeds)
+    if recipe.definition.inputs is not None:
+        return recipe.definition.inputs(path, recipe.method_options(), recipe.limit)
+    return read_seeds(path or builtin("seeds"), method=recipe.method, limit=recipe.limit)
+
+
+def gate_of(recipe: Recipe) -> Gate:
+    """The usefulness gate as the recipe sets it."""
+    return Gate(recipe.usefulness.model_copy(update={"relevance": recipe.relevance_model()}))
+
+
+def prepare(recipe: Recipe) -> None:
+    """What a run and its emission need in this process: the user's constraint types, the sandbox's settings."""
+    load_plugins(recipe)
+    spec = recipe.sandbox
+    limits = Limits(cpu_seconds=spec.cpu_seconds, wall_seconds=spec.wall_seconds, memory_mb=spec.memory_mb)
+    configure(workers=spec.workers, limits=limits, allow_weak=spec.allow_weak)
+
+
+def load_plugins(recipe: Recipe) -> None:
+    """Register the constraint types of the files under ``constraints.plugins``."""
+    for given in recipe.constraints.plugins:
+        load_plugin(recipe.path(given))
+
+
+def wait(work: Coroutine[Any, Any, T]) -> T:
+    """The coroutine's result. Where an event loop runs already (a notebook), a thread of its own runs it."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()

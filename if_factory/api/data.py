@@ -1,0 +1,245 @@
+"""From a recipe to verified data: ``plan`` its cost, ``preview`` a few rows, ``run`` it, ``emit`` examples."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from if_factory.api.common import AnyPath, as_recipe, gate_of, load_plugins, prepare, seeds_of, wait
+from if_factory.api.models import open_models, price_of
+from if_factory.chat.budget import Budget, Usage, cut_notes
+from if_factory.chat.log import ResponseLog
+from if_factory.constraints.generated import forget_time_outs, isolation_used, verify_many
+from if_factory.constraints.verify import verify
+from if_factory.errors import UserError
+from if_factory.methods.base import Emission, PlannedCalls
+from if_factory.pipeline.rundir import RunDir
+from if_factory.pipeline.runner import Observer, RunResult
+from if_factory.pipeline.runner import run as run_stages
+from if_factory.recipe import Recipe
+from if_factory.records import Candidate, Constraint, Record, Verdict
+from if_factory.usefulness.gate import decided, decided_for
+from if_factory.usefulness.stage import NAME, judge_stage
+
+_logger = logging.getLogger(__name__)
+TOKENS_PER_SECOND = 95.0  # output speed of the embedded model on 2 CPU cores
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will ask for.
+
+    Attributes:
+        seeds: how many records it starts from.
+        calls: per stage and role, with the lowest and the highest number of requests.
+        minutes: lowest and highest, at the given output speed.
+        usd: lowest and highest price; ``None`` where a model's price is unknown.
+        most_tokens: completion tokens if every answer is as long as ``max_tokens`` allows; ``None`` where a model
+            has no ``max_tokens``.
+        unbounded: the roles whose models have none.
+    """
+
+    seeds: int
+    calls: list[PlannedCalls]
+    minutes: tuple[float, float]
+    usd: tuple[float, float] | None
+    most_tokens: int | None = None
+    unbounded: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A few seeds taken through the method: the finished records, and what could be emitted of them."""
+
+    records: Sequence[Record] = field(repr=False)
+    emission: Emission = field(repr=False)
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What ``run`` did.
+
+    Attributes:
+        folder: the run folder, which ``export``, ``curriculum`` and ``report`` take.
+        result: the records, the dropped ones with their reasons, and the ledger of the stages.
+        usage: requests, tokens and cost by stage and role.
+        emission: how many rows can be exported, by dataset, and how many were refused, by reason; the rows
+            themselves are not kept.
+        sandbox: the isolation under which generated code ran; ``None`` where none ran.
+    """
+
+    folder: Path
+    result: RunResult = field(repr=False)
+    usage: Usage = field(repr=False)
+    emission: Emission = field(repr=False)
+    sandbox: str | None
+
+    @property
+    def complete(self) -> bool:
+        """False where a budget or Ctrl-C stopped the run; the same call continues it."""
+        return self.result.complete
+
+
+def plan(recipe: Recipe | AnyPath, tokens_per_second: float = TOKENS_PER_SECOND) -> Plan:
+    """Count the calls before any is made; ``low`` and ``high`` bound what depends on the answers.
+
+    Args:
+        recipe: a recipe, or the path of one.
+        tokens_per_second: output speed of the endpoint, all requests together.
+
+    Raises:
+        UserError: the recipe, its seeds or a plugin is wrong.
+    """
+    recipe = as_recipe(recipe)
+    load_plugins(recipe)
+    seeds = seeds_of(recipe)
+    calls = list(recipe.definition.plan(seeds, recipe.method_options(), set(recipe.models)))
+    if _judges_usefulness(recipe):
+        most = sum(c.high for c in calls if c.role != "judge")  # as if every reply were an answer that passes
+        calls.append(PlannedCalls(NAME, "judge", 0, most, 450, 60))
+    prices = {role: price_of(spec) for role, spec in recipe.models.items()}
+
+    def usd(end: str) -> float | None:
+        total = 0.0
+        for c in calls:
+            if c.role not in prices:  # a model that the method's loop trains, and asks in this process, is free
+                continue
+            price = prices[c.role]
+            if price is None:
+                return None
+            total += getattr(c, end) * (c.prompt_tokens * price.prompt + c.completion_tokens * price.completion)
+        return total / 1e6
+
+    low, high = usd("low"), usd("high")
+    tokens = [sum(getattr(c, end) * c.completion_tokens for c in calls) for end in ("low", "high")]
+    limits = {role: spec.answer_tokens for role, spec in recipe.models.items()}
+    unbounded = tuple(sorted({c.role for c in calls if limits.get(c.role, 0) is None}))
+    bound: int | None = None if unbounded else sum(c.high * (limits.get(c.role) or c.completion_tokens) for c in calls)
+    return Plan(len(seeds), calls, (tokens[0] / tokens_per_second / 60, tokens[1] / tokens_per_second / 60),
+                None if low is None or high is None else (low, high), bound, unbounded)
+
+
+def preview(recipe: Recipe | AnyPath, out: AnyPath, *, rows: int = 3) -> Preview:
+    """Take the first seeds through the method for real. Their answers are logged, so ``run`` does not ask again.
+
+    Args:
+        recipe: a recipe, or the path of one.
+        out: the run folder; only its response log is written.
+        rows: seeds to try.
+
+    Raises:
+        UserError: as ``run``.
+    """
+    recipe = as_recipe(recipe)
+    with RunDir(out) as folder:
+        result, _ = wait(run_recipe(recipe, folder.log, limit=rows))
+    return Preview(result.records, emit(recipe, result.records))
+
+
+def run(recipe: Recipe | AnyPath, out: AnyPath, *, observer: Observer | None = None) -> RunReport:
+    """Make the data. Safe to kill: the same call continues, and asks again only what was in flight.
+
+    Args:
+        recipe: a recipe, or the path of one.
+        out: the run folder (docs/files.md says what is in it).
+        observer: someone to show the progress to; ``if_factory.pipeline.progress.Progress`` is the terminal's.
+
+    Raises:
+        UserError: the recipe or its seeds are wrong, a model cannot be reached, or the folder holds a run of
+            another method or seed, or is in use.
+    """
+    recipe = as_recipe(recipe)
+    with RunDir(out) as folder:
+        folder.claim(recipe.resolved())
+        result, usage = wait(run_recipe(recipe, folder.log, observer=observer))
+        emission = emit(recipe, result.records, keep=False)
+        sandbox = isolation_used()
+        folder.write(result, usage, emission.counts(), sandbox=sandbox,
+                     usefulness=emission.usefulness())
+    return RunReport(folder.path, result, usage, emission, sandbox)
+
+
+async def run_recipe(recipe: Recipe, log: ResponseLog | None, *, observer: Observer | None = None,
+                     limit: int | None = None) -> tuple[RunResult, Usage]:
+    """Run the method over the seeds; answers already in the log are not asked for again. Writes no outcome."""
+    prepare(recipe)
+    seeds = seeds_of(recipe)[:limit]
+    usage = Usage()
+    budget = Budget(**recipe.budget.model_dump())
+    async with open_models(recipe, log, usage, budget) as models:
+        gate, stages = gate_of(recipe), recipe.definition.stages(recipe.method_options())
+        if _judges_usefulness(recipe):
+            stages = [*stages, judge_stage(gate)]
+        result = await run_stages(stages, seeds, models, seed=recipe.seed, observer=observer,
+                                  folder=log.path.parent if log else None, useful=partial(decided_for, gate))
+    if result.complete:
+        _refuse_nothing_answered(usage)
+    for note in cut_notes(usage, {role: spec.answer_tokens for role, spec in recipe.models.items()}):
+        _logger.warning(note)
+    return result, usage
+
+
+def _judges_usefulness(recipe: Recipe) -> bool:
+    return "judge" in recipe.models and recipe.usefulness.judge == "auto"
+
+
+def _refuse_nothing_answered(usage: Usage) -> None:
+    """A run in which every request was refused made nothing; that is no "finished"."""
+    total = usage.total()
+    if total.failed and not total.requests + total.replayed:
+        reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(usage.failures.items()))
+        raise UserError(f"none of {total.failed} requests was answered ({reasons})", where="models",
+                        fix="look at the server's messages above and at the model's keys in the recipe")
+
+
+# ---------------------------------------------------------------- emission
+
+
+def emit(recipe: Recipe, records: Iterable[Record], *, keep: bool = True) -> Emission:
+    """The examples of finished records. Every verdict is made anew: no stored "pass" is taken on trust.
+
+    With ``keep=False`` they are only counted, and memory does not grow with them.
+    """
+    prepare(recipe)
+    forget_time_outs()  # emission is a function of the records in their order, not of the run before it
+    gate = gate_of(recipe)
+    options, out, deciders = recipe.method_options(), Emission(keep), set(gate.deciders)
+    for chunk in _chunks(records, _TOGETHER):
+        for record in decided(gate, [_rechecked(record) for record in chunk]):
+            deciders.update(c.usefulness.decided_by for c in record.candidates if c.usefulness)
+            recipe.definition.emit(record, options, out, recipe.seed)
+    out.deciders = tuple(who for who in ("rules", "relevance", "judge") if who in deciders)
+    return out
+
+
+_TOGETHER = 64  # records whose answers are embedded together
+
+
+def _chunks(records: Iterable[Record], size: int) -> Iterator[list[Record]]:
+    rest = iter(records)
+    while chunk := list(islice(rest, size)):
+        yield chunk
+
+
+def _rechecked(record: Record) -> Record:
+    """The record with every verdict of code made anew, generated code once for all candidates."""
+    texts = [c.text for c in record.candidates]
+    columns: list[Sequence[Verdict]] = []
+    for i, constraint in enumerate(record.constraints):
+        if constraint.kind == "generated_code":
+            columns.append(verify_many(texts, constraint))
+        else:
+            columns.append([_verdict(c, i, constraint) for c in record.candidates])
+    return record.model_copy(update={"candidates": tuple(
+        c.model_copy(update={"verdicts": tuple(column[n] for column in columns)})
+        for n, c in enumerate(record.candidates))})
+
+
+def _verdict(candidate: Candidate, position: int, constraint: Constraint) -> Verdict:
+    if constraint.kind == "judge" and position < len(candidate.verdicts):  # a judge is not asked twice
+        return candidate.verdicts[position]
+    return verify(candidate.text, [constraint])[0]

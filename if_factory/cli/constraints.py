@@ -1,0 +1,23 @@
+"""The command that lists constraint types."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("family", required=False)
+def constraints(family: str | None) -> None:
+    """List the constraint types (of one FAMILY) with a sample description each."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from if_factory import api
+
+    table = Table("type", "difficulty", "for example")
+    for each in api.constraint_types(family):
+        table.add_row(each.type, str(each.difficulty), each.example)
+    Console().print(table)
+
+
+COMMANDS = (constraints,)

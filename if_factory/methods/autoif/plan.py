@@ -1,0 +1,45 @@
+"""The number of calls that a run of AutoIF makes."""
+
+from __future__ import annotations
+
+from if_factory.judge.judge import judge_role
+from if_factory.methods.autoif.answers import queries, samples
+from if_factory.methods.autoif.options import Options
+from if_factory.methods.base import PlannedCalls
+from if_factory.records import Record
+
+
+def plan(seeds: list[Record], options: Options, roles: set[str]) -> list[PlannedCalls]:
+    """Bounds without knowing the yield: ``low`` if no new instruction and no function survives.
+
+    Token numbers are for one request: an instruction has about 20 tokens, a query 40, an answer 200.
+    """
+    queries(options.queries, options.query_characters)  # a broken file shows now
+    calls = sum(s.extra["origin"] == "augmentation" for s in seeds)
+    own = [s for s in seeds if s.extra["origin"] == "seed" and s.extra["verifiable"] is not False]
+    unmarked = sum(s.extra["verifiable"] is None for s in own)
+    new, tries = calls * options.augment_count, 3
+    most = len(own) + new
+    judge = judge_role(roles)
+    asked = [PlannedCalls("augment", "teacher", calls, calls, 900, 30 * options.augment_count)]
+    if options.screen:
+        asked.append(PlannedCalls("screen", "teacher", unmarked, tries * (unmarked + new), 120, 40))
+    least = 0 if options.screen else unmarked
+    least += len(own) - unmarked
+    asked.append(PlannedCalls("write_functions", "teacher", least * options.answers, most * options.answers,
+                              330, 350))
+    if n := options.back_translate:
+        asked.append(PlannedCalls("back_translate", "teacher", 0, tries * most, 150 + 200 * n, 40 * n))
+        if options.consistency in ("judge", "embedding"):
+            asked.append(PlannedCalls("consistency", judge, 0, tries * most * n, 250, 40))
+    if options.max_constraints > 1 and options.consistency in ("judge", "embedding"):
+        k = options.max_constraints
+        asked.append(PlannedCalls("compatible", judge, 0, tries * most * k * (k - 1) // 2, 250, 40))
+    prompts = most * options.queries_per_instruction
+    wanted = samples(options, "student" in roles)
+    asked += [PlannedCalls("respond", role, 0, prompts * n, 40 + 20 * options.max_constraints, 200)
+              for role, n in wanted.items() if n]
+    if options.quality_score:
+        asked.append(PlannedCalls("score", judge, 0,
+                                  tries * prompts * sum(wanted.values()) * options.quality_samples, 500, 60))
+    return asked

@@ -1,0 +1,41 @@
+"""The number of calls that a run of Conifer makes."""
+
+from __future__ import annotations
+
+from random import Random
+
+from if_factory.constraints.compose import compose
+from if_factory.judge.judge import judge_role
+from if_factory.methods.base import PlannedCalls
+from if_factory.methods.conifer.options import Options
+from if_factory.methods.conifer.versions import (
+    wants_internal,
+)
+from if_factory.records import Record
+
+
+def require_types(options: Options) -> None:
+    """Raises ``UserError`` for a misspelt type before anything is asked."""
+    compose("", Random(0), n=0, include=options.format_types)
+
+
+def plan(seeds: list[Record], options: Options, roles: set[str]) -> list[PlannedCalls]:
+    require_types(options)
+    judge = judge_role(roles)
+    n = len(seeds)
+    asked = n * options.reframed
+    formatted = options.format_share if wants_internal(options) else 0
+    versions = round(asked * len(options.levels) * (1 + formatted))
+    calls = [PlannedCalls("reframe", "teacher", n, 3 * n, 220, 120),
+             PlannedCalls("stands_alone", judge, 0, 3 * asked, 160, 30),
+             PlannedCalls("constrain", "teacher", 0, 3 * asked, 240, 300),
+             PlannedCalls("recombine", "teacher", 0, 3 * asked, 500, 350),
+             PlannedCalls("feasible", judge, 0, 3 * versions, 220, 30),
+             PlannedCalls("answer", "teacher", 0, versions * options.answers, 120, 400),
+             PlannedCalls("answer", judge, 0, 3 * versions * options.answers, 700, 150)]
+    if "student" in roles:
+        tries = asked * options.baselines
+        calls += [PlannedCalls("attempt", "student", 0, tries, 120, 400),
+                  PlannedCalls("attempt", judge, 0, 3 * tries, 700, 150),
+                  PlannedCalls("attempt", "teacher", 0, 3 * asked, 600, 80)]
+    return calls

@@ -1,0 +1,123 @@
+"""Humpback's steps: which texts are used, the instruction written for each (self-augmentation), their ratings
+(self-curation)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import partial
+
+from if_factory.constraints.text import sentences
+from if_factory.inputs.documents import why_not
+from if_factory.judge.judge import judge_score
+from if_factory.methods.base import template
+from if_factory.methods.humpback.options import NAME, Options
+from if_factory.pipeline.stage import Context, Dropped
+from if_factory.records import Constraint, Outcome, Record, Verdict, content_id
+from if_factory.similarity.dedup import near_duplicates, shingles
+
+REVERSE = "Read the text and write the instruction that it answers."
+SCORED = "judge:score"
+# Headers of link lists rather than of texts (paper, appendix E).
+_NAVIGATION = re.compile(r"advert|forum|quick ?links?|newsletter|menu|navigation|site ?map|contact us|log ?in|"
+                         r"cookie", re.IGNORECASE)
+
+
+async def keep_usable(record: Record, ctx: Context, *, options: Options) -> Record:
+    """Texts of the right length, whole, without repeated sentences, not under a navigation header."""
+    if record.extra["form"] == "seed":
+        return record
+    text, title = record.candidates[0].text, str(record.extra.get("title") or "")
+    if len(text) < options.min_chars:
+        raise Dropped("too_short")
+    if len(text) > options.max_chars:
+        raise Dropped("too_long")
+    if title and (title.isupper() or _NAVIGATION.search(title)):
+        raise Dropped("navigation_header", title)
+    if why := why_not(text, min_words=1, max_words=len(text)):
+        raise Dropped(why)
+    if repeats_itself(text, options.overlap):
+        raise Dropped("repetitive")
+    return record
+
+
+def repeats_itself(text: str, overlap: float) -> bool:
+    """Whether two sentences of at least five words are as similar as that, by their words and word pairs."""
+    long = [s for s in sentences(text) if len(s.split()) >= 5]
+    return any(i is not None for i in near_duplicates(long, threshold=overlap, method="ngram"))
+
+
+async def augment(record: Record, ctx: Context, *, options: Options) -> Record:
+    """The instruction that the text answers, as the backward model writes it (T 0.7, p 0.9, as the paper)."""
+    if record.extra["form"] == "seed":
+        return record
+    text = record.candidates[0].text
+    if options.backward == "trained":
+        messages = [{"role": "system", "content": REVERSE}, {"role": "user", "content": text}]
+    else:
+        ask = template(NAME, "backward", options.prompts).render(text=text, mark=content_id(text))
+        messages = [{"role": "user", "content": ask}]
+    reply = await ctx.chat("backward", messages, temperature=0.7, top_p=0.9)
+    instruction = reply.text.strip().strip('"').strip()
+    if reply.finish_reason != "stop":
+        raise Dropped("instruction_truncated")
+    if not instruction:
+        raise Dropped("instruction_empty")
+    if len(instruction) >= len(text) or _copies(instruction, text):
+        raise Dropped("instruction_copies_the_text")
+    child = record.child(instruction, (), difficulty=0)
+    return child.with_candidates(*record.candidates)
+
+
+def _copies(instruction: str, text: str) -> bool:
+    """Most of the instruction occurs word for word in the text: it is a continuation, not a request."""
+    own = {s for s in shingles(instruction) if " " in s}
+    return len(own) >= 8 and len(own & shingles(text)) > 0.8 * len(own)
+
+
+async def distinct(records: list[Record], ctx: Context, *, options: Options
+                   ) -> tuple[list[Record], list[tuple[Record, Dropped]]]:
+    """Drops instructions that repeat a seed's or an earlier one's, so that no seed leaks into what is mined."""
+    ordered = sorted(records, key=lambda r: r.extra["form"] != "seed")  # stable: seeds first
+    repeats = near_duplicates([r.prompt for r in ordered], threshold=options.similarity)
+    kept, dropped = [], []
+    for record, earlier in zip(ordered, repeats, strict=True):
+        if earlier is None or record.extra["form"] == "seed":
+            kept.append(record)
+        else:
+            seed = ordered[earlier].extra["form"] == "seed"
+            dropped.append((record, Dropped("repeats_a_seed" if seed else "near_duplicate")))
+    return kept, dropped
+
+
+async def curate(record: Record, ctx: Context, *, options: Options) -> Record:
+    """The mean of several ratings of the pair; a constraint says whether it reaches k.
+
+    ``extra``: ``score``, ``scores`` and ``unread`` (ratings that could not be read).
+    """
+    if record.extra["form"] == "seed":
+        return record
+    text = record.candidates[0].text
+    judged = await judge_score(partial(ctx.chat, "judge"), record.prompt, text, low=1, high=5,
+                             rubric=rubric(options), samples=options.judgements, tries=options.judge_tries,
+                             prompts=options.prompts)
+    if judged.mean is None:
+        raise Dropped("score_unread", judged.raw[-1][:200] if judged.raw else "")
+    return scored(record, judged.scores, judged.unread, options.threshold)
+
+
+def rubric(options: Options) -> str:
+    return template(NAME, "rubric", options.prompts).render().strip()
+
+
+def scored(record: Record, scores: Sequence[float], unread: int, threshold: float) -> Record:
+    """The record with these ratings in place of any earlier ones."""
+    mean = sum(scores) / len(scores)
+    asked = Constraint(type=SCORED, kind="judge", kwargs={"at_least": threshold, "scale": [1, 5]},
+                       text=f"The response scores at least {threshold:g} of 5 as an answer to the prompt")
+    outcome = Outcome.PASS if mean >= threshold else Outcome.FAIL
+    verdict = Verdict(outcome=outcome, reason=f"mean {mean:.2f} of {len(scores)} ratings")
+    candidate = record.candidates[0].model_copy(update={"verdicts": (verdict,)})
+    record = record.model_copy(update={"constraints": (asked,), "candidates": (candidate,),
+                                       "difficulty": round(5 - mean, 4)})
+    return record.with_extra(score=round(mean, 4), scores=list(scores), unread=unread)

@@ -1,0 +1,126 @@
+"""The gate: rules, then relevance, then the judge where there is one; each asked only about what is left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from if_factory.embedding import available
+from if_factory.judge.judge import Ask
+from if_factory.records import Candidate, Record, Usefulness
+from if_factory.usefulness.judge import judged
+from if_factory.usefulness.relevance import Relevance
+from if_factory.usefulness.rules import Asked, why_not
+from if_factory.usefulness.settings import THRESHOLD, UsefulnessSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One answer to decide about."""
+
+    asked: Asked
+    response: str
+    finish_reason: str = "stop"
+
+
+class Gate:
+    """Decides for many answers at a time whether they attempt their requests; equal texts, equal verdicts.
+
+    Raises:
+        UserError: a model is named that does not load.
+    """
+
+    def __init__(self, spec: UsefulnessSpec | None = None) -> None:
+        self.spec = spec or UsefulnessSpec()
+        self.threshold = THRESHOLD if self.spec.threshold is None else self.spec.threshold
+        wanted = self.spec.relevance
+        on = available() if wanted == "auto" else wanted != "off"
+        self._relevance = Relevance(None if wanted == "auto" else wanted) if on else None
+
+    @property
+    def deciders(self) -> tuple[str, ...]:
+        """Who decides without a judge, cheapest first: what the ledger and the report say."""
+        return ("rules", "relevance") if self._relevance else ("rules",)
+
+    def decide(self, items: Sequence[Item]) -> list[Usefulness]:
+        """Rules and relevance on every item, in order. What neither refuses counts as an answer."""
+        reasons = [why_not(item.asked, item.response, finish_reason=item.finish_reason) for item in items]
+        found = [Usefulness(answers=reason is None, reason=reason or "") for reason in reasons]
+        left = [i for i, reason in enumerate(reasons) if reason is None]
+        if self._relevance is not None and left:
+            scores = self._relevance.scores([(items[i].asked, items[i].response) for i in left])
+            for i, score in zip(left, scores, strict=True):
+                if score is not None:
+                    near = score >= self.threshold
+                    found[i] = Usefulness(answers=near, reason="" if near else "off_topic", decided_by="relevance",
+                                          score=score)
+        return found
+
+    async def decide_with(self, ask: Ask | None, items: Sequence[Item], *, tries: int = 3,
+                          prompts: str | None = None) -> list[Usefulness]:
+        """``decide``, and then the judge on what was let through; without a judge just that."""
+        found = self.decide(items)
+        if ask is None or self.spec.judge == "off":
+            return found
+        left = [i for i, usefulness in enumerate(found) if usefulness.answers]
+        said = await asyncio.gather(*(
+            judged(ask, items[i].asked.full, items[i].response, found[i], tries=tries, prompts=prompts)
+            for i in left))
+        for i, usefulness in zip(left, said, strict=True):
+            found[i] = usefulness
+        return found
+
+
+def decided(gate: Gate, records: Sequence[Record]) -> list[Record]:
+    """The records with every candidate's usefulness made anew, all of them in one batch.
+
+    What a judge said stays where rules and relevance still let the text through: a judge is not asked twice.
+    """
+    places = [(i, candidate) for i, record in enumerate(records) for candidate in record.candidates]
+    asked = [asked_of(record) for record in records]
+    found = gate.decide([Item(asked[i], c.text, c.finish_reason) for i, c in places])
+    made: list[list[Candidate]] = [[] for _ in records]
+    for (i, candidate), now in zip(places, found, strict=True):
+        before = candidate.usefulness
+        if now.answers and before is not None and before.decided_by == "judge":
+            now = before.model_copy(update={"score": now.score})
+        if not gate.spec.rejected_attempts:
+            now = now.model_copy(update={"excused": True})
+        made[i].append(candidate.model_copy(update={"usefulness": now}))
+    return [record.model_copy(update={"candidates": tuple(candidates)})
+            for record, candidates in zip(records, made, strict=True)]
+
+
+def decided_for(gate: Gate, record: Record, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """``decided`` for some candidates of a record: what a run's stages ask for."""
+    (record,) = decided(gate, [record.model_copy(update={"candidates": tuple(candidates)})])
+    return list(record.candidates)
+
+
+def by_rules(record: Record, candidate: Candidate) -> Usefulness:
+    reason = why_not(asked_of(record), candidate.text, finish_reason=candidate.finish_reason)
+    return Usefulness(answers=reason is None, reason=reason or "")
+
+
+def first_useless_turn(record: Record) -> tuple[str, str, str] | None:
+    """Reason, prompt and response of the first answer in a conversation's history that the rules refuse."""
+    said: list[str] = []
+    for turn in record.history:
+        if turn.role == "user":
+            said.append(turn.content)
+        elif turn.role == "assistant" and said:
+            reason = why_not(Asked(said[-1], history=said[:-1]), turn.content)
+            if reason is not None:
+                return reason, said[-1], turn.content
+    return None
+
+
+def asked_of(record: Record) -> Asked:
+    """What a record asks: its prompt without its constraints, after what the user said before."""
+    return Asked(record.prompt, record.constraints,
+                 history=[turn.content for turn in record.history if turn.role == "user"])
+
+
+def item_of(record: Record, candidate: Candidate) -> Item:
+    return Item(asked_of(record), candidate.text, candidate.finish_reason)
