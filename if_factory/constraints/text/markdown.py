@@ -72,17 +72,21 @@ def document(text: str) -> Document:
         text = _TABLE.sub(r"\1\n", text)
     lines, found = text.split("\n"), Document()
     lists: list[str] = []  # of the open list items: "item" in a list, else nothing
-    bullet: str | None = None  # the mark of an item whose text is still to come
+    seen: set[int] = set()  # lines whose bullet is counted
     heading: int | None = None
     table: list[tuple[bool, list[str]]] | None = None
     for token in _parser().parse(text):
         kind = token.type
         if kind == "list_item_open":
             lists.append(token.markup)
-            bullet = token.markup if token.markup in "*+-" else None
+            # What the line opens with decides: "* 1. a" is a bullet, "1. * a" is none.
+            line = lines[token.map[0]].lstrip(" \t>")
+            text = line[1:].strip()
+            if token.markup in "*+-" and line.startswith(token.markup) and text and token.map[0] not in seen:
+                seen.add(token.map[0])
+                found.items.append((token.markup, text))
         elif kind == "list_item_close":
             lists.pop()
-            bullet = None
         elif kind == "heading_open":
             heading = int(token.tag[1])
         elif kind == "heading_close":
@@ -92,7 +96,6 @@ def document(text: str) -> Document:
             closed = token.map[1] - token.map[0] > 1 and last == token.markup[0] * len(last) \
                 and len(last) >= len(token.markup)
             found.code.append(Code(token.info.strip().split(" ")[0].lower() if token.info.strip() else "", closed))
-            bullet = None
         elif kind == "table_open":
             table = []
         elif kind == "tr_open" and table is not None:
@@ -111,10 +114,7 @@ def document(text: str) -> Document:
                     found.headings.append((heading, raw))
                 found.blocks.append(Block("heading", raw))
             else:
-                if bullet is not None and raw.strip():
-                    found.items.append((bullet, raw.split("\n")[0].strip()))
                 _prose(found, raw, in_list=bool(lists))
-            bullet = None
     return found
 
 
