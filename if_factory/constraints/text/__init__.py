@@ -23,6 +23,7 @@ from if_factory.constraints.text.words import (
     find_phrase,
     first_word,
     opens_with,
+    remove_phrase,
     without_spaces,
     words,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "placeholders",
     "plain",
     "punkt_sentences",
+    "remove_phrase",
     "sentences",
     "split_sentences",
     "strip_code_fence",

@@ -150,6 +150,15 @@ def count_phrase(text: str, phrase: str) -> int:
     return count
 
 
+def remove_phrase(text: str, phrase: str) -> str:
+    """The ``plain`` text with a blank in place of every occurrence of ``phrase``; see ``find_phrase``."""
+    phrase, text = plain(phrase).strip(), plain(text)
+    at = 0
+    while phrase and (found := find_phrase(text, phrase, at)):
+        text, at = f"{text[:found[0]]} {text[found[1]:]}", found[0] + 1
+    return text
+
+
 def contains_phrase(text: str, phrase: str) -> bool:
     """Whether ``phrase`` occurs as whole words, case ignored; see ``find_phrase``."""
     phrase = plain(phrase).strip()
