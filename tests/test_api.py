@@ -27,7 +27,7 @@ async def test_roles_that_share_an_embedded_model_get_one_server_that_is_large_e
     @contextlib.asynccontextmanager
     async def embedded(gguf, **how):
         served.append((gguf, how))
-        yield SimpleNamespace(base_url=url)
+        yield SimpleNamespace(base_url=url, revive=None)
 
     monkeypatch.setattr("if_factory.chat.embedded.EmbeddedServer", embedded)
     made = recipe(teacher={"endpoint": "embedded", "concurrency": 4, "context": 4096, "threads": 3},
