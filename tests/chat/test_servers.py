@@ -31,7 +31,7 @@ async def rows_of(url: str, folder: Path, seeds: int = 3, *, prompt: str = "", *
         folder / "seeds.jsonl",
         (
             {
-                "prompt": prompt or f"Name a tool for {TOOLS[i % 3]}{' ' * (i // 3)}, number {i}. Do not use any commas.",
+                "prompt": prompt or f"Name a tool for {TOOLS[i % 3]}, number {i}. Do not use any commas.",
                 "instruction_id_list": ["punctuation:no_comma"],
                 "kwargs": [{}],
             }
@@ -161,7 +161,7 @@ async def test_answers_in_the_field_for_reasoning_are_said(
 
 async def test_an_answer_about_the_tag_is_whole(serve: Serve, tmp_path: Path) -> None:
     text = "Match from `<think>` to `</think>` and replace that with nothing. Then strip the white space."
-    asked = "How do I remove the reasoning of a model with a regular expression? Do not use any commas."
+    asked = "How do I remove <think>hm</think> from text with a regular expression? Do not use any commas."
     assert await rows_of(await serve(ScriptedServer([{"content": text}])), tmp_path, 1, prompt=asked) == [text]
 
 
