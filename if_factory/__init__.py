@@ -15,11 +15,13 @@ looked up when it is used. Nothing in this package's base install imports torch.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from if_factory.version import __version__
 
+TYPE_CHECKING = False  # as type checkers read it; importing typing would double the time of `import if_factory`
+
 if TYPE_CHECKING:
+    from typing import Any
+
     from if_factory.api import (
         audit,
         calibrate,

@@ -1,12 +1,12 @@
 """The emission rule: the only way from a record to a training example.
 
-A function of this module refuses, with a reason that is counted, whatever was not checked, whatever does not hold, and
-whatever satisfies its constraints without attempting the request (``usefulness``).
+A function of this module refuses, with a reason that is counted, whatever was not checked, whatever does not hold,
+and whatever satisfies its constraints without attempting the request (``usefulness``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from if_factory.records import (
@@ -164,3 +164,19 @@ def emit_triple(record: Record, candidate: Candidate, prompt_rejected: str,
                   corrupted_verdicts=[corrupted[i].model_dump(mode="json") for i in sorted(corrupted)],
                   corrupted=[record.constraints[i].type for i in sorted(corrupted)],
                   usefulness=_usefulness_of(record, candidate)))
+
+
+def nearest_first(candidates: Sequence[Candidate], chosen: Candidate) -> list[Candidate]:
+    """Candidates for the worse side of a pair, the best first: near ``chosen`` in length, then few violations.
+
+    Lengths within half as much again are alike, then those within two and a half times: a pair should be about the
+    constraint, not about length, and among texts of like length the fewest violations say the most about it.
+    """
+    words = max(_words(chosen.text), 1)
+
+    def distance(candidate: Candidate) -> tuple[int, int, int]:
+        other = max(_words(candidate.text), 1)
+        ratio = max(words, other) / min(words, other)
+        return (0 if ratio <= 1.5 else 1 if ratio <= 2.5 else 2), len(candidate.failed_positions), abs(words - other)
+
+    return sorted(candidates, key=distance)

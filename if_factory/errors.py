@@ -1,4 +1,4 @@
-"""The one error a user is meant to read."""
+"""The error that users see, and the note on deprecated names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """A mistake the user can mend: bad input, a bad recipe, a missing file, a server that is not there.
+    """A mistake the user can fix: bad input, a bad recipe, a missing file, a server that is not there.
 
     The command line prints it without a traceback and exits with status 2.
 

@@ -95,7 +95,7 @@ def _parse_list(path: Path, text: str) -> list[Any]:
         rows = strict_json(text)
     except json.JSONDecodeError as e:
         fix = "one object per line? then name the file .jsonl" if e.msg == "Extra data" else \
-              "mend the file there, or make it again"
+              "fix the file there, or create it again"
         raise UserError(f"not valid JSON: {e}", where=f"{path}:{e.lineno}", fix=fix) from None
     except ValueError as e:
         raise UserError(f"not valid JSON: {e}", where=str(path), fix="remove that value") from None
@@ -114,7 +114,7 @@ def _parse_lines(path: Path, text: str) -> Iterator[tuple[int, Any]]:
             row = strict_json(line)
         except ValueError as e:
             fix = "one JSON object per line; a list, or an object over several lines, belongs in a .json file" \
-                if n == 1 else "mend or delete this line; every line is one JSON object"
+                if n == 1 else "fix or delete this line; every line is one JSON object"
             raise UserError(f"not valid JSON: {e}", where=f"{path}:{n}", fix=fix) from None
         yield n, row
 

@@ -1,4 +1,4 @@
-"""What flows through the factory: constraints, verdicts, candidates, records, and the examples that leave it.
+"""The data model: constraints, verdicts, candidates, records, and the examples that are emitted.
 
 One record type goes from seed to emitted row and its fields are never renamed on the way. What may leave the
 factory as a training example is decided in ``emission``.

@@ -60,9 +60,11 @@ def test_what_the_readme_does_with_commands_runs_from_python(tmp_path: Path, mon
     script = tmp_path / "llamafactory-cli"
     script.write_text(f'#!/bin/sh\nexec {TRAINER[0]} {TRAINER[1]} "$@"\n')
     script.chmod(0o755)
+    # doctor imports torch and LLaMA-Factory in a process of its own, for a minute; it has tests of its own
+    monkeypatch.setattr("if_factory.api.training.check_environment", list)
     monkeypatch.setattr("if_factory.training.run._find_cli", lambda: str(script))
     monkeypatch.setattr("if_factory.chat.transformers_local.TransformersBackend",
-                        lambda model, adapters, batch_size: Scripted(lambda p: "yes" if adapters else "no, never"))
+                        lambda model, adapters, **how: Scripted(lambda p: "yes" if adapters else "no, never"))
     example("train_and_measure").main(["--model", "some/model", "--prompts", "6"])
     measured = capsys.readouterr().out
     assert "complex_to_simple_1_sft_easy.yaml: 4 steps" in measured

@@ -15,6 +15,7 @@ from if_factory.pipeline.rundir import RunDir
 from if_factory.recipe import Recipe, load, parse
 from if_factory.records import Record
 from if_factory.sandbox import Limits
+from if_factory.usefulness.gate import Gate
 
 T = TypeVar("T")
 AnyPath = str | Path
@@ -55,6 +56,11 @@ def seeds_of(recipe: Recipe) -> list[Record]:
     if recipe.definition.inputs is not None:
         return recipe.definition.inputs(path, recipe.method_options(), recipe.limit)
     return read_seeds(path or builtin("seeds"), method=recipe.method, limit=recipe.limit)
+
+
+def gate_of(recipe: Recipe) -> Gate:
+    """The usefulness gate as the recipe sets it."""
+    return Gate(recipe.usefulness.model_copy(update={"relevance": recipe.relevance_model()}))
 
 
 def prepare(recipe: Recipe) -> None:

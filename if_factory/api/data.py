@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from if_factory.api.common import AnyPath, as_recipe, load_plugins, prepare, seeds_of, wait
+from if_factory.api.common import AnyPath, as_recipe, gate_of, load_plugins, prepare, seeds_of, wait
 from if_factory.api.models import open_models, price_of
 from if_factory.chat.budget import Budget, Usage, cut_notes
 from if_factory.chat.log import ResponseLog
@@ -21,7 +22,8 @@ from if_factory.pipeline.runner import Observer, RunResult
 from if_factory.pipeline.runner import run as run_stages
 from if_factory.recipe import Recipe
 from if_factory.records import Candidate, Constraint, Record, Verdict
-from if_factory.usefulness.gate import Gate, decided
+from if_factory.usefulness.gate import decided, decided_for
+from if_factory.usefulness.stage import NAME, judge_stage
 
 _logger = logging.getLogger(__name__)
 TOKENS_PER_SECOND = 95.0  # output speed of the embedded model on 2 CPU cores
@@ -95,7 +97,10 @@ def plan(recipe: Recipe | AnyPath, tokens_per_second: float = TOKENS_PER_SECOND)
     recipe = as_recipe(recipe)
     load_plugins(recipe)
     seeds = seeds_of(recipe)
-    calls = recipe.definition.plan(seeds, recipe.method_options(), set(recipe.models))
+    calls = list(recipe.definition.plan(seeds, recipe.method_options(), set(recipe.models)))
+    if _judges_usefulness(recipe):
+        most = sum(c.high for c in calls if c.role != "judge")  # as if every reply were an answer that passes
+        calls.append(PlannedCalls(NAME, "judge", 0, most, 450, 60))
     prices = {role: price_of(spec) for role, spec in recipe.models.items()}
 
     def usd(end: str) -> float | None:
@@ -113,9 +118,9 @@ def plan(recipe: Recipe | AnyPath, tokens_per_second: float = TOKENS_PER_SECOND)
     tokens = [sum(getattr(c, end) * c.completion_tokens for c in calls) for end in ("low", "high")]
     limits = {role: spec.answer_tokens for role, spec in recipe.models.items()}
     unbounded = tuple(sorted({c.role for c in calls if limits.get(c.role, 0) is None}))
-    most = None if unbounded else sum(c.high * (limits.get(c.role) or c.completion_tokens) for c in calls)
+    bound: int | None = None if unbounded else sum(c.high * (limits.get(c.role) or c.completion_tokens) for c in calls)
     return Plan(len(seeds), calls, (tokens[0] / tokens_per_second / 60, tokens[1] / tokens_per_second / 60),
-                None if low is None or high is None else (low, high), most, unbounded)
+                None if low is None or high is None else (low, high), bound, unbounded)
 
 
 def preview(recipe: Recipe | AnyPath, out: AnyPath, *, rows: int = 3) -> Preview:
@@ -153,7 +158,8 @@ def run(recipe: Recipe | AnyPath, out: AnyPath, *, observer: Observer | None = N
         result, usage = wait(run_recipe(recipe, folder.log, observer=observer))
         emission = emit(recipe, result.records, keep=False)
         sandbox = isolation_used()
-        folder.write(result, usage, emission.counts(), sandbox=sandbox)
+        folder.write(result, usage, emission.counts(), sandbox=sandbox,
+                     usefulness=emission.usefulness())
     return RunReport(folder.path, result, usage, emission, sandbox)
 
 
@@ -165,13 +171,20 @@ async def run_recipe(recipe: Recipe, log: ResponseLog | None, *, observer: Obser
     usage = Usage()
     budget = Budget(**recipe.budget.model_dump())
     async with open_models(recipe, log, usage, budget) as models:
-        result = await run_stages(recipe.definition.stages(recipe.method_options()), seeds, models,
-                                  seed=recipe.seed, observer=observer, folder=log.path.parent if log else None)
+        gate, stages = gate_of(recipe), recipe.definition.stages(recipe.method_options())
+        if _judges_usefulness(recipe):
+            stages = [*stages, judge_stage(gate)]
+        result = await run_stages(stages, seeds, models, seed=recipe.seed, observer=observer,
+                                  folder=log.path.parent if log else None, useful=partial(decided_for, gate))
     if result.complete:
         _refuse_nothing_answered(usage)
     for note in cut_notes(usage, {role: spec.answer_tokens for role, spec in recipe.models.items()}):
         _logger.warning(note)
     return result, usage
+
+
+def _judges_usefulness(recipe: Recipe) -> bool:
+    return "judge" in recipe.models and recipe.usefulness.judge == "auto"
 
 
 def _refuse_nothing_answered(usage: Usage) -> None:
@@ -204,11 +217,6 @@ def emit(recipe: Recipe, records: Iterable[Record], *, keep: bool = True) -> Emi
 
 
 _TOGETHER = 64  # records whose answers are embedded together
-
-
-def gate_of(recipe: Recipe) -> Gate:
-    """The usefulness gate as the recipe sets it."""
-    return Gate(recipe.usefulness.model_copy(update={"relevance": recipe.relevance_model()}))
 
 
 def _chunks(records: Iterable[Record], size: int) -> Iterator[list[Record]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -20,6 +20,8 @@ from if_factory.pipeline.rundir import RunDir
 from if_factory.recipe import Recipe
 from if_factory.records import Example
 from if_factory.training.curriculum import bin_names, cut_bins, read_bins, split_bins
+from if_factory.training.cutoff import Encoder
+from if_factory.training.preflight import cut_lines
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ def export(run_folder: AnyPath, into: AnyPath, *, format: Format = "alpaca", bin
     Args:
         run_folder: the folder of a run.
         into: LLaMA-Factory's data folder, the one with dataset_info.json; both are made if need be.
-        format: ``alpaca`` or ``sharegpt``.
+        format: ``alpaca`` or ``sharegpt``; or ``trl``, which only writes files (and no I-ORPO triples): nothing is
+            registered in dataset_info.json, which trl does not read.
         bins: also write each kind as datasets from easy to hard: a number of bins of about equal size, or bins by
             difficulty (``"1-3,4-5"``); default as the method says, else 2.
         files: a folder inside ``into`` for the data files; default beside dataset_info.json.
@@ -94,12 +97,18 @@ def export(run_folder: AnyPath, into: AnyPath, *, format: Format = "alpaca", bin
     cut = bins_of(recipe, bins)
     written, exported = [], []
     for dataset, label, each in _write_all(recipe, emission, into / files, format, cut):
+        if format == "trl":
+            written.append(each)
+            continue
         file = (Path(files) / each.path.name).as_posix()
         each.entry["file_name"] = file
         written.append(each)
         kind = "sft" if dataset == REPLAY else stage_of(dataset)
         exported.append(ExportedDataset(each.name, dataset, kind, label, file, each.written,
                                         each.entry["formatting"]))
+    if format == "trl":
+        return ExportReport(written, emission, MergeReport(into / FILE_NAME),
+                            Manifest(recipe.name, len(cut.labels), cut.uppers is not None, ()))
     merged = merge_entries(into / FILE_NAME, {w.name: w.entry for w in written}, force=force)
     manifest = Manifest(recipe.name, len(cut.labels), cut.uppers is not None, tuple(exported))
     write_manifest(into, manifest)
@@ -126,18 +135,29 @@ def _cut(examples: Sequence[Example], cut: Bins) -> list[list[Example]]:
     return split_bins(examples, cut.number or min(2, len(examples)))
 
 
-def check(folder: AnyPath, names: Sequence[str] = ()) -> list[CheckReport]:
+def check(folder: AnyPath, names: Sequence[str] = (), *, model: str | None = None, template: str | None = None,
+          cutoff_len: int | None = None, say: Callable[[int], None] | None = None) -> list[CheckReport]:
     """Which rows of the datasets in a folder LLaMA-Factory would drop, and why. Nothing is written.
 
     Args:
         folder: the one with dataset_info.json.
         names: datasets; default: all whose files are in the folder.
+        model: count, with this model's tokenizer, the rows of which ``cutoff_len`` cuts a token.
+        template: LLaMA-Factory template, for its tool format and for counting tokens.
+        cutoff_len: in tokens; default as our curricula have it.
+        say: told the number of rows read so far.
 
     Raises:
-        UserError: there is no dataset_info.json, or no dataset of that name.
+        UserError: there is no dataset_info.json, or no dataset of that name, or no tokenizer.
     """
     folder = Path(folder)
-    return [check_dataset(folder, name) for name in names or local_names(folder)]
+    reports = [check_dataset(folder, name, template=template, say=say) for name in names or local_names(folder)]
+    if model is not None:
+        for report in reports:
+            if report.accepted:
+                encoder = Encoder(model, {"template": template, "mask_history": report.stage == "sft"})
+                report.cut_lines, report.cut = cut_lines(folder, report.name, report.stage, encoder, cutoff_len)
+    return reports
 
 
 def replay_rows(recipe: Recipe) -> list[dict[str, str]]:

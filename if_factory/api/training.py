@@ -4,7 +4,7 @@ the environment."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -12,15 +12,18 @@ import yaml
 from if_factory.api.common import AnyPath, recipe_of_run
 from if_factory.api.datasets import bins_of
 from if_factory.errors import UserError, deprecated
-from if_factory.exporting.dataset_info import FILE_NAME, read_entries
+from if_factory.exporting.dataset_info import FILE_NAME, read_entries, stage_of
 from if_factory.exporting.manifest import WHOLE, Manifest, manifest_of_names, manifest_path, read_manifest
 from if_factory.files import read_text
 from if_factory.iorpo import launcher
 from if_factory.pipeline.rundir import RunDir
 from if_factory.recipe import Recipe
 from if_factory.training.curriculum import CurriculumOptions, bin_names, write_curriculum
+from if_factory.training.cutoff import Settings, count_cuts, encoder_for, fitting_cutoff
+from if_factory.training.deepspeed import Zero
 from if_factory.training.doctor import Finding, check_environment
-from if_factory.training.run import StageResult, run_curriculum, stages_in
+from if_factory.training.preflight import preflight
+from if_factory.training.run import StageResult, read_config, run_curriculum, stages_in
 
 _ORDER = ("sft", "iorpo", "dpo")  # kinds a curriculum trains when no stage is named; KTO only when it is
 
@@ -31,19 +34,24 @@ class Curriculum:
 
     Attributes:
         stages: one per stage, in training order.
-        merge: for ``llamafactory-cli export``, which merges the adapters into the base model.
+        merge: for ``llamafactory-cli export``, which merges the adapters into the base model; ``None`` where the
+            last stage trains the whole model.
+        cutoff: the sentence on the ``cutoff_len`` chosen, with the longest row.
     """
 
     stages: tuple[Path, ...]
-    merge: Path
+    merge: Path | None
+    cutoff: str = ""
 
 
 def curriculum(run_folder: AnyPath, *, model: str, dataset_dir: AnyPath, out: AnyPath, template: str | None = None,
                saves: str = "saves", stages: Sequence[str] = (), bins: str | int | None = None,
-               keep_order: bool = False, settings: Mapping[str, object] | None = None) -> Curriculum:
+               keep_order: bool = False, settings: Mapping[str, object] | None = None,
+               deepspeed: Zero | None = None) -> Curriculum:
     """Write one LLaMA-Factory YAML per stage, easy to hard, with adapters chained, and one to merge them.
 
-    Which datasets are the run's is read from the record that ``export`` left in ``dataset_dir``.
+    Which datasets are the run's is read from the record that ``export`` left in ``dataset_dir``. ``cutoff_len`` is
+    chosen so that no row is cut, 2048 at least.
 
     Args:
         run_folder: the folder of the run that was exported.
@@ -56,7 +64,9 @@ def curriculum(run_folder: AnyPath, *, model: str, dataset_dir: AnyPath, out: An
         bins: train in this many bins; default as exported. ``1`` trains whole datasets.
         keep_order: train the rows of a stage in the order of the file.
         settings: any LLaMA-Factory key, for every stage or, after its name and a dot, for one stage or kind:
-            ``{"num_train_epochs": 3, "dpo.learning_rate": 5e-6}``.
+            ``{"num_train_epochs": 3, "dpo.learning_rate": 5e-6}``. ``finetuning_type: full`` or ``freeze`` trains
+            the model's own weights.
+        deepspeed: ``z2``, ``z3`` or ``z3_offload``: writes DeepSpeed's configuration too.
 
     Raises:
         UserError: nothing was exported, a stage has no dataset, or a setting or the template is unknown.
@@ -75,10 +85,15 @@ def curriculum(run_folder: AnyPath, *, model: str, dataset_dir: AnyPath, out: An
     options = CurriculumOptions(
         model=model, template=template, name=recipe.name, bins=number, stages=wanted, replay=manifest.replay(),
         output_root=saves, dataset_dir=str(dataset_dir), seed=recipe.seed, cpu=not has_gpu(),
-        disable_shuffling=keep_order,
+        disable_shuffling=keep_order, deepspeed=deepspeed,
         stage_overrides=stage_overrides(settings or {}, wanted, recipe.definition.training))
-    *paths, merge = write_curriculum(options, datasets, Path(out))
-    return Curriculum(tuple(paths), merge)
+    encoder = encoder_for(model, {"template": template, "mask_history": True})
+    reports = [count_cuts(dataset_dir, [name], stage_of(stage), encoder, Settings())
+               for (stage, _), name in datasets.items()]
+    cutoff, sentence = fitting_cutoff(reports)
+    paths = write_curriculum(replace(options, cutoff_len=cutoff), datasets, Path(out))
+    merge = None if "output_dir" in yaml.safe_load(read_text(paths[-1])) else paths.pop()
+    return Curriculum(tuple(paths), merge, sentence)
 
 
 def default_stages(manifest: Manifest, apart: Sequence[str] = ()) -> tuple[str, ...]:
@@ -155,31 +170,47 @@ def stage_overrides(settings: Mapping[str, object], stages: Sequence[str],
 
 
 def train(path: AnyPath, overrides: Sequence[str] = (), *,
-          say: Callable[[str], None] = print) -> list[StageResult]:
+          allow_cut: bool = False, say: Callable[[str], None] = print) -> list[StageResult]:
     """Train one YAML, or a folder of stages in order; ``stage: iorpo`` needs no start-up hook here.
 
     Args:
         path: a YAML, run as ``llamafactory-cli train`` would; or a folder that ``curriculum`` wrote, in which
             finished stages are skipped.
         overrides: ``key=value``, for one YAML only.
+        allow_cut: train although ``cutoff_len`` cuts the end of an answer or of a prompt.
         say: told one line per event and every line the training of a folder prints.
 
     Returns:
         What each stage of a folder did; nothing for one YAML, whose output passes through.
 
     Raises:
-        UserError: no LLaMA-Factory, a broken YAML, a missing dataset or adapter, or a stage that failed or
-            trained 0 steps.
+        UserError: no LLaMA-Factory, a broken YAML, a missing dataset or adapter, rows that would be cut, or a
+            stage that failed or trained 0 steps.
     """
     path = Path(path)
     if path.is_file():
+        preflight({str(path): _with_overrides(path, overrides)}, allow_cut=allow_cut, say=say)
         launcher.train_file(path, overrides)
         return []
     if overrides:
         raise UserError("keys are overridden for one YAML only, not for a folder", where=" ".join(overrides),
                         fix=f"name the YAML: if-factory train {path}/STAGE.yaml {' '.join(overrides)}")
     stages = stages_in(path)
+    preflight({str(p): read_config(p) for p in stages}, allow_cut=allow_cut, say=say)
     return run_curriculum(stages, cli=launcher.COMMAND if any(map(_is_iorpo, stages)) else (), say=say)
+
+
+def _with_overrides(path: Path, overrides: Sequence[str]) -> dict[str, object]:
+    """The keys as LLaMA-Factory will read them; what is no map is left to it to refuse."""
+    try:
+        config = yaml.safe_load(read_text(path))
+    except yaml.YAMLError:
+        return {}
+    config = dict(config) if isinstance(config, dict) else {}
+    for setting in overrides:
+        key, _, value = setting.partition("=")
+        config[key] = yaml.safe_load(value)
+    return config
 
 
 def _is_iorpo(path: Path) -> bool:

@@ -93,7 +93,8 @@ def run(recipe: Path, out: Path | None, **given: Any) -> None:
 @click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--into", required=True, type=click.Path(path_type=Path, file_okay=False),
               help="LLaMA-Factory's data folder (the one with dataset_info.json).")
-@click.option("--format", "fmt", type=click.Choice(["alpaca", "sharegpt"]), default="alpaca", show_default=True)
+@click.option("--format", "fmt", type=click.Choice(["alpaca", "sharegpt", "trl"]), default="alpaca",
+              show_default=True)
 @click.option("--bins", metavar="N | 1-3,4-5", help="Also write each kind as datasets from easy to hard, for the "
               "curriculum: N of equal size, or by difficulty; default as the method says, else 2.")
 @click.option("--files", default="", metavar="FOLDER",
@@ -111,13 +112,21 @@ def export(run_folder: Path, into: Path, fmt: Any, bins: str | None, files: str,
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.argument("names", nargs=-1)
 @click.option("--all-problems", is_flag=True, help="Show every row, not the first ten per dataset.")
-def check(folder: Path, names: tuple[str, ...], all_problems: bool) -> None:
+@click.option("--model", "model_path", metavar="M", help="Count the rows that cutoff_len cuts.")
+@click.option("--template", help="LLaMA-Factory template: its tool format, and how tokens are counted.")
+@click.option("--cutoff-len", type=click.IntRange(16), help="Tokens; default 2048, I-ORPO 15024.")
+@click.option("--allow-cut", is_flag=True, help="End with status 0 although rows are cut.")
+def check(folder: Path, names: tuple[str, ...], all_problems: bool, model_path: str | None, template: str | None,
+          cutoff_len: int | None, allow_cut: bool) -> None:
     """Say which rows of the datasets NAMES in FOLDER (default: all local ones) LLaMA-Factory would drop."""
     from if_factory import api
-    from if_factory.cli.show import show_check
+    from if_factory.cli.show import rows_read, show_check
 
-    reports = api.check(folder, names)
+    reports = api.check(folder, names, model=model_path, template=template, cutoff_len=cutoff_len, say=rows_read)
     show_check(reports, limit=None if all_problems else 10)
+    if allow_cut:
+        for report in reports:
+            report.cut = False
     if not all(r.ok for r in reports):
         raise SystemExit(1)
 

@@ -105,6 +105,18 @@ def show_emission(emission: Emission) -> None:
         why = ", ".join(f"{reason} {n}" for reason, n in counts["refused"].items())
         table.add_row(kind, str(counts["rows"]), why)
     console.print(table)
+    show_usefulness(emission)
+
+
+def show_usefulness(emission: Emission) -> None:
+    """Who decided whether answers attempt their requests, and one refused text per reason."""
+    who = list(emission.deciders)
+    console.print("usefulness was decided by rules only" if who == ["rules"]
+                  else f"usefulness was decided by {', '.join(who)}")
+    for reason, refusals in sorted(emission.shown.items()):
+        for refusal in refusals[:1]:
+            asked, said = (" ".join(t.split()) for t in (refusal.prompt, refusal.response))
+            console.print(Text(f"  {reason}: ", style="yellow").append(f"{asked[:100]} -> {said[:160]}", style="dim"))
 
 
 def show_export(report: ExportReport) -> None:
@@ -120,12 +132,22 @@ def show_export(report: ExportReport) -> None:
     console.print(f"{merged.path}: {changes}", highlight=False)
 
 
+def rows_read(rows: int) -> None:
+    """Progress of `check` on a large file, where someone looks on."""
+    import sys
+
+    if sys.stderr.isatty() and rows > 50_000:
+        print(f"\r{rows:,} rows", end="", file=sys.stderr, flush=True)
+
+
 def show_check(reports: Sequence[CheckReport], limit: int | None) -> None:
     for report in reports:
         style = "green" if report.ok else "red"
         console.print(f"[bold]{report.name}[/]  {report.rows} rows, [{style}]{report.accepted} accepted[/]")
         if report.note:
             console.print(f"  {report.note}", highlight=False, markup=False)
+        for line in report.cut_lines:
+            console.print(f"  {line}", highlight=False, markup=False)
         for problem in report.problems[:limit]:
             console.print(f"  {problem}", highlight=False, markup=False)
         if limit is not None and len(report.problems) > limit:

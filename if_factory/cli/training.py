@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -64,8 +65,11 @@ def doctor() -> None:
               "difficulty go from easy to hard.")
 @click.option("--set", "settings", multiple=True, metavar="[STAGE.]KEY=VALUE",
               help="Any LLaMA-Factory key, for every stage or one kind: dpo.learning_rate=5e-6.")
+@click.option("--deepspeed", type=click.Choice(["z2", "z3", "z3_offload"]),
+              help="Write DeepSpeed's configuration; the stages are then started with torchrun.")
 def curriculum(run_folder: Path, model_path: str, template: str | None, dataset_dir: Path, out: Path, saves: str,
-               stages: str | None, bins: str | None, keep_order: bool, settings: tuple[str, ...]) -> None:
+               stages: str | None, bins: str | None, keep_order: bool, settings: tuple[str, ...],
+               deepspeed: Any) -> None:
     """Write one LLaMA-Factory YAML per stage, easy to hard, with adapters chained, and one to merge them."""
     from if_factory import api
     from if_factory.cli import common
@@ -73,23 +77,25 @@ def curriculum(run_folder: Path, model_path: str, template: str | None, dataset_
     written = api.curriculum(
         run_folder, model=model_path, dataset_dir=dataset_dir, out=out, template=template, saves=saves,
         stages=stages.split(",") if stages else (), bins=bins, keep_order=keep_order,
-        settings=common.settings(settings))
-    for path in (*written.stages, written.merge):
+        settings=common.settings(settings), deepspeed=deepspeed)
+    for path in (*written.stages, *([written.merge] if written.merge else [])):
         click.echo(path)
+    click.echo(written.cutoff)
     click.echo(f"next: if-factory train {out}")
 
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path, exists=True))
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-def train(path: Path, overrides: tuple[str, ...]) -> None:
+@click.option("--allow-cut", is_flag=True, help="Train although cutoff_len cuts answers or the ends of prompts.")
+def train(path: Path, overrides: tuple[str, ...], allow_cut: bool) -> None:
     """Train one YAML, or a folder of stages in order; `stage: iorpo` needs no start-up hook here.
 
     A FILE is run as `llamafactory-cli train FILE KEY=VALUE...` would. In a FOLDER finished stages are skipped.
     """
     from if_factory import api
 
-    api.train(path, overrides, say=click.echo)
+    api.train(path, overrides, allow_cut=allow_cut, say=click.echo)
 
 
 @click.command()

@@ -30,8 +30,8 @@ class ConstraintType(ABC):
         type: the id, ``family:name``; IFEval's own id for IFEval's 25 types.
         descriptions: at least three paraphrases, formatted with the arguments by ``str.format_map``; each
             says exactly what ``check`` checks, as one sentence or clause without final punctuation.
-        difficulty_hint: 1 (most models manage) to 5 (few do); ``compose(max_difficulty=)`` leaves harder types out.
-        composable: whether the composer may draw it; a type that only wraps others may not be drawn.
+        difficulty_hint: 1 (most models manage) to 5 (few do); ``compose(max_difficulty=)`` leaves harder types
+        out. composable: whether the composer may draw it; a type that only wraps others may not be drawn.
     """
 
     type: ClassVar[str]
@@ -112,7 +112,8 @@ def load_plugin(path: Path) -> None:
     except Exception as e:
         line = traceback.extract_tb(e.__traceback__)[-1]
         raise UserError(f"this file of constraint types does not load: {type(e).__name__}: {e}",
-                        where=f"{line.filename}:{line.lineno}", fix="correct the file; docs/constraints.md shows a type of your own") from e
+                        where=f"{line.filename}:{line.lineno}",
+                        fix="correct the file; docs/constraints.md shows a type of your own") from e
 
 
 def get(type_id: str) -> ConstraintType:

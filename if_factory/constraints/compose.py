@@ -15,6 +15,7 @@ from if_factory.constraints.base import ConstraintType, all_types
 from if_factory.constraints.conflicts import clash
 from if_factory.constraints.demands import Demands
 from if_factory.constraints.held_out import HELD_OUT_TYPES
+from if_factory.constraints.languages import Language, language_of
 from if_factory.errors import UserError, suggest
 from if_factory.records import Constraint
 
@@ -23,6 +24,9 @@ def compose(seed_prompt: str, rng: Random, *, low: int = 1, high: int = 6, n: in
             include: Collection[str] = (), exclude: Collection[str] = (),
             weights: Mapping[str, float] | None = None, max_difficulty: int = 5) -> list[Constraint]:
     """Between ``low`` and ``high`` constraints (or exactly ``n``) for this seed, with their texts.
+
+    For a seed in a language that has a file in ``constraints/languages`` the texts are in that language, and only
+    types that have paraphrases in it are drawn.
 
     A family (the part of the id before the colon) is drawn with a weight of the square root of its number of
     types, so that neither a large family nor a lone type dominates, and comes again only when all others have
@@ -47,9 +51,12 @@ def compose(seed_prompt: str, rng: Random, *, low: int = 1, high: int = 6, n: in
         raise UserError(f"cannot draw between {low} and {high} constraints", fix="give 0 <= low <= high")
     weights = weights or {}
     kinds = tuple(kind for kind in all_types() if kind.composable)
+    language = language_of(seed_prompt)
     pool = _pool(kinds, tuple(include), tuple(exclude), tuple(weights.items()), max_difficulty)
-    families = {family: list(members) for family, members in pool.items()}
-    shares = {family: weights.get(family, 1.0) * len(members) ** 0.5 for family, members in pool.items()}
+    families = {family: [k for k in members if language is None or language.composes(k)]
+                for family, members in pool.items()}
+    families = {family: members for family, members in families.items() if members}
+    shares = {family: weights.get(family, 1.0) * len(members) ** 0.5 for family, members in families.items()}
     wanted = rng.randint(low, high)
     chosen: list[tuple[Constraint, Demands]] = []
     fresh = sorted(families)
@@ -62,7 +69,7 @@ def compose(seed_prompt: str, rng: Random, *, low: int = 1, high: int = 6, n: in
         left = families[family]
         while left:
             kind = left.pop(_pick(left, weights, rng))
-            drawn = _draw(kind, seed_prompt, rng)
+            drawn = _draw(kind, seed_prompt, rng, language)
             if drawn and not clash([(c.type, d) for c, d in (*chosen, drawn)]):
                 chosen.append(drawn)
                 break
@@ -101,8 +108,10 @@ def _pick(kinds: list[ConstraintType], weights: Mapping[str, float], rng: Random
     return rng.choices(range(len(kinds)), [weights.get(kind.type, 1.0) for kind in kinds])[0]
 
 
-def _draw(kind: ConstraintType, seed_prompt: str, rng: Random) -> tuple[Constraint, Demands] | None:
-    kwargs = kind.sample(rng, seed_prompt)
+def _draw(kind: ConstraintType, seed_prompt: str, rng: Random,
+          language: Language | None) -> tuple[Constraint, Demands] | None:
+    kwargs = language.sample(kind, rng, seed_prompt) if language else kind.sample(rng, seed_prompt)
     if kwargs is None:
         return None
-    return Constraint(type=kind.type, kwargs=kwargs, text=kind.describe(kwargs, rng)), kind.demands(kwargs)
+    text = language.describe(kind, kwargs, rng) if language else kind.describe(kwargs, rng)
+    return Constraint(type=kind.type, kwargs=kwargs, text=text), kind.demands(kwargs)

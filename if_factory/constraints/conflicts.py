@@ -1,9 +1,9 @@
 """Why a set of constraints cannot be satisfied together, from what its types demand.
 
-The demands of all constraints are merged, and the rules below look for ranges that do not intersect and for texts that
-do not fit. They compare demands, not types; only two rules name a form that one type has (the ``***`` divider and the
-postscript). The whole set is looked at, because three markers of two constraints may need more words than a third
-constraint leaves, while each pair would be fine.
+The demands of all constraints are merged, and the rules below look for ranges that do not intersect and for
+texts that do not fit. They compare demands, not types; only two rules name a form that one type has (the
+``***`` divider and the postscript). The whole set is looked at, because three markers of two constraints may
+need more words than a third constraint leaves, while each pair would be fine.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from if_factory.records import Constraint
 # Languages whose own script is not Latin: a required English word makes the answer bilingual at best.
 _OTHER_SCRIPTS = frozenset(("ar", "bg", "bn", "el", "fa", "gu", "he", "hi", "ja", "kn", "ko", "mk", "ml", "mr",
                             "ne", "pa", "ru", "ta", "te", "th", "uk", "ur", "zh", "zh-cn", "zh-tw"))
-# Languages whose words cannot be counted (Thai), or not as the English text of a constraint means it: in Chinese and
-# Japanese every character counts as a word.
+# Languages whose words cannot be counted (Thai), or not as the English text of a constraint means it: in
+# Chinese and Japanese every character counts as a word.
 _UNCOUNTABLE = frozenset(("ja", "th", "zh", "zh-cn", "zh-tw"))
 _LATIN = re.compile(r"[A-Za-z]")
 _SPOKEN = re.compile(r"[^\W\d_]{2,}")

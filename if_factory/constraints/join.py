@@ -6,11 +6,12 @@ import re
 from collections.abc import Sequence
 from random import Random
 
+from if_factory.constraints.languages import language_of
 from if_factory.records import Constraint
 
 _LEADS = ("Follow these requirements:", "Requirements:", "Please observe all of the following:",
           "Your response must meet every point below:", "Keep to these rules:")
-_CLOSERS = "\"')]}»”’*_`"
+_CLOSERS = "\"')]}»”“’*_`」』"
 
 
 def join(seed_prompt: str, constraints: Sequence[Constraint], rng: Random) -> str:
@@ -23,24 +24,26 @@ def join(seed_prompt: str, constraints: Sequence[Constraint], rng: Random) -> st
     stop.
     """
     seed = seed_prompt.strip()
-    texts = [sentence(c.text) for c in constraints if c.text.strip()]
+    language = language_of(seed)
+    stop, gap, leads = (language.stop, language.gap, language.leads) if language else (".", " ", _LEADS)
+    texts = [sentence(c.text, stop) for c in constraints if c.text.strip()]
     if not texts:
         return seed
     layout = rng.choice(("sentences", "bullets", "numbers")) if len(texts) > 2 else "sentences"
     if layout == "sentences":
-        body = ("\n\n" if any("\n" in text for text in texts) else " ").join(texts)
+        body = ("\n\n" if any("\n" in text for text in texts) else gap).join(texts)
         if seed and "\n" not in body and _runs_on(seed) and not _quotes(seed, constraints):
-            return f"{seed if _ended(seed) else seed + '.'} {body}"
+            return f"{seed if _ended(seed) else seed + stop}{gap}{body}"
     else:
         marks = ("- " if layout == "bullets" else f"{i}. " for i in range(1, len(texts) + 1))
         indented = (mark + text.replace("\n", "\n" + " " * len(mark))
                     for mark, text in zip(marks, texts, strict=True))
-        body = "\n".join((rng.choice(_LEADS), *indented))
+        body = "\n".join((rng.choice(leads), *indented))
     return f"{seed}\n\n{body}" if seed else body
 
 
-def sentence(text: str) -> str:
-    """``text`` with a capital first letter and exactly one stop at its end.
+def sentence(text: str, stop: str = ".") -> str:
+    """``text`` with a capital first letter and exactly one ``stop`` at its end.
 
     A text that ends in its own ``!`` or ``?``, or in a quotation that ends in a stop, keeps that and gets none.
     """
@@ -51,11 +54,11 @@ def sentence(text: str) -> str:
     first = re.match(r"[a-zà-öø-ÿ][^A-Z\s]*(?=\s|$)", bare)
     if first:
         bare = bare[0].upper() + bare[1:]
-    return bare if _ended(bare) else bare + "."
+    return bare if _ended(bare) else bare + stop
 
 
 def _ended(text: str) -> bool:
-    return text.rstrip(_CLOSERS)[-1:] in tuple(".!?…。！？") and bool(text)
+    return text.rstrip(_CLOSERS)[-1:] in tuple(".!?…。！？।") and bool(text)
 
 
 def _quotes(seed: str, constraints: Sequence[Constraint]) -> bool:

@@ -24,6 +24,7 @@ from if_factory.evaluation.score import LogProb, Pair, ScoreLog, Scorer
 from if_factory.evaluation.stats import Difference, Mean, Rate, average, cluster_difference, mcnemar, wilson
 from if_factory.files import dump_json, write_atomic, write_jsonl
 from if_factory.records import Constraint, Turn, content_id
+from if_factory.tables import markdown_table
 
 SETTINGS: dict[str, Callable[[int], tuple[int, int]]] = {
     "M,M": lambda m: (m, m),
@@ -295,22 +296,27 @@ def _rows(found: Sequence[Contest], scores: Mapping[str, Sequence[Scores]]) -> I
 def markdown(result: Ranking, *, too_long: int = 0) -> str:
     """A table of the models in every setting, and one of their differences where there are several models."""
     lines = ["Share of items whose response is likelier after the true instruction than after the corrupted one; "
-             "(n, m): n constraints included, m of them corrupted. Margins are in nats; 95 % intervals.", "",
-             "| setting | model | items | accuracy | ties | mean margin | per token |",
-             "| --- | --- | ---: | ---: | ---: | ---: | ---: |"]
+             "(n, m): n constraints included, m of them corrupted. Margins are in nats; 95 % intervals.", ""]
+    cells = []
     for setting, by_label in result.cells.items():
         for label, c in by_label.items():
             r = c.accuracy
-            lines.append(f"| {_shown(setting)} | {label} | {r.n:,} | {100 * r.value:.1f} % [{100 * r.low:.1f}, "
-                         f"{100 * r.high:.1f}] | {c.ties} | {_mean(c.margin, 2)} | {_mean(c.per_token, 4)} |")
+            share = f"{100 * r.value:.1f} % [{100 * r.low:.1f}, {100 * r.high:.1f}]"
+            cells.append((_shown(setting), label, f"{r.n:,}", share, c.ties, _mean(c.margin, 2),
+                          _mean(c.per_token, 4)))
+    lines += markdown_table(("setting", "model", "items", "accuracy", "ties", "mean margin", "per token"), cells,
+                            numbers=5)
     if len(result.labels) > 1:
-        lines += ["", "| setting | difference, same items | accuracy | p | mean margin |",
-                  "| --- | --- | ---: | ---: | ---: |"]
+        differences = []
         for setting, changes in result.changes.items():
             for d in changes:
                 a = d.accuracy
-                lines.append(f"| {_shown(setting)} | {d.after} − {d.before} | {100 * a.value:+.1f} "
-                             f"[{100 * a.low:+.1f}, {100 * a.high:+.1f}] | {d.p:.2g} | {_mean(d.margin, 2)} |")
+                differences.append((
+                    _shown(setting), f"{d.after} − {d.before}",
+                    f"{100 * a.value:+.1f} [{100 * a.low:+.1f}, {100 * a.high:+.1f}]", f"{d.p:.2g}",
+                    _mean(d.margin, 2)))
+        lines += ["", *markdown_table(("setting", "difference, same items", "accuracy", "p", "mean margin"),
+                                      differences, numbers=3)]
     if too_long:
         lines += ["", f"Items left out because they are too long: {too_long}."]
     return "\n".join(lines) + "\n"

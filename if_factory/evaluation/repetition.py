@@ -24,6 +24,7 @@ from if_factory.errors import UserError
 from if_factory.evaluation.stats import Mean, Rate, average, cluster_rate, wilson
 from if_factory.files import read_rows
 from if_factory.inputs.rows import answers_of
+from if_factory.tables import markdown_table
 
 WINDOW = 2048
 SIZES = (5, 10)
@@ -233,9 +234,8 @@ def markdown(results: Mapping[str, Repetition], counted_in: Tokens) -> str:
         *((f"texts with a {n}-gram {TIMES} times or more", lambda r, n=n: _share(r.repeating[n])) for n in SIZES),
         (f"repeated {SIZES[0]}-grams within tokens 0-{WINDOW:,}", lambda r: _share(r.within[0])),
         (f"repeated {SIZES[0]}-grams within tokens {WINDOW:,}+", lambda r: _share(r.within[1]))]
-    lines = ["| | " + " | ".join(results) + " |", "| --- |" + " ---: |" * len(results)]
-    lines += [f"| {name} | " + " | ".join(cell(r) for r in results.values()) + " |" for name, cell in rows]
-    return "\n".join(lines) + "\n"
+    cells = [(name, *(cell(r) for r in results.values())) for name, cell in rows]
+    return "\n".join(markdown_table(("", *results), cells, numbers=len(results))) + "\n"
 
 
 def _interval(m: Mean) -> str:

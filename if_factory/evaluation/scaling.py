@@ -15,6 +15,7 @@ from typing import Literal
 
 from if_factory.errors import UserError
 from if_factory.files import read_rows
+from if_factory.tables import markdown_table
 
 Base = Literal["e", "2", "10"]
 _LOG = {"e": math.log, "2": math.log2, "10": math.log10}
@@ -77,9 +78,9 @@ def read_points(path: Path) -> dict[str, list[Point]]:
 
 
 def markdown(fits: Mapping[str, Fit]) -> str:
-    lines = ["| series | alpha | 95 % interval | C | R² | points |", "|---|---|---|---|---|---|"]
+    rows = []
     for name, f in fits.items():
         interval = "" if math.isnan(f.low) else f"[{f.low:.2f}, {f.high:.2f}]"
-        lines.append(f"| {name} | {f.alpha:.2f} per factor {f.base} | {interval} | {f.intercept:.2f} | "
-                     f"{f.r2:.3f} | {f.points} |")
-    return "\n".join(lines) + "\n"
+        rows.append((name, f"{f.alpha:.2f} per factor {f.base}", interval, f"{f.intercept:.2f}", f"{f.r2:.3f}",
+                     f.points))
+    return "\n".join(markdown_table(("series", "alpha", "95 % interval", "C", "R²", "points"), rows)) + "\n"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from if_factory.errors import UserError
+from if_factory.intervals import scipy_stats, wilson_interval
 
 RESAMPLES = 4999
 
@@ -50,21 +50,9 @@ class Mean:
     high: float | None
 
 
-def _scipy_stats() -> Any:
-    try:
-        from scipy import stats
-    except ImportError:
-        raise UserError("confidence intervals need scipy, which is not installed",
-                        fix='pip install "if-factory[eval]"') from None
-    return stats
-
-
 def wilson(passed: int, n: int) -> Rate:
     """A share of independent trials with Wilson's score interval; nothing seen (``n`` 0) is [0, 1]."""
-    if n == 0:
-        return Rate(0, 0, 0.0, 1.0)
-    interval = _scipy_stats().binomtest(passed, n).proportion_ci(confidence_level=0.95, method="wilson")
-    return Rate(passed, n, float(interval.low), float(interval.high))
+    return Rate(passed, n, *wilson_interval(passed, n))
 
 
 def cluster_rate(passed: Sequence[int], sizes: Sequence[int], seed: int = 0) -> Rate:
@@ -124,12 +112,12 @@ def mcnemar(lost: int, gained: int) -> float:
     """Two-sided exact p of McNemar's test from the discordant pairs; 1.0 where no pair differs."""
     if lost + gained == 0:
         return 1.0
-    return float(_scipy_stats().binomtest(gained, lost + gained, 0.5).pvalue)
+    return float(scipy_stats().binomtest(gained, lost + gained, 0.5).pvalue)
 
 
 def _bootstrap(columns: tuple[Sequence[float], ...], statistic: Callable[..., Any], seed: int,
                unknown: tuple[float, float]) -> tuple[float, float]:
-    stats = _scipy_stats()
+    stats = scipy_stats()
     import numpy as np
 
     if len(columns[0]) < 2:  # one prompt says nothing about the spread between prompts

@@ -5,8 +5,8 @@ the whole file (a field that is a string here and a number there) or change what
 but dates becomes timestamps, no longer strings). A .jsonl file is typed in pieces of 10 MB: every later piece is
 cast to the types of the first, so a column that is null or absent throughout the first piece cannot hold anything
 later. The rows that the converters return are typed in the same way, 1,000 at a time.
-Source: ``datasets`` 4.0.0 ``packaged_modules/json``, ``table.cast_array_to_feature``, ``arrow_writer``; Arrow's and
-pandas' JSON readers.
+Source: ``datasets`` 4.0.0 ``packaged_modules/json``, ``table.cast_array_to_feature``, ``arrow_writer``; Arrow's
+and pandas' JSON readers.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ def _castable(to: str, kind: str, values: Callable[[], Iterable[Any]]) -> bool:
         return True
     if kind == "bool":
         return to in ("int", "float")
-    return to == "float" or all(isinstance(v, float) and v.is_integer() for v in values() if not isinstance(v, int))
+    return to == "float" or all(isinstance(v, int) or (isinstance(v, float) and v.is_integer()) for v in values())
 
 
 def values_at(rows: Sequence[Any], path: str) -> Iterator[Any]:

@@ -9,6 +9,7 @@ Source: ``datasets`` 4.0.0 ``arrow_writer``, ``arrow_dataset``; llamafactory 0.9
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from if_factory.exporting import arrow
@@ -25,7 +26,7 @@ def shards(rows: int, workers: int) -> list[range]:
     ends = [0]
     for i in range(workers):
         ends.append(ends[-1] + size + (i < more))
-    return [range(a, b) for a, b in zip(ends, ends[1:], strict=False)]
+    return [range(a, b) for a, b in pairwise(ends)]
 
 
 class ConverterTypes:

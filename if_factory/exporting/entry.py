@@ -10,7 +10,8 @@ from typing import Any
 from if_factory.exporting.rules import COLUMNS, FORMATS, TAGS, Effect
 
 REMOTE = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")
-_KEYS = (*REMOTE, "file_name", "formatting", "ranking", "subset", "split", "folder", "num_samples", "columns", "tags")
+_KEYS = (*REMOTE, "file_name", "formatting", "ranking", "subset", "split", "folder", "num_samples", "columns",
+         "tags")
 
 
 @dataclass(frozen=True, slots=True)

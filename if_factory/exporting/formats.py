@@ -16,10 +16,11 @@ from typing import Any, Literal
 from if_factory.errors import UserError
 from if_factory.exporting.acceptance import KTO_BATCH, Problem, check_rows, in_pieces
 from if_factory.exporting.dataset_info import CORRUPTED, Kind, dataset_entry
+from if_factory.exporting.trl import trl_rows
 from if_factory.files import write_jsonl
 from if_factory.records import Example, KTOExample, PreferenceExample, SFTExample, TripleExample, content_id
 
-Format = Literal["alpaca", "sharegpt"]
+Format = Literal["alpaca", "sharegpt", "trl"]
 
 
 @dataclass(slots=True)
@@ -98,9 +99,11 @@ def provenance_rows(examples: Sequence[Example]) -> list[dict[str, Any]]:
 def write_dataset(name: str, examples: Sequence[Example], folder: Path, fmt: Format = "sharegpt") -> Written:
     """Check the rows against LLaMA-Factory's rules, then write ``<name>.jsonl`` and its provenance.
 
-    Returns the entry for ``merge_entries``. Rows are written in the order given, with two exceptions: KTO rows that
-    share an answer are moved apart (``apart``), and in an alpaca file of more than 10 MB a row with a history
-    comes first if the first 10 MB would have none (``typed_first``).
+    Returns the entry for ``merge_entries``. Rows are written in the order given, with two exceptions: KTO rows
+    that share an answer are moved apart (``apart``), and in an alpaca file of more than 10 MB a row with a
+    history comes first if the first 10 MB would have none (``typed_first``).
+
+    ``trl`` rows are not for LLaMA-Factory: they are written in the order given and have no entry.
 
     Raises:
         UserError: no examples, or LLaMA-Factory would refuse the whole file; nothing is then written.
@@ -109,7 +112,12 @@ def write_dataset(name: str, examples: Sequence[Example], folder: Path, fmt: For
     if not examples:
         raise UserError("there are no examples to write", where=str(path),
                         fix="look at the run's ledger: it says where the records went")
-    entry = dataset_entry(path.name, fmt, kind_of(examples))
+    kind = kind_of(examples)
+    if fmt == "trl":
+        rows = trl_rows(examples)
+        write_jsonl(provenance_path(path), provenance_rows(examples))
+        return Written(name, path, {}, write_jsonl(path, rows), len(rows))
+    entry = dataset_entry(path.name, fmt, kind)
     examples = apart(examples)
     if fmt == "alpaca":
         examples = typed_first(examples)

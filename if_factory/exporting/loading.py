@@ -134,7 +134,8 @@ def parse_lines(text: str, first_row: int = 1) -> list[Any]:
         except RecursionError:
             raise arrow.Unloadable("nested too deeply", row=first_row + len(values)) from None
         except ValueError as e:
-            raise arrow.Unloadable(f"not valid JSON: {getattr(e, 'msg', e)}", row=first_row + len(values)) from None
+            raise arrow.Unloadable(f"not valid JSON: {getattr(e, 'msg', e)}",
+                                   row=first_row + len(values)) from None
         values.append(value)
     return values
 

@@ -33,8 +33,8 @@ def plain_piece(piece: Piece, shape: Shape, stage: Stage) -> Type | None:
     if any(r not in columns for r in needed):
         return None
     keys = tuple(rows[0])
-    if set(map(tuple, rows)) != {keys} or len(set(keys)) != len(keys) or \
-            piece.raw.isascii() is False or "\\ud" in piece.raw or "\\uD" in piece.raw or NOTABLE.search(piece.raw):
+    if set(map(tuple, rows)) != {keys} or not piece.raw.isascii() or "\\ud" in piece.raw or \
+            "\\uD" in piece.raw or NOTABLE.search(piece.raw):
         return None
     table = Type("object", objects=len(rows))
     by_column = {c: r for r, c in columns.items() if r in roles}

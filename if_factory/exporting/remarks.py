@@ -59,8 +59,8 @@ def text_remarks(t: rules.Turns, row: dict[str, Any], shape: Shape, facts: Templ
             shape.columns["system" if role == "system" else "messages" if chat else "prompt"] or "messages")
         word = found[0]
         if MEDIA.fullmatch(word):
-            yield where, f"{word} stands in the text: a vision template takes it for a picture and, without one, " \
-                         "raises" + (f"; {facts.name} is one" if facts.media else "")
+            yield where, f"{word} stands in the text: a vision template takes it for a picture and raises " \
+                         "without one" + (f"; {facts.name} is such a template" if facts.media else "")
         elif word == "{{idx}}":
             if role == "user":
                 yield where, "{{idx}} stands in the text: the template may put the turn's number there"
@@ -72,6 +72,6 @@ def dataset_remarks(facts: TemplateFacts, thinks: int) -> list[Problem]:
     """Of the dataset as a whole: ``thinks`` answers have no thinking block and the template adds an empty one."""
     if not thinks:
         return []
-    return [Problem(None, "template", f"{facts.name} puts an empty thinking block before {thinks} answers and trains "
-                    "it with loss; for answers without thoughts use the template's _nothink form, or "
+    return [Problem(None, "template", f"{facts.name} puts an empty thinking block before {thinks} answers and "
+                    "trains it with loss; for answers without thoughts use the template's _nothink form, or "
                     "enable_thinking: false", "kept")]

@@ -133,7 +133,7 @@ def _alpaca(row: _Row) -> Turns:
             if isinstance(pair, dict):
                 t.notes.append((row.name("history"), f"an item of the history is an object: its keys {list(pair)} "
                                 "are trained as question and answer; write [question, answer]"))
-            question, answer = pair
+            question, answer = list(pair)
             t.prompt += [("user", question), ("assistant", answer)]
     query = [(row.name(r), row[r]) for r in ("prompt", "query") if row.shape.columns[r] and row[r]]
     for name, text in query:
@@ -338,6 +338,17 @@ def no_triple(t: Turns, row: dict[str, Any], shape: Shape) -> tuple[str, str] | 
     if not str(t.response[-1][1] or "").strip():
         return answer_field(shape, t.response[-1][1], row), "the response is empty"
     return None
+
+
+def corrupted_prompt(t: Turns, row: dict[str, Any], shape: Shape) -> list[tuple[str, Any]]:
+    """The prompt of an I-ORPO triple with the corrupted instruction in its place."""
+    values = _Row(row, shape)
+    corrupted = values["rejected"]
+    if isinstance(corrupted, dict):
+        corrupted = corrupted.get(shape.tags["content_tag"])
+    if shape.formatting == "alpaca" and (query := values.get("query")):
+        corrupted = f"{corrupted}\n{query}"
+    return [*t.prompt[:-1], ("user", corrupted)]
 
 
 def tokenise(turns: list[tuple[str, Any]], t: Turns, row: dict[str, Any], shape: Shape,

@@ -16,8 +16,8 @@ from typing import Any
 class TemplateFacts:
     """What ``check`` needs to know of a template.
 
-    ``tools`` and ``calls`` are its tool formats; ``thinks``: it adds an empty thinking block, with loss, to answers
-    that have none; ``media``: it looks at ``<image>`` and the like in the text.
+    ``tools`` and ``calls`` are its tool formats; ``thinks``: it adds an empty thinking block, with loss, to
+    answers that have none; ``media``: it looks at ``<image>`` and the like in the text.
     """
 
     name: str = ""

@@ -128,7 +128,7 @@ def _row(row: dict[str, Any], column: str, source: str, where: str) -> Text:
 
 
 def _title(text: str) -> str:
-    """A Markdown heading, or a short first line that is no sentence and stands alone."""
+    """A Markdown heading, or a short first line that is no sentence and has a line to itself."""
     first, _, rest = text.strip().partition("\n")
     line = first.strip().strip("#*_ ").strip()
     alone = first.lstrip().startswith("#") or (rest[:1] == "\n" and not line.endswith((".", "!", "?", ":", ",")))

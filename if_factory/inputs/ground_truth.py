@@ -1,9 +1,9 @@
 """Constraints that public training sets keep elsewhere than in ``instruction_id_list``.
 
 Read are: Tulu's RLVR rows (``ground_truth`` names one function and its arguments), multi-constraint rows
-(``ground_truth`` is a list of ids and arguments, as JSON or as a Python literal), rows of our own RLVR export, persona
-rows (``constraints`` is words) and AutoIF's (``eval_func``). Nothing here is evaluated: a literal is parsed, and AutoIF's
-functions run in the sandbox only.
+(``ground_truth`` is a list of ids and arguments, as JSON or as a Python literal), rows of our own RLVR export,
+persona rows (``constraints`` is words) and AutoIF's (``eval_func``). Nothing here is evaluated: a literal is
+parsed, and AutoIF's functions run in the sandbox only.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def ground_truth(row: Mapping[str, Any], where: str) -> Listed | None:
     entries = value if isinstance(value, list) else [value]
     found: Listed = []
     for entry in entries:
-        ids = entry.get("instruction_id_list", entry.get("instruction_id")) if isinstance(entry, dict) else None
+        if not isinstance(entry, dict):
+            return None
+        ids = entry.get("instruction_id_list", entry.get("instruction_id"))
         ids = [ids] if isinstance(ids, str) else ids
         if not isinstance(ids, list) or not all(isinstance(i, str) for i in ids):
             return None
@@ -162,5 +164,6 @@ def eval_functions(row: Mapping[str, Any]) -> tuple[Constraint, ...] | None:
     if not all(isinstance(source, str) and source.strip() for source in sources):
         return None
     text = row.get("instruction")
-    return (Constraint(type="generated:function", kind="generated_code", text=text if isinstance(text, str) else "",
+    text = text if isinstance(text, str) else ""
+    return (Constraint(type="generated:function", kind="generated_code", text=text,
                        kwargs={"functions": sources, "threshold": 0.5}),)

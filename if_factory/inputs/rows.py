@@ -1,8 +1,8 @@
 """What a row of any dataset says: its prompt, its constraints, and the texts that answer it.
 
 Formats: IFEval's (``instruction_id_list`` and ``kwargs``), ours (``constraints: [{type, kwargs}]``), those of
-``ground_truth.py``, alpaca and sharegpt with SFT, preference or KTO columns. Where the constraints live in another file or in a sidecar is the
-audit's business.
+``ground_truth.py``, alpaca and sharegpt with SFT, preference or KTO columns. Where the constraints live in
+another file or in a sidecar is the audit's business.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Answered:
 def constraints_of(row: Mapping[str, Any], where: str) -> tuple[Constraint, ...] | None:
     """The row's own constraints, or ``None`` if it has none in a form a checker can use.
 
-    Types that nobody registered are kept: whether they are an error or have no verdict is the caller's choice.
+    Unregistered types are kept: whether they are an error or have no verdict is the caller's choice.
 
     Raises:
         UserError: a malformed list, naming the row and the field.
@@ -89,7 +89,7 @@ def prompt_of(row: Mapping[str, Any]) -> str | None:
 
 
 def prompts_of(row: Mapping[str, Any]) -> list[str]:
-    """Every user turn, ``prompt_of`` last: earlier ones stand in the conversation or in a ``history`` of turns or
+    """Every user turn, ``prompt_of`` last: earlier ones are in the conversation or in a ``history`` of turns or
     (alpaca) of [user, assistant] pairs. Empty if the row has no prompt."""
     last = prompt_of(row)
     if last is None:
@@ -116,7 +116,7 @@ def answers_of(row: Mapping[str, Any]) -> list[Answered]:
         if not turns or turns[-1].get("from", turns[-1].get("role")) not in _ASSISTANTS:
             return []
         text = _text(turns[-1])
-    # Only a real bool is a KTO label (LLaMA-Factory's rule); "label": "sports" is somebody's topic.
+    # Only a real bool is a KTO label (LLaMA-Factory's rule); "label": "sports" is a topic.
     good = next((row[name] for name in _LABELS if isinstance(row.get(name), bool)), True)
     return [Answered("response" if good else "rejected", text, good)]
 

@@ -40,7 +40,7 @@ def read_seeds(path: Path, *, method: str = "", limit: int | None = None) -> lis
 
 
 def read_instructions(path: Path) -> list[tuple[str, bool | None]]:
-    """Instructions that can stand under any prompt, each with whether code can verify it (``None``: nobody said).
+    """Instructions that can be added to any prompt, each with whether code can verify it (``None``: not stated).
 
     Rows ``{"instruction", "verifiable"?}``, or, in a ``.txt`` file, one instruction per line.
 

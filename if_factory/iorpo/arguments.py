@@ -1,4 +1,4 @@
-"""The YAML keys of ``stage: iorpo`` that LLaMA-Factory does not have, and how they are told from its own.
+"""The YAML keys of ``stage: iorpo`` that LLaMA-Factory does not have, and how they are separated from its own.
 
 lambda, the weight of the odds-ratio term, is LLaMA-Factory's ``pref_beta``. Everything else of a run (model, LoRA,
 data, optimizer, evaluation, checkpoints) is spelt as for any other stage.

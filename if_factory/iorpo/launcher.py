@@ -39,38 +39,38 @@ def train_file(path: Path, overrides: Sequence[str] = ()) -> None:
 
     if find_spec("llamafactory") is None:
         raise UserError("llamafactory is not installed here", fix='pip install "if-factory[train]"')
-    said = b""
+    stderr = b""
     with subprocess.Popen([*COMMAND, "train", str(path), *overrides], stderr=subprocess.PIPE) as process:
         assert isinstance(process.stderr, io.BufferedReader)
         try:
             while chunk := process.stderr.read1():  # not by lines: a progress bar ends none
                 sys.stderr.buffer.write(chunk)
                 sys.stderr.buffer.flush()
-                said = (said + chunk)[-_REMEMBERED:]
+                stderr = (stderr + chunk)[-_REMEMBERED:]
         except BaseException:
             process.terminate()
             raise
     if process.returncode:
-        lines = said.decode(errors="replace").splitlines()
-        raise UserError(how_it_ended(lines, process.returncode), where=str(path), fix="mend what it says; started "
-                        "again, it goes on from the last checkpoint in its output_dir, if there is one")
+        lines = stderr.decode(errors="replace").splitlines()
+        raise UserError(how_it_ended(lines, process.returncode), where=str(path), fix="fix the cause and run the "
+                        "same command again: it continues from the last checkpoint in output_dir, if there is one")
 
 
-def how_it_ended(said: Sequence[str], status: int) -> str:
+def how_it_ended(stderr: Sequence[str], status: int) -> str:
     """One sentence for a run that failed: which worker died of what, or the exception that ended it.
 
     Args:
-        said: the last lines of its standard error.
+        stderr: the last lines of its standard error.
         status: its exit status; below 0 for a signal.
     """
-    if worker := _WORKER.search("\n".join(said)):
+    if worker := _WORKER.search("\n".join(stderr)):
         rank, code = int(worker[1]), int(worker[2])
         if code < 0:
             return f"training stopped because worker {rank} was {_killed(-code)}"
-        return f"training stopped because worker {rank} failed: {_raised(said) or f'status {code}'}"
+        return f"training stopped because worker {rank} failed: {_raised(stderr) or f'status {code}'}"
     if status < 0:
         return f"training was {_killed(-status)}"
-    return f"training failed: {_raised(said) or f'status {status}'}"
+    return f"training failed: {_raised(stderr) or f'status {status}'}"
 
 
 def _killed(number: int) -> str:
@@ -79,10 +79,10 @@ def _killed(number: int) -> str:
     return f"killed by signal {number} ({name}{often})"
 
 
-def _raised(said: Sequence[str]) -> str:
+def _raised(stderr: Sequence[str]) -> str:
     """The last exception that ended a traceback; torchrun's and its parent's only pass it on."""
     found, inside = "", False
-    for line in said:
+    for line in stderr:
         line = _RANK.sub("", line)
         if line.startswith("Traceback (most recent call last)"):
             inside = True

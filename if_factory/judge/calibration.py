@@ -11,12 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import NormalDist, fmean
+from statistics import fmean
 from typing import Any, Literal, TypeVar
 
 from if_factory.chat.parse import Failure
 from if_factory.errors import UserError
 from if_factory.files import read_rows
+from if_factory.intervals import wilson_interval
 from if_factory.judge.judge import Ask, PairJudgement, judge_criteria, judge_pair, judge_score
 
 L = TypeVar("L", bound=Hashable)
@@ -205,16 +206,6 @@ def _figures(n: int, unread: int, pairs: Sequence[tuple[L, L]], agree: Callable[
 def _share(found: Any) -> float | None:
     values = [bool(x) for x in found]
     return sum(values) / len(values) if values else None
-
-
-def wilson_interval(k: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % score interval of ``k`` out of ``n`` (Wilson, 1927); [0, 1] for nothing seen."""
-    if n == 0:
-        return 0.0, 1.0
-    z = NormalDist().inv_cdf(0.975)
-    centre = (k + z * z / 2) / (n + z * z)
-    half = z / (n + z * z) * (k * (n - k) / n + z * z / 4) ** 0.5
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def cohen_kappa(pairs: Sequence[tuple[L, L]],

@@ -63,7 +63,7 @@ class PairJudgement:
         winner: the side both orders name, else ``None``.
         reason: countable: ``agreed``; ``tie`` (both orders); ``prefers_first`` or ``prefers_second`` (the same
             place won in both orders); ``half_tie`` (a side in one order, a tie in the other); ``identical``
-            (nobody was asked); ``unread_<why>`` (an order got no readable reply).
+            (no judge was asked); ``unread_<why>`` (an order got no readable reply).
         orders: what was said with a first, then with b first; ``None`` is unread.
         raw: the reply of each order that decided, or the last that could not be read.
     """
@@ -321,5 +321,5 @@ def mark_for(*texts: str) -> str:
 
 
 def _shown(text: str) -> str:
-    """A judge that quotes ``</think>`` would have all it said before taken for thinking."""
+    """A judge that quoted ``</think>`` would have everything before it removed as thinking."""
     return text.replace("think>", "think >")

@@ -60,8 +60,8 @@ async def relations(premise: str, hypotheses: Sequence[str], *, by: By = "judge"
     far = [False] * len(hypotheses)
     if by == "embedding":
         far = [s < UNRELATED for s in await asyncio.to_thread(_similarities, model, premise, list(hypotheses))]
-    return await asyncio.gather(*(_unrelated() if apart else _by_judge(ask, premise, hypothesis, tries, prompts)
-                                  for hypothesis, apart in zip(hypotheses, far, strict=True)))
+    return await asyncio.gather(*(_unrelated() if far_off else _by_judge(ask, premise, hypothesis, tries, prompts)
+                                  for hypothesis, far_off in zip(hypotheses, far, strict=True)))
 
 
 # ---------------------------------------------------------------- a language model

@@ -1,4 +1,4 @@
-"""All the verdicts on one response, each from whoever decides: a checker, the sandbox, or a judge."""
+"""All the verdicts on one response, each from its own source: a checker, the sandbox, or a judge."""
 
 from __future__ import annotations
 

@@ -4,11 +4,11 @@
 
     backward   base + seed pairs reversed          -> writes an instruction for every text
     m0         base + seed pairs                   -> rates all (instruction, text) pairs
-    m1         base + seed pairs + A_k by m0       -> rates all pairs anew
+    m1         base + seed pairs + A_k by m0       -> rates all pairs again
     m2         base + seed pairs + A_k by m1
 
-Every model starts from the base again, every round rates all candidates. Killed, the same command goes on where it
-was: answers are in the log, finished trainings are not run again, a torn one resumes from its checkpoint. A recipe
+Every model starts from the base again, every round rates all candidates. After a kill the same command continues:
+answers are in the log, finished trainings are not run again, a torn one resumes from its checkpoint. A recipe
 that names a model for the role ``backward`` or ``judge`` has it stand in for the trained one.
 Source: arXiv 2308.06259, section 3.
 """
@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from if_factory.api.common import load_plugins, seeds_of
+from if_factory.api.common import gate_of, load_plugins, seeds_of
 from if_factory.api.models import open_models
 from if_factory.chat.base import RequestFailed
 from if_factory.chat.budget import Budget, Usage
@@ -44,6 +44,8 @@ from if_factory.pipeline.runner import Observer, RunResult
 from if_factory.pipeline.runner import run as run_stages
 from if_factory.recipe import Recipe
 from if_factory.records import Record, SFTExample
+from if_factory.tables import markdown_table
+from if_factory.usefulness.gate import Gate, decided
 
 # Tokens of an answer; a batch takes as long as its longest. A rating holds a reason of at most 160 characters.
 MOST = {"backward": 256, "judge": 256}
@@ -52,7 +54,7 @@ HALF = 0.5  # width of a bar of the score histogram
 
 @dataclass(frozen=True, slots=True)
 class Curation:
-    """What one round of rating came to.
+    """The outcome of one round of rating.
 
     Attributes:
         judge: the model that rated.
@@ -98,6 +100,7 @@ async def run(recipe: Recipe, trainer: Trainer, *, iterations: int = ROUNDS, lab
     """
     load_plugins(recipe)
     options = cast(Options, recipe.method_options())
+    gate = gate_of(recipe)
     seeds = seeds_of(recipe)
     pairs = list({r.id: r for r in seeds if r.extra["form"] == "seed"}.values())  # as the ledger counts them
     known = _labelled(labelled) if labelled else []
@@ -115,7 +118,7 @@ async def run(recipe: Recipe, trainer: Trainer, *, iterations: int = ROUNDS, lab
 
             if "backward" not in given:
                 options = options.model_copy(update={"backward": "trained"})
-                adapters["backward"] = trainer.sft("backward", rows(pairs, options, "sft_backward"))
+                adapters["backward"] = trainer.sft("backward", rows(pairs, options, "sft_backward", gate))
             async with playing("backward", "backward") as model:
                 augmented = await run_stages(stages(options)[:-1], seeds, {"backward": model}, seed=recipe.seed,
                                              observer=observer)
@@ -127,7 +130,7 @@ async def run(recipe: Recipe, trainer: Trainer, *, iterations: int = ROUNDS, lab
                 raise UserError(f"no text got an instruction: {_reasons(augmented)}", where=str(trainer.folder),
                                 fix="look at the window of characters and at the texts")
             if "judge" not in given:
-                adapters["m0"] = trainer.sft("m0", rows(pairs, options, "sft"))
+                adapters["m0"] = trainer.sft("m0", rows(pairs, options, "sft", gate))
             for t in range(1, iterations + 1):
                 before = scored
                 async with playing("judge", f"m{t - 1}") as judge:
@@ -141,16 +144,17 @@ async def run(recipe: Recipe, trainer: Trainer, *, iterations: int = ROUNDS, lab
                 _account(trainer.folder, results)
                 curations.append(_report(t, name, result, before, known, said, options))
                 _write(trainer.folder, t, result, curations)
-                adapters[f"m{t}"] = trainer.sft(f"m{t}", rows([*pairs, *scored], options, "sft"))
+                adapters[f"m{t}"] = trainer.sft(f"m{t}", rows([*pairs, *scored], options, "sft", gate))
     finally:
         log.close()
     return Rounds(adapters, curations, scored)
 
 
-def rows(records: Sequence[Record], options: Options, dataset: str) -> list[SFTExample]:
-    """What the records emit under one dataset's name."""
-    out = Emission()
-    for record in records:
+def rows(records: Sequence[Record], options: Options, dataset: str,
+         gate: Gate | None = None) -> list[SFTExample]:
+    """What the records emit under one dataset's name; a pair whose response does not attempt its prompt is none."""
+    out, gate = Emission(), gate or Gate()
+    for record in decided(gate, records):
         emit(record, options, out, 0)
     return cast(list[SFTExample], out[dataset])
 
@@ -212,7 +216,7 @@ def _require_complete(result: RunResult, folder: Path) -> None:
     """Nothing is trained on a part of the pairs: it would pass for the round."""
     if not result.complete:
         raise UserError(f"stopped by {result.stopped_by}", where=str(folder),
-                        fix="the same command goes on; what was answered is in the log")
+                        fix="run the same command again to continue; answers so far are in the log")
 
 
 def _account(folder: Path, results: Sequence[RunResult]) -> None:
@@ -237,12 +241,12 @@ def markdown(curations: Sequence[Curation]) -> str:
     """One line per round: what was rated, kept and unread, and how the rounds agree."""
     head = ("round", "judge", "rated", "kept", "unread", "agrees with the round before", "precision", "recall",
             "pairs by score")
-    lines = [head, ("---",) * len(head)]
+    rows = []
     for c in curations:
         bars = ", ".join(f"{low}: {n}" for low, n in c.histogram.items())
         shares = map(_share, (c.unread_share, c.agreement, c.precision, c.recall))
-        lines.append((str(c.iteration), c.judge, f"{c.rated} of {c.candidates}", str(c.kept), *shares, bars))
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+        rows.append((str(c.iteration), c.judge, f"{c.rated} of {c.candidates}", str(c.kept), *shares, bars))
+    return "\n".join(markdown_table(head, rows)) + "\n"
 
 
 def _share(value: float | None) -> str:

@@ -2,7 +2,7 @@
 
 In each iteration the current model (base and adapters so far) answers K times per prompt, every answer is checked,
 answers that pass are paired with answers that fail, and a DPO stage is written and trained by LLaMA-Factory. The
-prompts are those of any run whose constraints code can decide. An iteration that was interrupted goes on where it
+prompts are those of any run whose constraints code can decide. An interrupted iteration continues where it
 was, and a finished one costs nothing: answers are logged under the weights that gave them, stages know their data.
 
 Adapters are chained as in ``training/curriculum.py``: with ``reference="previous"`` every iteration starts a new
@@ -36,6 +36,7 @@ from if_factory.methods.autoif.votes import put_to_vote
 from if_factory.records import Candidate, PreferenceExample, Record, content_id
 from if_factory.training.curriculum import CurriculumOptions, StagePlan, write_export, write_stage
 from if_factory.training.run import run_curriculum
+from if_factory.usefulness.gate import Gate, decided_for
 
 # Given the adapters so far, in order: the model that is sampled from.
 Opener = Callable[[int, Sequence[str]], Backend | None]
@@ -66,7 +67,8 @@ class OnlineOptions:
 class Iteration:
     """What an iteration did, in answers: ``passed``, ``failed`` and ``no_verdict`` add up to ``answers``.
 
-    ``cut`` of them met the token limit and make no pair; ``lost`` never came.
+    ``cut`` of them met the token limit and ``useless`` do not attempt their prompt: they make no pair; ``lost``
+    never came.
     """
 
     number: int
@@ -81,6 +83,7 @@ class Iteration:
     pairs: int
     refused: dict[str, int] = field(default_factory=dict)
     losses: tuple[float, ...] = ()
+    useless: int = 0
 
     @property
     def pass_rate(self) -> float:
@@ -104,7 +107,7 @@ def checkable(records: Sequence[Record]) -> list[Record]:
 
 def run_online(records: Sequence[Record], training: CurriculumOptions, options: OnlineOptions, out: Path,
                opener: Opener, *, cli: Sequence[str] = (), env: Mapping[str, str] | None = None,
-               say: Callable[[str], None] = print) -> list[Iteration]:
+               say: Callable[[str], None] = print, gate: Gate | None = None) -> list[Iteration]:
     """Sample, check, pair, train, ``options.iterations`` times; stops early where ``opener`` has no model.
 
     Args:
@@ -113,6 +116,7 @@ def run_online(records: Sequence[Record], training: CurriculumOptions, options: 
         out: folder for answers, data, YAML and adapters.
         opener: ``(iteration, adapters)`` -> backend, or None to stop before that iteration.
         cli, env: see ``run_curriculum``.
+        gate: decides whether answers attempt their prompts; default rules, and relevance where it is installed.
 
     Raises:
         UserError: no checkable prompts, no pair in an iteration, no model, a stage that failed.
@@ -130,7 +134,8 @@ def run_online(records: Sequence[Record], training: CurriculumOptions, options: 
             break
         start = (number - 1) * options.prompts
         drawn = [order[i % len(order)] for i in range(start, start + min(options.prompts, len(order)))]
-        iteration, examples = asyncio.run(_sample(number, drawn, backend, options, out / f"iteration_{number}"))
+        iteration, examples = asyncio.run(_sample(number, drawn, backend, options, out / f"iteration_{number}",
+                                                  gate or Gate()))
         say(f"iteration {number}: {iteration.answers} answers, {iteration.pass_rate:.1%} pass, "
             f"{iteration.pairs} pairs")
         plan = _stage(number, training, options, adapters, out)
@@ -146,7 +151,7 @@ def run_online(records: Sequence[Record], training: CurriculumOptions, options: 
 
 
 async def _sample(number: int, records: Sequence[Record], backend: Backend, options: OnlineOptions,
-                  folder: Path) -> tuple[Iteration, list[PreferenceExample]]:
+                  folder: Path, gate: Gate) -> tuple[Iteration, list[PreferenceExample]]:
     """The answers of this iteration, and the pairs they make."""
     log = ResponseLog(folder / "responses.jsonl")
     model = ChatClient("policy", backend, log=log, budget=Budget(), usage=Usage(), concurrency=options.concurrency,
@@ -167,24 +172,26 @@ async def _sample(number: int, records: Sequence[Record], backend: Backend, opti
         await backend.close()
         log.close()
         _free_memory()
-    return await _paired(number, records, given, backend.model, options, folder)
+    return await _paired(number, records, given, backend.model, options, folder, gate)
 
 
 async def _paired(number: int, records: Sequence[Record], given: Sequence[Sequence[Candidate | None]], model: str,
-                  options: OnlineOptions, folder: Path) -> tuple[Iteration, list[PreferenceExample]]:
+                  options: OnlineOptions, folder: Path, gate: Gate) -> tuple[Iteration, list[PreferenceExample]]:
     count: Counter[str] = Counter()
     refused: Counter[str] = Counter()
     examples: list[PreferenceExample] = []
     for record, candidates in zip(records, given, strict=True):
         count["lost"] += sum(c is None for c in candidates)
-        voted = await put_to_vote(record.constraints, [c for c in candidates if c is not None])
+        useful = decided_for(gate, record, [c for c in candidates if c is not None])
+        count["useless"] += sum(not c.useful for c in useful)
+        voted = await put_to_vote(record.constraints, useful)
         for v in voted:
             outcome = "failed" if v.candidate.failed_positions else "no_verdict"
             count["passed" if v.candidate.verified else outcome] += 1
             count["cut"] += v.candidate.finish_reason in ("length", CUT_IN_THINKING)
         whole = {v.candidate.text: v for v in voted if v.candidate.finish_reason == "stop" and v.candidate.text}
-        good = [v for v in whole.values() if v.accepted(options.positive)]
-        bad = [v for v in whole.values() if v.refused()]
+        good = [v for v in whole.values() if v.accepted(options.positive) and v.candidate.useful]
+        bad = [v for v in whole.values() if v.refused() and v.candidate.may_be_rejected]
         if not (good and bad):
             refused["nothing_to_reject" if good else "nothing_to_choose"] += 1
         rng = Random(content_id(options.seed, number, record.id))
@@ -204,7 +211,8 @@ async def _paired(number: int, records: Sequence[Record], given: Sequence[Sequen
                         where=f"{folder}: iteration {number}",
                         fix="more --prompts, --samples or --max-tokens, or a run with easier or harder prompts")
     return Iteration(number, model, len(records), answers, count["passed"], count["failed"], count["no_verdict"],
-                     count["cut"], count["lost"], len(examples), dict(sorted(refused.items()))), examples
+                     count["cut"], count["lost"], len(examples), dict(sorted(refused.items())),
+                     useless=count["useless"]), examples
 
 
 def _free_memory() -> None:

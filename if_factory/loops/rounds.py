@@ -24,7 +24,7 @@ class Trainer:
     """How adapters are trained: always from ``model``, one stage of SFT, everything below ``folder``.
 
     ``settings`` are LLaMA-Factory keys, ``cli`` the command that trains (default ``llamafactory-cli``). A training
-    that was finished on the same rows and keys is not run again, a killed one goes on from its last checkpoint.
+    that was finished on the same rows and keys is not run again, a killed one continues from its last checkpoint.
     """
 
     model: str

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from if_factory.api.common import AnyPath, as_recipe, prepare, recipe_of_run, seeds_of, wait
+from if_factory.api.common import AnyPath, as_recipe, gate_of, prepare, recipe_of_run, seeds_of, wait
 from if_factory.api.measuring import scaling
 from if_factory.api.models import open_models
 from if_factory.api.training import has_gpu, stage_overrides
@@ -55,7 +55,7 @@ def online(run_folder: AnyPath, *, model: str, out: AnyPath, adapters: Sequence[
         endpoints: iteration -> URL of a server that serves the model as it is then; the loop stops before an
             iteration without one. Default: the model is loaded into this process.
         settings: LLaMA-Factory keys.
-        say: told one line per event.
+        say: called with one line per event.
 
     Raises:
         UserError: no checkable prompts, no pair in an iteration, no model, or a stage that failed.
@@ -84,7 +84,8 @@ def online(run_folder: AnyPath, *, model: str, out: AnyPath, adapters: Sequence[
         iterations=iterations, prompts=prompts, samples=samples, temperature=temperature, max_tokens=max_tokens,
         concurrency=4 * batch, pairs_per_side=None if all_pairs else 2, reference=reference,
         adapters=tuple(map(str, start)), seed=recipe.seed)
-    return run_online(RunDir(run_folder).records(), training, options, Path(out), open_model, say=say)
+    return run_online(RunDir(run_folder).records(), training, options, Path(out), open_model, say=say,
+                      gate=gate_of(recipe))
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def humpback(recipe: Recipe | AnyPath, *, model: str, out: AnyPath, template: st
              say: Callable[[str], None] = print) -> HumpbackReport:
     """Humpback's loop: train a backward model, write instructions, rate, train forward, and again.
 
-    Safe to kill: the same call goes on where it was.
+    Safe to kill: the same call continues where it stopped.
 
     Args:
         recipe: a recipe of the method ``humpback``, or the path of one.
@@ -117,11 +118,11 @@ def humpback(recipe: Recipe | AnyPath, *, model: str, out: AnyPath, template: st
         template: LLaMA-Factory template; ``None`` uses the tokenizer's own chat template.
         iterations: rounds of rating.
         labelled: rows ``{prompt, response, label}``: precision and recall of every round's judge.
-        limit: only the first so many texts.
+        limit: use only the first ``limit`` texts.
         batch: prompts decoded together.
         settings: LLaMA-Factory keys.
         observer: someone to show the progress to.
-        say: told one line per event of the training.
+        say: called with one line per event of the training.
 
     Raises:
         UserError: another method's recipe, nothing survives a step, a training fails, or no model answers.
@@ -152,7 +153,7 @@ def humpback_sizes(recipe: Recipe | AnyPath, *, model: str, out: AnyPath, sizes:
     """Quality against quantity: train on N rows with and without curation, for several N, and fit both arms.
 
     The score is the win rate against the base model where the recipe names a judge, else the pass rate. What is
-    written stands in ``sizes`` in the loop's folder.
+    written is in ``sizes`` in the loop's folder.
 
     Args:
         recipe, model, template, limit: as given to ``humpback``.
@@ -164,7 +165,7 @@ def humpback_sizes(recipe: Recipe | AnyPath, *, model: str, out: AnyPath, sizes:
         batch: prompts decoded together.
         max_tokens: completion tokens per answer at most.
         settings: LLaMA-Factory keys.
-        say: told one line per event of the training.
+        say: called with one line per event of the training.
 
     Raises:
         UserError: before anything is trained: fewer than two sizes, more rows than there are, no prompts.

@@ -13,10 +13,11 @@ from typing import Any
 import jinja2
 from pydantic import BaseModel
 
+from if_factory.emission import emit_sft
 from if_factory.errors import UserError, suggest
 from if_factory.pipeline.stage import Stage
 from if_factory.prompts import load
-from if_factory.records import Example, Record, Refusal
+from if_factory.records import Candidate, Example, Record, Refusal
 
 SHOWN = 3  # refused texts kept per reason
 # json_schema_extra of an option that names a file or folder, relative to the recipe
@@ -28,8 +29,8 @@ class Emission:
     """The examples of a run by dataset, and why everything else stayed inside.
 
     A dataset's name begins with the stage it is for: ``sft``, ``dpo``, ``kto``, ``iorpo``, or ``sft_external``
-    where a method keeps rows of one stage apart. ``out["sft"]`` is a list, ``out.refused["sft"]["truncated"]`` a
-    count. With ``keep=False`` examples are counted and let go. ``shown`` keeps a few texts that do not attempt
+    where a method has a second dataset for it. ``out["sft"]`` is a list, ``out.refused["sft"]["truncated"]`` a
+    count. With ``keep=False`` examples are only counted. ``shown`` keeps a few texts that do not attempt
     their request, by reason, and ``deciders`` says who decided that: ``rules``, ``relevance``, ``judge``.
     """
 
@@ -56,10 +57,24 @@ class Emission:
             self.datasets.setdefault(dataset, []).append(example)
         return True
 
+    def usefulness(self) -> dict[str, Any]:
+        """Who decided whether answers attempt their requests, and a few that do not, by reason: for the account."""
+        return {"decided_by": list(self.deciders),
+                "refused": {reason: [{"prompt": r.prompt, "response": r.response} for r in refusals]
+                            for reason, refusals in sorted(self.shown.items()) if refusals}}
+
     def counts(self) -> dict[str, dict[str, Any]]:
         """``{"sft": {"rows": n, "refused": {reason: n}}, ...}``, everything sorted by name."""
         return {name: {"rows": self.rows[name], "refused": dict(sorted(self.refused.get(name, {}).items()))}
                 for name in sorted({*self.rows, *self.refused})}
+
+
+def refuse_useless(record: Record, candidate: Candidate, out: Emission) -> None:
+    """Count what satisfies every constraint and attempts nothing, under its reason, as no SFT row and no pair."""
+    refusal = emit_sft(record, candidate)
+    out.add(refusal, "sft")
+    if isinstance(refusal, Refusal):
+        out.refused["dpo"][refusal.reason] += 1
 
 
 @dataclass(frozen=True)
@@ -90,7 +105,7 @@ class Method:
         plan: the calls to expect for ``(seed prompts, options, roles present)``.
         difficulty: what "hard" means for this method's rows, for docs and reports.
         inputs: reads the recipe's ``seeds`` where they are not prompts (texts, pairs, instructions):
-            ``(file, or None for builtin; options; at most so many)`` -> records.
+            ``(file, or None for the shipped one; options; limit)`` -> records.
         bins: the upper difficulty of every curriculum bin but the last, where the method says so (``[3]``: up to
             3 is easy, the rest hard); ``None`` cuts into equal shares.
         separate: datasets that train a model of their own; a curriculum leaves them out unless they are named.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 from if_factory.chat.base import Completion
-from if_factory.records import content_id
+from if_factory.pipeline.stage import Useful
+from if_factory.records import Candidate, Record, content_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +19,14 @@ class StageContext:
 
     Attributes:
         ask: ``(role, messages, **request)`` -> the answer; the runner's.
+        gate: decides whether answers attempt their request; ``None`` leaves it to emission.
     """
 
     stage: str
     roles: frozenset[str]
     seed: int
     ask: Callable[..., Awaitable[Completion]]
+    gate: Useful | None = None
 
     async def chat(self, role: str, messages: Sequence[dict[str, str]], *, sample: int = 0,
                    schema: dict[str, Any] | None = None, stop: Sequence[str] = (),
@@ -32,6 +36,11 @@ class StageContext:
 
     def has(self, role: str) -> bool:
         return role in self.roles
+
+    async def useful(self, record: Record, candidates: Sequence[Candidate]) -> list[Candidate]:
+        if self.gate is None or not candidates:
+            return list(candidates)
+        return await asyncio.to_thread(self.gate, record, candidates)
 
     def rng(self, *parts: object) -> Random:
         return Random(content_id(self.seed, parts))

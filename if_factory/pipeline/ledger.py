@@ -1,4 +1,4 @@
-"""The account of a run: what each stage took, and what became of it. It balances or the run fails."""
+"""The ledger of a run: records taken by each stage, and what became of them. It balances, or the run fails."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class LedgerError(Exception):
-    """Records were lost or invented. Always a bug in a stage or in the runner, never the user's mistake."""
+    """Records were lost or invented: a bug in a stage or in the runner, never a mistake of the user."""
 
 
 @dataclass(slots=True)
@@ -18,9 +18,9 @@ class Row:
 
     Attributes:
         taken: records that entered the stage.
-        advanced: records that left it alive (each as one or more new records).
+        advanced: records that left it for the next stage (each as one or more records).
         produced: records that came out; differs from ``advanced`` where one record becomes several.
-        dropped: records turned away, by reason.
+        dropped: dropped records, by reason.
         unfinished: records that had entered, or waited to enter, when a run was stopped early.
     """
 

@@ -3,7 +3,7 @@
 ::
 
     recipe.yaml      the recipe of the latest run here, every value written out
-    responses.jsonl  the response log; only ever appended to (llm/log.py). Its lock is the folder's lock
+    responses.jsonl  the response log; only ever appended to (chat/log.py). Its lock is the folder's lock
     records.jsonl    the records that passed every stage
     dropped.jsonl    those that did not: stage, record_id, reason, detail
     usage.json       answers, tokens and cost per stage and role, whether asked now or by an earlier run
@@ -63,8 +63,8 @@ class RunDir:
     def claim(self, recipe: Mapping[str, Any], *, force: bool = False) -> None:
         """Say which recipe is about to run here, and keep a copy of it.
 
-        An edited recipe is welcome: what was already asked is taken from the log. Another method or seed
-        would ask everything anew and replace the outcome, so that needs ``force``.
+        An edited recipe may run here: what was asked before is taken from the log. Another method or seed would
+        ask everything again and replace the outcome, so that needs ``force``.
 
         Raises:
             UserError: the folder holds a run of another method or seed.
@@ -80,9 +80,10 @@ class RunDir:
         write_atomic(self.path / "recipe.yaml", yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
 
     def write(self, result: RunResult, usage: Usage, emission: Mapping[str, Any] | None = None, *,
-              sandbox: str | None = None) -> None:
+              sandbox: str | None = None, usefulness: Mapping[str, Any] | None = None) -> None:
         """Write the outcome; ``emission`` is the method's count of what can be emitted of it.
 
+        ``usefulness`` says who decided which answers attempt their requests, and shows some that do not.
         ``sandbox`` is the isolation under which generated code ran, for the account; left out where none ran.
 
         A kill at any point leaves no ledger beside files of another run.
@@ -90,6 +91,7 @@ class RunDir:
         stages = [row.stage for row in result.ledger.rows]
         account = {"complete": result.complete, "stopped_by": result.stopped_by,
                    "stages": result.ledger.to_dict(), "emission": dict(emission or {}),
+                   **({"usefulness": dict(usefulness)} if usefulness else {}),
                    **({"sandbox": sandbox} if sandbox else {})}
         (self.path / "ledger.json").unlink(missing_ok=True)
         write_jsonl(self.path / "records.jsonl", (record.model_dump(mode="json") for record in result.records))
@@ -138,6 +140,10 @@ class RunDir:
     def emission(self) -> dict[str, Any]:
         """What ``write`` was given."""
         return dict(self._account()["emission"])
+
+    def usefulness(self) -> dict[str, Any]:
+        """What ``write`` was given; empty for a run made before there was such a gate."""
+        return dict(self._account().get("usefulness", {}))
 
     def complete(self) -> bool:
         """The last run here reached the end: no budget and no Ctrl-C stopped it."""

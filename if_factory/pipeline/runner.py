@@ -27,12 +27,12 @@ from if_factory.pipeline.context import StageContext
 from if_factory.pipeline.interrupt import on_ctrl_c
 from if_factory.pipeline.ledger import Ledger, LedgerError, Row
 from if_factory.pipeline.spool import Spool
-from if_factory.pipeline.stage import All, Dropped, Each, Stage
+from if_factory.pipeline.stage import All, Dropped, Each, Stage, Useful
 from if_factory.records import Record
 
 _logger = logging.getLogger(__name__)
 
-# Where a record stands in the output: its seed's position, then its index among siblings at every split.
+# A record's position in the output: its seed's position, then its index among siblings at every split.
 Position = tuple[int, ...]
 
 
@@ -77,7 +77,7 @@ class Observer(Protocol):
 
 async def run(stages: Sequence[Stage], inputs: Iterable[Record], models: Mapping[str, ChatClient], *, seed: int,
               window: int | None = None, observer: Observer | None = None,
-              folder: Path | None = None) -> RunResult:
+              folder: Path | None = None, useful: Useful | None = None) -> RunResult:
     """Take ``inputs`` through ``stages``.
 
     A reached budget or Ctrl-C stops cleanly: no new work, requests in flight finish and are logged, and the
@@ -88,6 +88,7 @@ async def run(stages: Sequence[Stage], inputs: Iterable[Record], models: Mapping
         seed: of the run; ``ctx.rng`` depends on it and on nothing else but its arguments.
         window: records in flight at most; default four times what the models take at once: a
             record waiting for a retry takes up no place at the endpoint.
+        useful: decides for stages whether answers attempt their request.
         folder: on whose disk finished records wait for the end (see ``spool.py``).
 
     Raises:
@@ -99,7 +100,7 @@ async def run(stages: Sequence[Stage], inputs: Iterable[Record], models: Mapping
     total = len(inputs) if isinstance(inputs, Sized) else None
     if window is None:
         window = max(64, 4 * sum(m.concurrency for m in models.values()))
-    runner = _Runner(stages, models, seed, window, ledger, folder)
+    runner = _Runner(stages, models, seed, window, ledger, folder, useful)
     if observer:
         observer.start(ledger, models, total)
     try:
@@ -127,14 +128,14 @@ class _Runner:
     """The state of one run. Every change of it happens on the event loop's thread."""
 
     def __init__(self, stages: Sequence[Stage], models: Mapping[str, ChatClient], seed: int, window: int,
-                 ledger: Ledger, folder: Path | None) -> None:
+                 ledger: Ledger, folder: Path | None, useful: Useful | None = None) -> None:
         self.stages = stages
         self.models = models
         self.window = window
         self.ledger = ledger
         self.folder = folder
         self.finished = Spool(folder)
-        self.contexts = [StageContext(stage.name, frozenset(models), seed, self.chat) for stage in stages]
+        self.contexts = [StageContext(stage.name, frozenset(models), seed, self.chat, useful) for stage in stages]
         self.dropped: list[DroppedRecord] = []
         self.stopped_by: str | None = None
         self.error: BaseException | None = None

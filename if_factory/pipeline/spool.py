@@ -1,7 +1,7 @@
-"""Where finished records wait for the end of a run: a file without a name, so that memory does not grow with them.
+"""A spool of finished records in an unnamed temporary file, so that memory does not grow with the length of a run.
 
-A record of a long run holds every answer it ever got, tens of kilobytes each; what stays in memory is its place in
-the file. The file is gone with the process: it is no output and nothing is resumed from it.
+A record of a long run holds every answer it got, tens of kilobytes; only its position in the file stays in memory.
+The file disappears with the process: it is not an output, and nothing is resumed from it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _IN_MEMORY = 8 * 2**20  # bytes up to which there is no file at all
 
 
 class Spool(Sequence[Record]):
-    """Records in the order of their keys, whatever the order they were put in; each is read anew when asked for.
+    """Records in the order of their keys, whatever order they were put in; each is read when accessed.
 
     Args:
         folder: on whose disk the file is; ``None`` is the system's folder for temporary files.

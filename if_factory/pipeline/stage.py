@@ -1,10 +1,10 @@
 """What a method is made of: stages, and what a stage may do.
 
 A stage is an async function. An *each* stage takes one record and returns one record or a list of them; an
-*all* stage takes every record that reached it (deduplication, sampling) and returns those that go on together
-with those it dropped; a *family* stage does that with what became of one seed (after an *all* stage: of one of
-its records), so that memory holds one family at a time. A stage turns a record away by raising ``Dropped`` with
-a short, countable reason.
+*all* stage takes every record that reached it (deduplication, sampling) and returns those it keeps together
+with those it drops; a *per_seed* stage does that with the records of one seed (after an *all* stage: of one of
+its records), so that memory holds one seed's records at a time. A stage drops a record by raising ``Dropped`` with
+a short reason that can be counted.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from random import Random
 from typing import Any, Literal, Protocol
 
 from if_factory.chat.base import Completion
-from if_factory.records import Record
+from if_factory.records import Candidate, Record
 
 
 class Dropped(Exception):
-    """This record goes no further. ``reason`` is a key of the ledger: short, without the record's content."""
+    """The record is dropped. ``reason`` is a key of the ledger: short, without the record's content."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         self.reason = reason
@@ -34,16 +34,25 @@ class Context(Protocol):
                    schema: dict[str, Any] | None = None, stop: Sequence[str] = (),
                    **sampling: Any) -> Completion:
         """Ask the model playing ``role`` (``student``, ``teacher``...). ``sampling`` overrides the role's own
-        ``temperature``, ``top_p``, ``max_tokens``. Raises ``RequestFailed``, which dropped the record."""
+        ``temperature``, ``top_p``, ``max_tokens``. Raises ``RequestFailed``, which drops the record."""
         ...
 
     def has(self, role: str) -> bool: ...
+
+    async def useful(self, record: Record, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """The candidates with what the run's usefulness gate says of each: whether it attempts the request.
+
+        A run without a gate leaves them undecided, and emission decides.
+        """
+        ...
 
     def rng(self, *parts: object) -> Random:
         """A generator seeded by the run's seed and ``parts`` (a record's id, a purpose)."""
         ...
 
 
+# A gate as the runner takes it: candidates of a record -> the same, decided. Called on a thread of its own.
+Useful = Callable[[Record, Sequence[Candidate]], list[Candidate]]
 Each = Callable[[Record, Context], Awaitable[Record | list[Record]]]
 All = Callable[[list[Record], Context], Awaitable[tuple[list[Record], list[tuple[Record, Dropped]]]]]
 

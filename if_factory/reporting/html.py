@@ -68,9 +68,9 @@ def render(folder: Path, *, evaluation: Path, saves: Path, samples: int = 6) -> 
     environment.filters["count"] = lambda n: f"{n:,}"
     return environment.get_template("report.html.jinja").render(
         name=folder.resolve().name, recipe=run.recipe(), complete=run.complete(), ledger=ledger,
-        emission=run.emission(), usage=usage, total=_total(usage), records=len(records),
+        emission=run.emission(), usefulness=run.usefulness(), usage=usage, total=_total(usage), records=len(records),
         difficulties=_difficulties(records), results=results, ranking=ranking, stages=stages,
-        good=[_shown(r, c) for r, c in _spread(_first(records, lambda c: c.verified), samples)],
+        good=[_shown(r, c) for r, c in _spread(_first(records, lambda c: c.verified and c.useful), samples)],
         bad=[_shown(r, c) for r, c in _spread(_first(records, lambda c: bool(c.failed_positions)), samples)],
         dropped=run.dropped()[:50], dropped_total=len(run.dropped()),
         plots={name: _picture(draw) for name, draw in pictures.items()})

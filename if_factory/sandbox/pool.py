@@ -37,11 +37,11 @@ _GRACE = 10.0  # seconds beyond the limits before a fork server that says nothin
 
 @dataclass(frozen=True, slots=True)
 class FunctionResult:
-    """What one function said, by position of the input.
+    """The answers of one function, by position of the input.
 
     Attributes:
         values: what it returned, as JSON has it (a tuple becomes a list); None where it returned None or nothing
-            came back, which ``returned`` tells apart.
+            came back, which ``returned`` distinguishes.
         verdicts: ``truth_value(value)`` as pass or fail; else ``no_verdict`` with the reason.
         loaded: the source compiled, its top level ran and it defines the entry.
         flaky: two runs differed; each run has a hash seed, a random seed and a clock of its own.
@@ -154,7 +154,7 @@ class Pool:
         self.isolation = probe.require(allow_weak)
         self.limits = limits or Limits()
         self._workers = [_Worker(self.isolation, self.limits) for _ in range(workers)]
-        self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()  # None: closed, for whoever waits
+        self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()  # None: closed, for callers that wait
         for worker in self._workers:
             self._idle.put(worker)
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="sandbox")

@@ -218,7 +218,7 @@ def collect(r: int, control: int, pid: int, nonce: bytes, count: int,
             options: dict[str, Any]) -> tuple[list[bytes], str]:
     """The answers, and why there are no more: done, cpu, wall, total, forged, died.
 
-    The CPU and wall clocks start anew with every answer, and are read from outside the child.
+    The CPU and wall clocks restart with every answer, and are read from outside the child.
     """
     poller = select.poll()
     poller.register(r, select.POLLIN)

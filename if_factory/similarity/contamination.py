@@ -1,6 +1,6 @@
 """Contamination: prompts of a training set that are, nearly are, or rephrase the prompts of a benchmark.
 
-Three looks at every training prompt, from cheap to dear: shared word n-grams (13 as in GPT-3 and AutoIF), the
+Three checks of every training prompt, cheapest first: shared word n-grams (13 as in GPT-3 and AutoIF), the
 cosine similarity to the nearest benchmark prompt (Conifer, figure 3), and for the nearest pairs a judge who says
 whether one rephrases the other (Yang et al., 2023, "Rethinking Benchmark and Contamination for Language Models
 with Rephrased Samples"; Conifer, table 5).
@@ -38,8 +38,8 @@ class Nearest:
     Attributes:
         row: position of the training prompt; ``test``: position of the benchmark prompt.
         cosine: similarity in [0, 1].
-        shared_ngram: whether a run of n words stands in this training prompt and in any prompt of the benchmark.
-        rephrased: what the judge said; ``None`` if nobody asked or the reply could not be read.
+        shared_ngram: whether n consecutive words of this training prompt occur in any prompt of the benchmark.
+        rephrased: the judge's answer; ``None`` if it was not asked or the reply could not be read.
     """
 
     row: int

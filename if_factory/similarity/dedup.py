@@ -1,6 +1,6 @@
 """Near-duplicates among many short texts: by word n-grams, or by embeddings where a model is given.
 
-The n-gram way is an exact join, not a sketch: every text that repeats an earlier one at the threshold is found.
+The n-gram method is an exact join, not a sketch: every text that repeats an earlier one at the threshold is found.
 What makes it fast is prefix filtering (Bayardo et al. 2007, "Scaling up all pairs similarity search"): two sets
 can only be as similar as the threshold if they share one of their rarest elements, so only those are indexed and
 only texts that meet there are compared.
@@ -33,7 +33,7 @@ def near_duplicates(texts: Sequence[str], *, threshold: float = 0.7,
     """For each text the index of the earlier text it repeats, or ``None``.
 
     Texts are taken in order; one that is at least ``threshold`` similar to a text that was kept is a repetition of
-    the first such text, else it is kept itself. So no two kept texts are similar, and every other one is similar
+    the first such text, else it is kept itself. So no two kept texts are similar, and every dropped one is similar
     to a kept one. Equal input gives equal output.
 
     Args:

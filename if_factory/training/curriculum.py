@@ -13,32 +13,35 @@ Hence:
   adapter, so the reference stays the SFT model throughout; the first step's loss is then not ln 2.
 
 Every adapter that was merged must be served, in order, with the last: each YAML says which.
+
+With ``finetuning_type: full`` or ``freeze`` there are no adapters: each stage starts from the whole model of the
+one before (``model_name_or_path``), which LLaMA-Factory loads a second time as the reference of DPO and KTO;
+``reference="sft"`` names the SFT model instead (``ref_model``). What to serve is the last stage's folder.
 Source: llamafactory 0.9.5 ``model/adapter.py``, ``train/dpo/trainer.py``, ``train/trainer_utils.py``.
 """
 
 from __future__ import annotations
 
-import re
-from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import groupby, pairwise
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import yaml
 
 from if_factory.errors import UserError
 from if_factory.exporting.dataset_info import Kind, stage_of
 from if_factory.exporting.templates import template_problem
-from if_factory.files import write_atomic
-from if_factory.records import Example
+from if_factory.files import dump_json, write_atomic
+from if_factory.training.bins import bin_names, cut_bins, read_bins, split_bins
+from if_factory.training.deepspeed import Zero, ds_config, ds_name
 
-E = TypeVar("E", bound=Example)
+__all__ = ["CurriculumOptions", "StagePlan", "bin_names", "cut_bins", "export_config", "plan_stages", "read_bins",
+           "split_bins", "stage_config", "write_curriculum", "write_export", "write_stage"]
 LN2_NOTE = "ln 2 = 0.693"
 _COMPARED: tuple[Kind, ...] = ("dpo", "kto")  # stages whose loss needs a reference model
 # Suri's i-orpo/orpo.yaml: lambda (LLaMA-Factory's pref_beta), LoRA, no warm-up, sequences of up to 15,024 tokens.
-_IORPO = {"pref_beta": 0.4, "lora_rank": 16, "lora_alpha": 16, "lora_dropout": 0.05, "learning_rate": 5e-5,
+_IORPO = {"pref_beta": 0.4, "lora_rank": 16, "lora_alpha": 16, "learning_rate": 5e-5,
           "warmup_ratio": 0.0, "cutoff_len": 15024}
 
 
@@ -53,6 +56,8 @@ class CurriculumOptions:
     {"learning_rate": 5e-6}}``); a stage's own entry wins over its kind's.
     ``replay``: datasets of general data mixed into every SFT stage against forgetting.
     ``max_steps`` overrides ``epochs``. ``disable_shuffling`` keeps the file's order inside a stage.
+    ``finetuning_type`` may be overridden for one stage too: SFT on all weights, then DPO with an adapter.
+    ``deepspeed`` writes DeepSpeed's configuration beside the YAMLs; such a stage is started with torchrun.
     """
 
     model: str
@@ -83,6 +88,12 @@ class CurriculumOptions:
     save_steps: int = 200
     trust_remote_code: bool = False
     stage_overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    finetuning_type: Literal["lora", "full", "freeze"] = "lora"
+    deepspeed: Zero | None = None
+
+    def keys_for(self, kind: str, stage: str) -> dict[str, Any]:
+        """The overrides of one stage."""
+        return dict(self.stage_overrides.get(kind, {})) | dict(self.stage_overrides.get(stage, {}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +101,8 @@ class StagePlan:
     """One stage: which adapters it loads, whether it starts a new one, and which to serve afterwards.
 
     ``stage`` is the dataset's name (``sft_external``), ``kind`` what LLaMA-Factory calls a stage (``sft``).
+    ``model`` is what the stage starts from; ``whole``: it trains the model's own weights, and its output is a
+    model.
     """
 
     name: str
@@ -102,79 +115,8 @@ class StagePlan:
     new_adapter: bool
     serve: tuple[str, ...]
     reference: str
-
-
-def bin_names(k: int) -> list[str]:
-    """``easy, hard`` for two bins, ``1 .. k`` otherwise (``all`` for one)."""
-    return ["all"] if k == 1 else ["easy", "hard"] if k == 2 else [str(i + 1) for i in range(k)]
-
-
-def split_bins(examples: Sequence[E], k: int) -> list[list[E]]:
-    """``k`` bins of about equal size, easiest first, each in the order given.
-
-    Rows of one difficulty stay together: a cut falls between two difficulties, at the one nearest to an equal
-    share. Only if there are fewer difficulties than bins is a difficulty shared out, in the order given.
-
-    Raises:
-        UserError: fewer rows than bins.
-    """
-    if k < 1:
-        raise ValueError("k counts bins and is at least 1")
-    if len(examples) < k:
-        raise UserError(f"{len(examples)} rows cannot fill {k} bins", fix="make more rows, or use fewer bins")
-    order = sorted(range(len(examples)), key=lambda i: examples[i].difficulty)  # stable: ties keep their order
-    groups = [list(g) for _, g in groupby(order, key=lambda i: examples[i].difficulty)]
-    if len(groups) < k:
-        ends = list(range(1, len(order) + 1))
-    else:
-        ends, total = [], 0
-        for group in groups:
-            total += len(group)
-            ends.append(total)
-    cuts = [0]
-    for b in range(1, k):
-        open_ends = [e for e in ends if e > cuts[-1]][: -(k - b) or None]  # leave a group for every later bin
-        cuts.append(min(open_ends, key=lambda e: abs(e - len(order) * b / k)))
-    cuts.append(len(order))
-    return [[examples[i] for i in sorted(order[a:b])] for a, b in pairwise(cuts)]
-
-
-def cut_bins(examples: Sequence[E], uppers: Sequence[float]) -> list[list[E]]:
-    """``len(uppers) + 1`` bins: up to the first difficulty, up to the second, ..., the rest; some may be empty.
-
-    Each goes from easy to hard, for stages that keep their order; rows of one difficulty stay in the order given.
-    """
-    limits = [*uppers, float("inf")]
-    bins: list[list[E]] = [[] for _ in limits]
-    for example in sorted(examples, key=lambda e: e.difficulty):
-        bins[bisect_left(limits, example.difficulty)].append(example)
-    return bins
-
-
-def read_bins(text: str) -> int | list[float]:
-    """``3`` is a number of bins of about equal size; ``1-3,4-5`` or ``1,2-3,4-5`` are bins by difficulty.
-
-    Returns:
-        The number, or the upper difficulty of every bin but the last, as ``cut_bins`` takes them: what is easier
-        than the first bin goes into it, what is harder than the last into that.
-
-    Raises:
-        UserError: neither, or bins that overlap or leave a gap.
-    """
-    how = "give a number of bins (2), or bins by difficulty (1-3,4-5)"
-    if re.fullmatch(r"\d+", text):
-        if int(text) < 1:
-            raise UserError("expected at least one bin", where=f"--bins {text}", fix=how)
-        return int(text)
-    found = [re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip()) for part in text.split(",")]
-    spans = [(int(m[1]), int(m[2] or m[1])) for m in found if m]
-    if len(spans) < len(found) or any(low > high for low, high in spans):
-        raise UserError("cannot read these bins", where=f"--bins {text}", fix=how)
-    for (_, high), (low, _) in pairwise(spans):
-        if low != high + 1:
-            raise UserError(f"after {high} the next bin begins at {high + 1}, not {low}", where=f"--bins {text}",
-                            fix=how)
-    return [float(high) for _, high in spans[:-1]]
+    model: str = ""
+    whole: bool = False
 
 
 def plan_stages(options: CurriculumOptions, datasets: Mapping[tuple[str, str], str]) -> list[StagePlan]:
@@ -187,8 +129,10 @@ def plan_stages(options: CurriculumOptions, datasets: Mapping[tuple[str, str], s
     """
     plans: list[StagePlan] = []
     serve: tuple[str, ...] = ()
+    model = sft_model = options.model
     for stage in options.stages:
         kind = stage_of(stage)
+        whole = _tuning(options, kind, stage) != "lora"
         bins = [b for b in bin_names(options.bins) if (stage, b) in datasets]
         if not bins:
             raise UserError(f"no dataset for stage {stage}", where="curriculum",
@@ -196,16 +140,38 @@ def plan_stages(options: CurriculumOptions, datasets: Mapping[tuple[str, str], s
         for b in bins:
             name = f"{options.name}_{len(plans) + 1}_{stage}_{b}"
             out = f"{options.output_root}/{name}"
-            tuned_preference = any(p.kind in _COMPARED for p in plans)
+            replay = options.replay if kind == "sft" else ()
+            names = (datasets[stage, b], *replay)
+            if whole:
+                if serve:
+                    raise UserError(f"stage {stage} trains the whole model, and the stage before it an adapter",
+                                    where="curriculum", fix="train all weights in the earlier stages too, or "
+                                    "merge their adapters first and start a curriculum on the merged model")
+                compared = (sft_model if options.reference == "sft" else model) if kind in _COMPARED else ""
+                plans.append(StagePlan(name, stage, kind, b, names, out, (), False, (), compared, model, True))
+                model = out
+                sft_model = out if kind not in _COMPARED else sft_model
+                continue
+            tuned_preference = any(p.kind in _COMPARED and not p.whole for p in plans)
             continues = kind not in _COMPARED or (options.reference == "sft" and tuned_preference)
             new = bool(serve) and not continues
+            if new and "z3" in str(options.deepspeed):
+                raise UserError("DeepSpeed ZeRO-3 takes a single adapter and ignores create_new_adapter, so stage "
+                                f"{stage} would be compared with the bare base model", where="curriculum",
+                                fix="use --deepspeed z2, or --set finetuning_type=full, or merge after SFT")
             load = serve
             serve = (*serve, out) if new or not serve else (*serve[:-1], out)
-            replay = options.replay if kind == "sft" else ()
-            reference = _reference(load, new, options.model) if kind in _COMPARED else ""
-            plans.append(StagePlan(name, stage, kind, b, (datasets[stage, b], *replay), out, load, new, serve,
-                                   reference))
+            reference = _reference(load, new, model) if kind in _COMPARED else ""
+            plans.append(StagePlan(name, stage, kind, b, names, out, load, new, serve, reference, model))
     return plans
+
+
+def _tuning(options: CurriculumOptions, kind: str, stage: str) -> str:
+    tuning = options.keys_for(kind, stage).get("finetuning_type", options.finetuning_type)
+    if tuning not in ("lora", "full", "freeze"):
+        raise UserError(f"finetuning_type {tuning!r} is not one of lora, full, freeze",
+                        where=f"curriculum: stage {stage}")
+    return str(tuning)
 
 
 def _reference(load: tuple[str, ...], new: bool, model: str) -> str:
@@ -213,16 +179,22 @@ def _reference(load: tuple[str, ...], new: bool, model: str) -> str:
     return " + ".join((model, *merged))
 
 
-def stage_config(options: CurriculumOptions, plan: StagePlan) -> dict[str, Any]:
+def stage_config(options: CurriculumOptions, plan: StagePlan, *, deepspeed_folder: str = ".") -> dict[str, Any]:
     """The stage as LLaMA-Factory keys, in the order of its own examples."""
     o = options
-    config: dict[str, Any] = {"model_name_or_path": o.model, "trust_remote_code": o.trust_remote_code}
+    config: dict[str, Any] = {"model_name_or_path": plan.model or o.model,
+                              "trust_remote_code": o.trust_remote_code}
     if plan.load:
         config["adapter_name_or_path"] = ",".join(plan.load)
-    config |= {"stage": plan.kind, "do_train": True, "finetuning_type": "lora"}
+    config |= {"stage": plan.kind, "do_train": True, "finetuning_type": _tuning(o, plan.kind, plan.stage)}
+    if plan.whole and plan.reference not in ("", plan.model):
+        config["ref_model"] = plan.reference
     if plan.new_adapter:
         config["create_new_adapter"] = True
-    config |= {"lora_rank": o.lora_rank, "lora_alpha": o.lora_alpha or 2 * o.lora_rank, "lora_target": "all"}
+    if not plan.whole:
+        config |= {"lora_rank": o.lora_rank, "lora_alpha": o.lora_alpha or 2 * o.lora_rank, "lora_target": "all"}
+    if o.deepspeed:
+        config["deepspeed"] = f"{deepspeed_folder}/{ds_name(o.deepspeed)}"
     if plan.kind in _COMPARED:
         config["pref_beta"] = o.pref_beta
     if plan.kind == "dpo":
@@ -237,9 +209,10 @@ def stage_config(options: CurriculumOptions, plan: StagePlan) -> dict[str, Any]:
                "disable_shuffling": o.disable_shuffling, "output_dir": plan.output_dir, "logging_steps": 1,
                "save_steps": o.save_steps, "save_total_limit": 1, "plot_loss": True,
                "overwrite_output_dir": False, "report_to": "none",
+               "logging_nan_inf_filter": False,  # else a loss that is not a number is logged as 0
                "per_device_train_batch_size": o.per_device_batch,
                "gradient_accumulation_steps": max(1, o.batch // o.per_device_batch),
-               "learning_rate": o.lr if plan.kind == "sft" else o.pref_lr, "num_train_epochs": o.epochs}
+               "learning_rate": _learning_rate(o, plan), "num_train_epochs": o.epochs}
     if o.max_steps is not None:
         config["max_steps"] = o.max_steps
     config |= {"lr_scheduler_type": "cosine", "warmup_ratio": o.warmup_ratio, "bf16": o.bf16 and not o.cpu}
@@ -247,13 +220,23 @@ def stage_config(options: CurriculumOptions, plan: StagePlan) -> dict[str, Any]:
         config["use_cpu"] = True
     config |= {"seed": o.seed, "ddp_timeout": 180000000, "resume_from_checkpoint": None}
     if plan.kind == "iorpo":
-        config |= _IORPO
-    return config | dict(o.stage_overrides.get(plan.kind, {})) | dict(o.stage_overrides.get(plan.stage, {}))
+        config |= {k: v for k, v in _IORPO.items() if not (plan.whole and k.startswith("lora_"))}
+        config["cutoff_len"] = max(o.cutoff_len, _IORPO["cutoff_len"])
+    config |= o.keys_for(plan.kind, plan.stage)
+    if config.get("pref_loss") in ("orpo", "simpo") and "pref_ftx" not in o.keys_for(plan.kind, plan.stage):
+        config["pref_ftx"] = 0.0  # ORPO has the term already, and would count it twice
+    return config
+
+
+def _learning_rate(o: CurriculumOptions, plan: StagePlan) -> float:
+    """All weights are trained with a tenth of an adapter's rate."""
+    return (o.lr if plan.kind == "sft" else o.pref_lr) / (10 if plan.whole else 1)
 
 
 def export_config(options: CurriculumOptions, plan: StagePlan) -> dict[str, Any]:
     """What ``llamafactory-cli export`` needs to merge every adapter of the last stage into the base model."""
-    config: dict[str, Any] = {"model_name_or_path": options.model, "trust_remote_code": options.trust_remote_code,
+    config: dict[str, Any] = {"model_name_or_path": plan.model or options.model,
+                              "trust_remote_code": options.trust_remote_code,
                               "adapter_name_or_path": ",".join(plan.serve), "finetuning_type": "lora"}
     if options.template:
         config["template"] = options.template
@@ -265,12 +248,16 @@ def write_curriculum(options: CurriculumOptions, datasets: Mapping[tuple[str, st
                      folder: Path) -> list[Path]:
     """Write one YAML per stage and an export YAML into ``folder``; returns them in the order to run.
 
+    Where the last stage trains the whole model there is nothing to merge and no export YAML.
+
     Raises:
         UserError: unknown template, or a stage without a dataset.
     """
     plans = plan_stages(options, datasets)
     stages = [write_stage(options, plan, folder, i, len(plans)) for i, plan in enumerate(plans, 1)]
-    return [*stages, write_export(options, plans[-1], folder)]
+    if options.deepspeed:
+        write_atomic(folder / ds_name(options.deepspeed), dump_json(ds_config(options.deepspeed), indent=2) + "\n")
+    return [*stages, *([write_export(options, plans[-1], folder)] if plans[-1].serve else [])]
 
 
 def write_stage(options: CurriculumOptions, plan: StagePlan, folder: Path, number: int, of: int) -> Path:
@@ -283,7 +270,8 @@ def write_stage(options: CurriculumOptions, plan: StagePlan, folder: Path, numbe
         raise UserError(why, where="curriculum: field 'template'", fix="`template:` is the chat format the model "
                         "was trained with; see LLaMA-Factory's README, 'Supported Models'")
     path = folder / f"{plan.name}.yaml"
-    write_atomic(path, _header(path, plan, number, of) + _yaml(stage_config(options, plan)))
+    config = stage_config(options, plan, deepspeed_folder=folder.as_posix())
+    write_atomic(path, _header(path, plan, number, of, options.deepspeed) + _yaml(config))
     return path
 
 
@@ -298,14 +286,20 @@ def _yaml(config: Mapping[str, Any]) -> str:
     return yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=False, width=1000)
 
 
-def _header(path: Path, plan: StagePlan, number: int, of: int) -> str:
+def _header(path: Path, plan: StagePlan, number: int, of: int, zero: Zero | None = None) -> str:
     title = "I-ORPO" if plan.kind == "iorpo" else plan.kind.upper()
     apart = f" of {plan.stage}" if plan.stage != plan.kind else ""
+    torchrun = "FORCE_TORCHRUN=1 " if zero else ""
     lines = [f"Stage {number} of {of}: {title} on the '{plan.bin}' rows{apart}.", "",
-             f"  llamafactory-cli train {path.as_posix()}", "",
+             f"  {torchrun}llamafactory-cli train {path.as_posix()}", "",
+             *([f"DeepSpeed {zero} (pip install deepspeed), on all GPUs of this machine. On N machines, on each:",
+                "  FORCE_TORCHRUN=1 NNODES=N NODE_RANK=0.. MASTER_ADDR=... MASTER_PORT=29500 "
+                f"llamafactory-cli train {path.as_posix()}", ""] if zero else []),
              "Run it from the folder that holds `dataset_dir`, after the stages before it. To override a key:",
-             f"  llamafactory-cli train {path.as_posix()} num_train_epochs=2", ""]
-    if not plan.load:
+             f"  {torchrun}llamafactory-cli train {path.as_posix()} num_train_epochs=2", ""]
+    if plan.whole:
+        lines.append(f"Trains the weights of {plan.model} themselves; there is no adapter.")
+    elif not plan.load:
         lines.append("Adapter: a new one on the base model.")
     elif plan.new_adapter:
         lines += [f"Adapter: {', '.join(plan.load)} merged in memory, then a new one",
@@ -318,11 +312,12 @@ def _header(path: Path, plan: StagePlan, number: int, of: int) -> str:
                   "reference: (x_w, y) and (x_l, y) are compared under the model that is trained."]
     if plan.reference:
         lines.append(f"Reference: {plan.reference}.")
-        if plan.new_adapter or not plan.load:
+        if plan.reference == plan.model or plan.new_adapter or (not plan.load and not plan.whole):
             lines.append(f"The first step's preference loss is {LN2_NOTE} (before pref_ftx is added).")
-    lines += [f"Serve after this stage: adapter_name_or_path: {','.join(plan.serve)}" +
-              ("   (all of them, in this order)" if plan.serve[1:] else ""), "",
-              "overwrite_output_dir is false: a stage that was killed goes on from its last checkpoint, and a",
+    lines += [f"Serve after this stage: {plan.output_dir}", ""] if plan.whole else [
+        f"Serve after this stage: adapter_name_or_path: {','.join(plan.serve)}" +
+              ("   (all of them, in this order)" if plan.serve[1:] else ""), ""]
+    lines += ["overwrite_output_dir is false: a stage that was killed goes on from its last checkpoint, and a",
               "finished one that is started again trains 0 steps: delete its output_dir first to train it anew."]
     if plan.new_adapter or plan.load[1:]:
         lines += ["Quantised bases (QLoRA), DeepSpeed ZeRO-3 and unsloth take a single adapter and ignore",

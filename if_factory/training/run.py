@@ -26,9 +26,10 @@ import yaml
 from if_factory.errors import UserError
 from if_factory.exporting.dataset_info import FILE_NAME, read_entries
 from if_factory.files import dump_json, read_text, write_atomic
+from if_factory.training.keys import key_notes, refuse_keys
+from if_factory.training.weights import fault_of, weight_files, weights
 
 NOTE = "if_factory_stage.json"
-_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +61,13 @@ def run_curriculum(yaml_paths: Sequence[Path], *, root: Path | None = None, cli:
     root = root or Path.cwd()
     command = list(cli) or [_find_cli()]
     results = []
-    for path in yaml_paths:
-        config = _read_config(path)
+    configs = {path: read_config(path) for path in yaml_paths}
+    for path, config in configs.items():
+        if "export_dir" not in config:
+            refuse_keys(config, str(path))
+            for note in key_notes(config):
+                say(f"{path.name}: {note}")
+    for path, config in configs.items():
         if "export_dir" in config:
             say(f"{path.name}: merging into {config['export_dir']}")
             _call([*command, "export"], path, root, root / f"{config['export_dir']}.log", env, say)
@@ -92,7 +98,7 @@ def adapters_of(folder: Path) -> tuple[Path, ...]:
         UserError: no export YAML, or an adapter is not there yet.
     """
     for path in sorted(folder.glob("*.yaml")):
-        config = _read_config(path)
+        config = read_config(path)
         if "export_dir" in config:
             adapters = tuple(Path(a) for a in config["adapter_name_or_path"].split(","))
             for adapter in adapters:
@@ -113,7 +119,7 @@ def adapters_by_stage(folder: Path) -> dict[str, tuple[Path, ...]]:
     """
     found: dict[str, tuple[Path, ...]] = {}
     for path in stages_in(folder):
-        config = _read_config(path)
+        config = read_config(path)
         loaded = [Path(a) for a in str(config.get("adapter_name_or_path") or "").split(",") if a]
         chain = (*(loaded if config.get("create_new_adapter") else loaded[:-1]), Path(config["output_dir"]))
         for adapter in chain:
@@ -132,7 +138,12 @@ def _find_cli() -> str:
     return found
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """The keys of a stage's or an export YAML.
+
+    Raises:
+        UserError: not YAML, or a key that the runner needs is not there.
+    """
     try:
         config = yaml.safe_load(read_text(path))
     except yaml.YAMLError as e:
@@ -150,16 +161,29 @@ def _run_stage(path: Path, config: dict[str, Any], root: Path, command: list[str
     out = root / config["output_dir"]
     note = {"fingerprint": _fingerprint(path, config, root), "yaml": path.name, "finished": False}
     before = _note(out)
-    if before.get("fingerprint") == note["fingerprint"] and before.get("finished") and _weights(out):
+    if before.get("fingerprint") == note["fingerprint"] and before.get("finished") and weights(out):
         return _result(path, out, skipped=True)
     resumes = _prepare(out, before.get("fingerprint") == note["fingerprint"], say)
     write_atomic(out / NOTE, dump_json(note, indent=2) + "\n")
     say(f"{path.name}: {'going on from ' + resumes.name if resumes else 'training'} -> {config['output_dir']}")
+    if config.get("deepspeed"):
+        env = {"FORCE_TORCHRUN": "1", **(env or {})}
     _call(command, path, root, out / "train.log", env, say)
     result = _result(path, out, skipped=False)
     _trained_something(result, _json(out / "train_results.json"), resumed=resumes is not None)
+    if why := fault_of(out, _start(config, root)):
+        raise UserError(why, where=str(path), fix=f"look at {out / 'train.log'}; lower learning_rate, or set "
+                        "bf16: false on hardware without it")
     write_atomic(out / NOTE, dump_json({**note, "finished": True}, indent=2) + "\n")
     return result
+
+
+def _start(config: Mapping[str, Any], root: Path) -> Path | None:
+    """The adapter or the whole model that the stage began with; ``None`` for a new adapter."""
+    if config.get("finetuning_type", "lora") != "lora":
+        return root / str(config["model_name_or_path"])
+    adapters = [a for a in str(config.get("adapter_name_or_path") or "").split(",") if a]
+    return root / adapters[-1] if adapters and not config.get("create_new_adapter") else None
 
 
 def _fingerprint(path: Path, config: dict[str, Any], root: Path) -> str:
@@ -175,14 +199,27 @@ def _fingerprint(path: Path, config: dict[str, Any], root: Path) -> str:
         digest.update(dump_json(entry).encode())
         data = folder / str(entry.get("file_name", ""))
         if data.is_file():
-            digest.update(data.read_bytes())
+            _add(digest, data)
     for adapter in filter(None, str(config.get("adapter_name_or_path") or "").split(",")):
-        weights = _weights(root / adapter)
-        if weights is None:
+        found = weights(root / adapter)
+        if found is None:
             raise UserError(f"no adapter in {root / adapter}", where=f"{path}: field 'adapter_name_or_path'",
                             fix="train the stage before this one first")
-        digest.update(weights.read_bytes())
+        _add(digest, found)
+    model = root / str(config.get("model_name_or_path") or "")
+    if config.get("model_name_or_path") and model.parent == (root / config["output_dir"]).parent:
+        if weights(model) is None:  # the whole model of an earlier stage
+            raise UserError(f"no model in {model}", where=f"{path}: field 'model_name_or_path'",
+                            fix="train the stage before this one first")
+        for part in weight_files(model):
+            _add(digest, part)
     return digest.hexdigest()
+
+
+def _add(digest: Any, file: Path) -> None:
+    with file.open("rb") as f:  # a model may be larger than memory
+        while block := f.read(1 << 22):
+            digest.update(block)
 
 
 def _prepare(out: Path, ours: bool, say: Callable[[str], None]) -> Path | None:
@@ -195,7 +232,7 @@ def _prepare(out: Path, ours: bool, say: Callable[[str], None]) -> Path | None:
     checkpoints = sorted(out.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]))
     if ours and checkpoints:
         return checkpoints[-1]
-    if checkpoints or _weights(out):
+    if checkpoints or weights(out):
         n = 1
         while (aside := out.with_name(f"{out.name}.old-{n}")).exists():
             n += 1
@@ -237,9 +274,11 @@ def _trained_something(result: StageResult, metrics: dict[str, Any], *, resumed:
     fix = f"look at {result.output_dir / 'train.log'}; are there rows left after LLaMA-Factory's checks?"
     if result.steps == 0 or not result.losses:
         raise UserError("the stage trained 0 steps", where=str(result.path), fix=fix)
-    if not all(math.isfinite(x) for x in result.losses):
-        raise UserError("the loss is not a number any more", where=str(result.path), fix="lower learning_rate, or "
-                        "set bf16: false on hardware without it")
+    log = _json(result.output_dir / "trainer_state.json").get("log_history", [])
+    norms = [e["grad_norm"] for e in log if e.get("grad_norm") is not None]
+    if not all(math.isfinite(x) for x in (*result.losses, *map(float, norms))):
+        raise UserError("the loss or the gradient is not a finite number any more", where=str(result.path),
+                        fix="lower learning_rate, or set bf16: false on hardware without it")
     # A stage killed after its last checkpoint resumes with nothing left to do: its loss is then 0 rightly.
     if not loss and not resumed:
         raise UserError(f"the stage ended with train_loss {loss}: nothing was learnt", where=str(result.path),
@@ -250,10 +289,6 @@ def _result(path: Path, out: Path, *, skipped: bool) -> StageResult:
     state = _json(out / "trainer_state.json")
     losses = tuple(float(e["loss"]) for e in state.get("log_history", []) if "loss" in e)
     return StageResult(path, out, skipped, int(state.get("global_step", 0)), losses)
-
-
-def _weights(folder: Path) -> Path | None:
-    return next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
 
 
 def _note(out: Path) -> dict[str, Any]:

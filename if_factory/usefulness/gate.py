@@ -92,6 +92,12 @@ def decided(gate: Gate, records: Sequence[Record]) -> list[Record]:
             for record, candidates in zip(records, made, strict=True)]
 
 
+def decided_for(gate: Gate, record: Record, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """``decided`` for some candidates of a record: what a run's stages ask for."""
+    (record,) = decided(gate, [record.model_copy(update={"candidates": tuple(candidates)})])
+    return list(record.candidates)
+
+
 def by_rules(record: Record, candidate: Candidate) -> Usefulness:
     reason = why_not(asked_of(record), candidate.text, finish_reason=candidate.finish_reason)
     return Usefulness(answers=reason is None, reason=reason or "")

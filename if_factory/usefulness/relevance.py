@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from threading import Lock
 from typing import Any
 
 from if_factory.embedding import chosen_model, embed
@@ -32,6 +33,7 @@ class Relevance:
     def __init__(self, model: str | None = None) -> None:
         self.model = chosen_model(model)
         self._vectors: dict[str, Any] = {}
+        self._one_at_a_time = Lock()
 
     def scores(self, items: Sequence[tuple[Asked, str]]) -> list[float | None]:
         """The cosine of each request and answer, rounded to 3 places; ``None`` where the model has no say.
@@ -39,8 +41,9 @@ class Relevance:
         Rounding makes a score independent of what else was embedded with the text.
         """
         pairs = [self._pair(asked, response) for asked, response in items]
-        self._embed([text for pair in pairs if pair for side in pair for text in side])
-        return [None if pair is None else self._best(*pair) for pair in pairs]
+        with self._one_at_a_time:  # a run's stages ask from several threads
+            self._embed([text for pair in pairs if pair for side in pair for text in side])
+            return [None if pair is None else self._best(*pair) for pair in pairs]
 
     def _pair(self, asked: Asked, response: str) -> tuple[list[str], list[str]] | None:
         """The chunks of request and answer to compare, or ``None``: abstain."""

@@ -80,6 +80,8 @@ _WANTS_TEMPLATE = re.compile(
     r"\bfunction\b|\bhtml\b|\bprogram|\bscript\b")
 _SENTENCE = re.compile(r"(?<=[.!?…])[\"'”’)\]*_]*\s+|(?<=[。！？])(?!$)|\n+")
 _MARKS = " \t\"'“”‘’«»()[]{}*_#>|~`-–—•·:;,.\\/=+<"
+_GREETS = re.compile(r"\b(?:say|greet|greeting|hello|hi|hey|good (?:morning|night|day)|thank|goodbye|welcome|"
+                     r"introduce yourself)\b")
 _FIXED_REPLY = re.compile(
     r"\b(?:reply|respond|answer|say|output|print|return|type|write|repeat)\b[^.\n]{0,60}\b(?:only|just|single|exactly|"
     r"nothing else|the words?|verbatim|after me)\b")
@@ -372,7 +374,8 @@ def _kind(asked: Asked, sentence: str, removed: bool, *, last: bool) -> str | No
     tokens = words(plain)
     if not tokens:
         return None if _says(plain) else "nothing"
-    if patterns.FILLER.issuperset(tokens) and not (asked.closed and tokens[0] in _REPLIES):
+    if patterns.FILLER.issuperset(tokens) and not (asked.closed and tokens[0] in _REPLIES) and not _GREETS.search(
+            asked._head):
         return "offers_help_instead" if not removed else "nothing"
     own = content(tokens)
     if (len(tokens) <= 40 and (not plain.isascii() or not _OFFERS.isdisjoint(tokens))

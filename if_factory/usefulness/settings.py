@@ -12,14 +12,14 @@ THRESHOLD = 0.34
 
 
 class UsefulnessSpec(BaseModel):
-    """The recipe's ``usefulness``: whether an answer attempts its request. Rules always decide, others where they can."""
+    """The recipe's ``usefulness``: whether an answer attempts its request."""
 
     model_config = ConfigDict(extra="forbid")
 
     rules: Literal[True] = Field(True, description="always on: refusals, echoes, offers, loops...")
-    relevance: str = Field("auto", description="`auto` (the packaged model, where \"if-factory[embed]\" is installed), "
+    relevance: str = Field("auto", description="`auto` (the packaged model, where if-factory[embed] is installed), "
                            "`off`, or a sentence-transformers model's folder or name")
     threshold: Annotated[float, Field(ge=-1, le=1)] | None = Field(
         None, description=f"cosine below which an answer is off topic; null is {THRESHOLD}, for the packaged model")
-    judge: Literal["auto", "off"] = Field("auto", description="`auto` asks the judge wherever the recipe has one")
+    judge: Literal["auto", "off"] = Field("auto", description="`auto` asks the role judge where there is one")
     rejected_attempts: bool = Field(True, description="the worse side of a pair must attempt the request too")

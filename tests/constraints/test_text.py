@@ -92,5 +92,6 @@ def test_languages_are_told_apart_and_no_language_is_none(text: str, language: s
 def test_hostile_texts_are_measured_in_linear_time(text: str) -> None:
     """A checker that hangs stops a whole run; quadratic rules would take minutes on these."""
     for measured in (measure.sentences, measure.punkt_sentences, measure.bullets, measure.placeholders,
-                     measure.count_highlights, measure.count_bold, measure.titles, measure.paragraphs, measure.words, measure.capital_words):
+                     measure.count_highlights, measure.count_bold,
+                     measure.titles, measure.paragraphs, measure.words, measure.capital_words):
         measured(text)

@@ -65,7 +65,8 @@ JUDGED = {"type": "soft_style:tone", "kind": "judge"}
 
 def test_a_checker_that_cannot_decide_neither_passes_nor_justifies_a_rejection(tmp_path):
     undecidable = {"type": "change_case:english_lowercase"}  # too short to tell the language
-    report = audit(write(tmp_path / "d.jsonl", {"constraints": [undecidable], "chosen": "dogs are loyal pets.", "rejected": "dogs are loyal pets."}))
+    text = "dogs are loyal pets."
+    report = audit(write(tmp_path / "d.jsonl", {"constraints": [undecidable], "chosen": text, "rejected": text}))
     assert (report.good_passing, report.bad_justified, report.no_verdict) == (0, 0, 1)
 
 
@@ -99,7 +100,8 @@ def test_an_unknown_type_is_counted_apart_and_the_rest_is_checked(tmp_path, row)
 
 
 def test_a_row_with_nothing_but_unknown_types_is_not_checkable(tmp_path):
-    rows = [{"constraints": ["be brief", "be kind"], "response": "x"}, {"constraints": [NO_COMMA], "response": "x"}]
+    rows = [{"constraints": ["be brief", "be kind"], "response": "x"},
+            {"constraints": [NO_COMMA], "response": "x"}]
     report = audit(write(tmp_path / "d.jsonl", *rows))
     assert report.skipped == {"not_checkable": 1}
     assert report.not_checkable == {"be brief": 1, "be kind": 1}

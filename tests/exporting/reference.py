@@ -48,7 +48,8 @@ def accepted_by_llamafactory(folder: Path, name: str, stage: str, *, workers: in
     inner = "rm" if stage == "dpo" else stage
     tokenizer = _byte_tokenizer()
     data = DataArguments(dataset_dir=str(folder), template=template, cutoff_len=256, overwrite_cache=True,
-                         preprocessing_num_workers=workers, preprocessing_batch_size=batch, max_samples=max_samples)
+                         preprocessing_num_workers=workers, preprocessing_batch_size=batch,
+                         max_samples=max_samples)
     model = SimpleNamespace(cache_dir=str(folder / ".cache"), hf_hub_token=None)
     training = SimpleNamespace(seed=42, local_process_index=0, should_log=True, predict_with_generate=False,
                                dataloader_num_workers=0)

@@ -23,14 +23,16 @@ START = int(os.environ.get("DIFFERENTIAL_FROM", "0"))
 TEXTS = ["", "x", "ja, gerne", "2024-01-01", "42", "\U0001f600", "a\nb", "<image>", "null", " "]
 ODD = [None, 0, 1, 2.5, True, False, [], {}, ["ab"], [["q", "a"]], {"from": "gpt", "value": "x"}, "2024-01-01",
        [["q", None]], [None], {"a": 1}]
-TOOL = {"name": "f", "description": "d", "parameters": {"type": "object", "properties": {"x": {"type": "integer"}}}}
+TOOL = {"name": "f", "description": "d",
+        "parameters": {"type": "object", "properties": {"x": {"type": "integer"}}}}
 TOOLS = ["", "[]", "nope", "3", '"x"', "null", json.dumps([TOOL]), json.dumps(TOOL), json.dumps([{"name": "f"}]),
          json.dumps([{"type": "function", "function": TOOL}]), "[1]", " "]
 CALL = {"name": "f", "arguments": {"x": 1}}
 CALLS = [json.dumps(CALL), json.dumps([CALL, CALL]), "nope", "[]", "{}", "<tool_call>" + json.dumps(CALL) +
          "</tool_call>", "<think>\nso\n</think>\n\n" + json.dumps(CALL), json.dumps({**CALL, "arguments": "{}"}),
          "<tool_call>nope</tool_call>", json.dumps({"name": 1, "arguments": []})]
-TEMPLATES = ["empty"] * 5 + ["chatml", "glm4", "qwen", "llama2", "mistral", "qwen3", "llama3", "glm4_moe", "seed_oss"]
+TEMPLATES = ["empty"] * 5 + ["chatml", "glm4", "qwen", "llama2", "mistral", "qwen3", "llama3", "glm4_moe",
+                             "seed_oss"]
 
 
 class Made:
@@ -42,13 +44,13 @@ class Made:
         self.formatting = pick(["alpaca", "alpaca", "sharegpt", "sharegpt", "openai"])
         self.kind = pick(["sft", "sft", "dpo", "kto"])
         self.stage = self.kind if self.rng.random() < 0.93 else pick(["sft", "dpo", "kto"])
-        self.history, self.tools, self.system = (self.rng.random() < p for p in (0.3, 0.3, 0.4))
+        self.history, self.tools, self.system = (self.rng.random() < p for p in (0.3, 0.2, 0.4))
         self.entry = self._entry()
         few = self.rng.random() < 0.75
         self.rows = [self._row() for _ in range(self.rng.randint(1, 5) if few else self.rng.randint(6, 40))]
-        for _ in range(self.rng.choice([0, 0, 1, 1, 2, 3])):
+        for _ in range(self.rng.choice([0, 0, 0, 1, 1, 2])):
             self._mutate()
-        if self.rng.random() < 0.2:
+        if self.rng.random() < 0.15:
             self._mutate_entry()
         self.workers = pick([None] * 12 + [1, 2, 3]) if len(self.rows) > 1 else None
         self.batch = pick([1000, 1000, 2, 3, 7])
@@ -71,7 +73,8 @@ class Made:
             columns["system"] = "system"
         if self.tools:
             columns["tools"] = "tools"
-        columns |= {"sft": {}, "dpo": {"chosen": "chosen", "rejected": "rejected"}, "kto": {"kto_tag": "label"}}[self.kind]
+        columns |= {"sft": {}, "dpo": {"chosen": "chosen", "rejected": "rejected"},
+                    "kto": {"kto_tag": "label"}}[self.kind]
         entry: dict[str, Any] = {"formatting": self.formatting, "columns": columns}
         if self.kind == "dpo":
             entry["ranking"] = True
@@ -83,7 +86,8 @@ class Made:
         tags = self.entry.get("tags") or {"role_tag": "from", "content_tag": "value", "user_tag": "human",
                                           "assistant_tag": "gpt", "function_tag": "function_call",
                                           "observation_tag": "observation", "system_tag": "system"}
-        text: Any = self.rng.choice(CALLS) if side == "function" else self._text()
+        calls = CALLS if self.rng.random() < 0.3 else CALLS[:1]
+        text: Any = self.rng.choice(calls) if side == "function" else self._text()
         message = {tags["role_tag"]: tags[f"{side}_tag"], tags["content_tag"]: text}
         if self.formatting == "openai" and side == "assistant" and self.rng.random() < 0.15:
             message["tool_calls"] = self.rng.choice([None, [], [{"function": CALL}], [{"function": {
@@ -102,7 +106,7 @@ class Made:
             turns.append(self._message("function" if self.rng.random() < 0.12 else "assistant"))
         if self.kind == "dpo":
             turns.pop()
-        if self.rng.random() < 0.06:
+        if self.rng.random() < 0.03:
             self.rng.shuffle(turns)
         if self.rng.random() < 0.06:
             turns.pop()
@@ -126,7 +130,7 @@ class Made:
         if self.system:
             row["system"] = self.rng.choice(["s", "", None] if self.rng.random() < 0.3 else ["s"])
         if self.tools:
-            row["tools"] = self.rng.choice(TOOLS) if self.rng.random() < 0.3 else json.dumps([TOOL])
+            row["tools"] = self.rng.choice(TOOLS) if self.rng.random() < 0.08 else json.dumps([TOOL])
             if self.formatting == "openai" and self.rng.random() < 0.1:
                 row["tools"] = self.rng.choice([[TOOL], TOOL])
         return row
@@ -175,7 +179,8 @@ class Made:
                 "columns": [{}, None, []], "tags": [{}, None], "ranking": ["true", 1, 0, None, False, True],
                 "split": ["train[:2]", "train[1:]", "train[-1:]", "train[:50%]", "test", "all", "train[3:]", None,
                           "train[:1]+train[1:]", "train[2:1]"],
-                "num_samples": [1, 3, 0, True, False, "3", -1, 2.0, 100], "formatting": ["chatml", None, "sharegpt"]
+                "num_samples": [1, 3, 0, True, False, "3", -1, 2.0, 100],
+                "formatting": ["chatml", None, "sharegpt"],
             }[what])
 
     def write(self, folder: Path) -> None:

@@ -81,6 +81,36 @@ def test_history_and_system_are_kept() -> None:
         assert [t["value"] for t in talk] == ["q", "a", "say \u00e9", *answer]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sft", "dpo", "kto"])
+def test_trl_rows_render_the_whole_prompt_and_only_the_answer_after_it(kind: str, tmp_path: Path) -> None:
+    """By trl's own functions: the text of a row is the chat template over system, history, prompt and answer."""
+    data_utils = pytest.importorskip("trl.data_utils")
+    from tests.exporting.reference import _byte_tokenizer
+
+    tokenizer = _byte_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+    written = write_dataset(f"d_{kind}", examples(kind), tmp_path, "trl")
+    assert (written.written, written.entry) == (2, {})
+    row = json.loads(written.path.read_text().splitlines()[1])
+    assert data_utils.is_conversational(row)
+    text = data_utils.apply_chat_template(row, tokenizer)
+    prompt = "[system]be nice[user]q[assistant]a[user]say \u00e9"
+    if kind == "sft":
+        assert text["text"] == f"{prompt}[assistant]x"
+    else:
+        assert text["prompt"] == prompt
+        assert {k: v for k, v in text.items() if k not in ("prompt", "label")} == (
+            {"chosen": "[assistant]x", "rejected": "[assistant]y,"} if kind == "dpo" else
+            {"completion": "[assistant]y"})
+
+
+def test_triples_are_refused_for_trl(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no trainer for I-ORPO"):
+        write_dataset("d", examples("iorpo"), tmp_path, "trl")
+    assert not list(tmp_path.iterdir())
+
+
 def test_sidecar_has_one_line_per_row_and_is_no_dataset(tmp_path: Path) -> None:
     written = write_dataset("d", examples("dpo"), tmp_path, "sharegpt")
     rows = [json.loads(line) for line in written.provenance.read_text().splitlines()]
@@ -90,8 +120,8 @@ def test_sidecar_has_one_line_per_row_and_is_no_dataset(tmp_path: Path) -> None:
     assert written.provenance.name not in json.dumps(written.entry)
 
 @pytest.mark.slow
-def test_a_late_history_comes_first_in_a_large_alpaca_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file in curriculum order has its single turns first; the loader would fix `history` as a list of nothing."""
+def test_a_late_history_comes_first_in_a_large_alpaca_file(tmp_path: Path, monkeypatch: Any) -> None:
+    """In curriculum order single turns come first: the loader would fix `history` as a list of nothing."""
     from if_factory.exporting import acceptance
 
     monkeypatch.setattr(acceptance.in_pieces, "__defaults__", (2000,))

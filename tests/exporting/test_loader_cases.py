@@ -1,4 +1,4 @@
-"""Small datasets on which `check` once parted from LLaMA-Factory 0.9.5: what the loader did is recorded, and why."""
+"""Small datasets on which `check` once parted from LLaMA-Factory 0.9.5, with what the loader did."""
 
 from __future__ import annotations
 

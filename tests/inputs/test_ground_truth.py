@@ -18,7 +18,8 @@ ALL = {"keyword_list": ["ice"], "word": "ice", "N": 2, "forbidden_words": ["ice"
 
 @pytest.mark.parametrize("name", sorted(_FUNCTIONS))
 def test_every_function_of_tulus_rows_becomes_constraints_that_can_be_checked(name: str) -> None:
-    for truth in ({"func_name": name, **ALL}, json.dumps({"func_name": name, **ALL}), str({"func_name": name, **ALL})):
+    given = {"func_name": name, **ALL}
+    for truth in (given, json.dumps(given), str(given)):
         found = constraints_of({"ground_truth": truth}, "row 1")
         assert found
         assert all("unknown" not in v.reason for v in verify("Ice is cold.", found))
@@ -27,8 +28,8 @@ def test_every_function_of_tulus_rows_becomes_constraints_that_can_be_checked(na
 @pytest.mark.parametrize(("quantifier", "passing"), [("at least", {10, 11, 12}), ("at most", {8, 9, 10}),
                                                      ("around", {9, 10, 11})])
 def test_quantifiers_mean_what_they_say(quantifier: str, passing: set[int]) -> None:
-    row = {"ground_truth": {"func_name": "validate_word_constraint", "N": 10, "quantifier": quantifier, "word": None}}
-    found = constraints_of(row, "row 1")
+    truth = {"func_name": "validate_word_constraint", "N": 10, "quantifier": quantifier, "word": None}
+    found = constraints_of({"ground_truth": truth}, "row 1")
     assert found
     assert {n for n in range(8, 13) if all(v.passed for v in verify("w " * n, found))} == passing
 

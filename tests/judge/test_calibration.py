@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from if_factory.cli import main
 from if_factory.errors import UserError
+from if_factory.intervals import wilson_interval
 from if_factory.judge.calibration import (
     calibrate,
     cohen_kappa,
@@ -19,7 +20,6 @@ from if_factory.judge.calibration import (
     pair_figures,
     read_labelled,
     score_figures,
-    wilson_interval,
 )
 from if_factory.judge.judge import PairJudgement
 from tests.judge.judge_script import ScriptedJudge, part

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 from if_factory.evaluation.audit import audit
-from tests.support.command_run import LARGE, finish, start, survives_kill_9
+from tests.support.command_run import finish, start
 from tests.support.scripted_teacher import ScriptedServer, instruction
 
 CONCURRENCY = 64
@@ -24,23 +22,6 @@ def recipe(folder: Path, url: str, instructions: int) -> Path:
         "options": {"augment_calls": 2, "augment_count": 5, "answers": 3, "queries_per_instruction": 1,
                     "teacher_samples": 4, "max_constraints": 2}}))
     return path
-
-
-@pytest.mark.parametrize("instructions", [20, pytest.param(LARGE, marks=pytest.mark.slow)])
-async def test_a_run_survives_kill_9_with_a_balanced_account(tmp_path, instructions):
-    server = ScriptedServer(delay=0.005)
-    path = recipe(tmp_path, await server.start(), instructions)
-    ledger = await survives_kill_9(path, tmp_path, server, CONCURRENCY, kills=1, megabytes=200)
-    stages = {row["stage"]: row for row in ledger["stages"]}
-    assert stages["deduplicate"]["taken"] == instructions + 10
-    assert stages["cross_validate"]["advanced"] > instructions / 2
-    for row in stages.values():
-        assert row["taken"] == row["advanced"] + sum(row["dropped"].values()) + row["unfinished"]
-    counts = ledger["emission"]
-    assert counts["sft"]["rows"] > instructions / 2
-    assert counts["dpo"]["rows"] > instructions / 2
-    assert counts["dpo_instruction"]["rows"] > instructions / 2
-    await server.stop()
 
 
 async def test_what_is_exported_is_accepted_and_passes_an_audit_of_its_own_functions(tmp_path):

@@ -91,7 +91,8 @@ def test_an_answer_that_needs_no_correction_is_emitted_and_the_teacher_is_not_as
 
 
 def test_best_of_n_without_a_teacher_pairs_a_verified_sample_with_a_failing_one():
-    answers = [BAD, "No comma here at all.", "Commas, commas."]
+    answers = [BAD, "I am a baker who walks to the beach every evening with a dog and a friend of mine.",
+               "A baker, a swimmer."]
     result, _ = play([record(NO_COMMA)], {"student_samples": 3}, student=lambda r: answers[r.sample])
     emission = emit(recipe(pairs_per_prompt=5), result.records)
     assert [(e.chosen, e.rejected) for e in emission["dpo"]] == [(answers[1], BAD), (answers[1], answers[2])]

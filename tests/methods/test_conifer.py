@@ -44,9 +44,9 @@ class Teacher:
     def __call__(self, request: ChatRequest) -> str:
         ask = request.messages[-1]["content"]
         part = next((name for words, name in (
-            ("new instructions about that subject", "reframe"), ("in two levels", "constrain"),
+            ("new instructions about that subject", "reframe"), ("3 to 5 items each", "constrain"),
             ("versions. Each", "recombine"), ("can be answered as it stands", "answerable"),
-            ("Do what the instruction", "explain"), ("Tell its writer", "feedback"), ("satisfied", "judge"),
+            ("`how` has exactly", "explain"), ("between <feedback>", "feedback"), ("satisfied", "judge"),
         ) if words in ask), "answer")
         self.asked[part] += 1
         return self.broken.get(part) or getattr(self, part)(ask)

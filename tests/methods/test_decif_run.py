@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
 from click.testing import CliRunner
 
 from if_factory.cli import main
 from if_factory.constraints.verify import verify
 from if_factory.records import Constraint
-from tests.support.command_run import LARGE, finish, start, survives_kill_9
+from tests.support.command_run import finish, start
 from tests.support.decif_teacher import TeacherServer
 
 CONCURRENCY = 64
@@ -29,15 +28,6 @@ def recipe(folder: Path, url: str, instructions: int, **options) -> Path:
         "method": "decif", "options": {**OPTIONS, "instructions": instructions, **options},
         "models": {"teacher": {"endpoint": url, "concurrency": CONCURRENCY}}}))
     return path
-
-
-@pytest.mark.parametrize("instructions", [60, pytest.param(LARGE, marks=pytest.mark.slow)])
-async def test_a_run_survives_kill_9_and_ends_as_if_nothing_had_happened(tmp_path, instructions):
-    server = TeacherServer(delay=0.05)
-    path = recipe(tmp_path, await server.start(), instructions)
-    ledger = await survives_kill_9(path, tmp_path, server, CONCURRENCY, megabytes=110 + 0.02 * instructions)
-    assert ledger["emission"]["sft"]["rows"] > instructions / 2
-    await server.stop()
 
 
 async def test_what_is_exported_passes_an_independent_audit_and_llama_factorys_rules(tmp_path):

@@ -241,13 +241,13 @@ def test_hard_constraints_are_decided_by_code_whatever_the_judge_says(who):
     """The judge would always prefer the text with commas, and finds that it meets everything."""
     def answer(prompt, sample):
         is_seed = prompt in {s.prompt for s in SEEDS}
-        return "no comma here" if (who == "old") == is_seed else "commas, commas, commas"
+        return "buttered toast with jam" if (who == "old") == is_seed else "toast, jam, butter"
 
     options = {**NO_COMMA, "answer_tries": 1}
     result, emission, usage, _ = play(options=options,
                                       teacher=world(answer=answer, pair=prefers(lambda text: text.count(","))))
     assert {(e.chosen, e.rejected, e.violated) for e in emission["dpo"]} == {
-        ("no comma here", "commas, commas, commas", (0,))}
+        ("buttered toast with jam", "toast, jam, butter", (0,))}
     assert {r.extra["judgement"]["by"] for r in result.records} == {"code"}
     assert usage.tally("compare", "teacher").requests == 0
 

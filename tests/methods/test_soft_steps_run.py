@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 from if_factory.constraints.verify import verify
 from if_factory.records import Constraint
-from tests.support.command_run import LARGE, finish, start, survives_kill_9
+from tests.support.command_run import finish, start
 from tests.support.soft_world import SoftEndpoint
 
 CONCURRENCY = 64
@@ -31,15 +29,6 @@ def recipe(folder: Path, url: str, seeds: int) -> Path:
 
 def read(path: str) -> str:
     return Path(path).read_text()
-
-
-@pytest.mark.parametrize("seeds", [60, pytest.param(LARGE, marks=pytest.mark.slow)])
-async def test_a_run_survives_kill_9_and_ends_as_if_nothing_had_happened(tmp_path, seeds):
-    endpoint = SoftEndpoint(delay=0.005)
-    path = recipe(tmp_path, await endpoint.start(), seeds)
-    ledger = await survives_kill_9(path, tmp_path, endpoint, CONCURRENCY, megabytes=150)
-    assert ledger["emission"]["dpo"]["rows"] > seeds / 2
-    await endpoint.stop()
 
 
 async def test_what_is_exported_passes_an_independent_check(tmp_path):

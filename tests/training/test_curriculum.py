@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from if_factory.training.curriculum import (
     split_bins,
     write_curriculum,
 )
+from if_factory.training.keys import key_notes
 
 SETS: Any = {(k, b): f"d_{k}_{b}" for k in ("sft", "dpo", "kto", "iorpo", "sft_external")
              for b in ("easy", "hard", "1", "2", "3", "all")}
@@ -249,3 +251,54 @@ def test_same_options_are_the_same_bytes(tmp_path: Path) -> None:
     assert [p.read_bytes() for p in written(tmp_path)[0]] == first
 
 
+def test_full_stages_start_from_the_model_before_and_name_their_reference(tmp_path: Path) -> None:
+    paths, configs = written(tmp_path, finetuning_type="full", bins=1)
+    assert [c["model_name_or_path"] for c in configs] == ["m", "saves/c_1_sft_all"]
+    assert [p.name for p in paths] == ["c_1_sft_all.yaml", "c_2_dpo_all.yaml"], "there is nothing to merge"
+    for config in configs:
+        assert config["finetuning_type"] == "full"
+        assert not {"adapter_name_or_path", "lora_rank", "create_new_adapter", "ref_model"} & set(config)
+    assert "# Reference: saves/c_1_sft_all." in paths[1].read_text()
+    assert "# Serve after this stage: saves/c_2_dpo_all" in paths[1].read_text()
+    _, configs = written(tmp_path, finetuning_type="full", bins=2, reference="sft")
+    assert configs[3]["ref_model"] == "saves/c_2_sft_hard"
+
+
+def test_one_kind_can_train_the_whole_model_and_the_next_an_adapter_on_it(tmp_path: Path) -> None:
+    overrides = {"sft": {"finetuning_type": "full"}}
+    _, configs = written(tmp_path, bins=1, stage_overrides=overrides)
+    assert [c["finetuning_type"] for c in configs] == ["full", "lora", "lora"]
+    assert configs[1]["model_name_or_path"] == configs[2]["model_name_or_path"] == "saves/c_1_sft_all"
+    with pytest.raises(UserError, match="the stage before it an adapter"):
+        written(tmp_path, bins=1, stage_overrides={"dpo": {"finetuning_type": "freeze"}})
+
+
+def test_deepspeed_is_written_beside_the_stages_and_named_in_them(tmp_path: Path) -> None:
+    paths, configs = written(tmp_path, bins=1, finetuning_type="full", deepspeed="z3")
+    file = paths[0].with_name("ds_z3_config.json")
+    assert configs[0]["deepspeed"] == file.as_posix()
+    assert json.loads(file.read_text())["zero_optimization"]["stage"] == 3
+    assert "FORCE_TORCHRUN=1 llamafactory-cli train" in paths[0].read_text()
+    with pytest.raises(UserError, match="ZeRO-3 takes a single adapter"):
+        written(tmp_path, bins=1, deepspeed="z3")
+
+
+def test_orpo_does_not_count_its_likelihood_term_twice_and_nan_is_logged_as_such(tmp_path: Path) -> None:
+    _, configs = written(tmp_path, bins=1, stage_overrides={"dpo": {"pref_loss": "orpo"}})
+    assert configs[1]["pref_ftx"] == 0
+    assert [c["logging_nan_inf_filter"] for c in configs[:2]] == [False, False]
+    assert not [note for c in configs[:2] for note in key_notes(c)]
+
+
+@pytest.mark.parametrize(("keys", "words", "stops"), [
+    ({"stage": "dpo", "pref_loss": "hinge"}, "sigmoid", False),
+    ({"stage": "dpo", "pref_loss": "ipo"}, "length-averaged", False),
+    ({"stage": "dpo", "pref_loss": "orpo", "pref_ftx": 1.0}, "twice", False),
+    ({"stage": "kto", "lora_dropout": 0.1}, "no effect", False),
+    ({"mix_strategy": "interleave_once"}, "raises", True), ({"group_by_length": True}, "no key", True),
+    ({"dataset": "a,a"}, "trained once", False), ({"stage": "ppo"}, "cannot run", True),
+    ({"streaming": True}, "StopIteration", True), ({"save_only_model": True}, "learning rate", False)])
+def test_keys_that_do_not_do_what_they_say_are_told(keys: dict[str, Any], words: str, stops: bool) -> None:
+    (note,) = key_notes(keys)
+    assert words in note.text
+    assert note.stops == stops

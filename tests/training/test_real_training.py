@@ -81,6 +81,20 @@ def test_references_adapters_and_merge_of_a_real_curriculum(root: Path) -> None:
     assert train(root, [wrong])[0][1]["rewards/margins"] != 0
 
 
+def test_full_fine_tuning_starts_each_stage_from_the_model_before(root: Path) -> None:
+    """No adapters: DPO's reference is the SFT stage's model, so its first step has the loss ln 2."""
+    options = replace(OPTIONS, name="full", bins=1, finetuning_type="full")
+    whole: Any = {("sft", "all"): "d_sft_easy", ("dpo", "all"): "d_dpo_easy"}
+    paths = write_curriculum(options, whole, root / "yaml")
+    assert [p.name for p in paths] == ["full_1_sft_all.yaml", "full_2_dpo_all.yaml"], "no export YAML"
+    stages = train(root, paths)
+    assert stages[1][1]["loss"] == pytest.approx(LN2, abs=1e-4)
+    for out in ("full_1_sft_all", "full_2_dpo_all"):
+        assert (root / "saves" / out / "model.safetensors").is_file()
+        assert not (root / "saves" / out / "adapter_model.safetensors").exists()
+    assert [skipped for skipped, _ in train(root, paths)] == [True, True]
+
+
 def _merged_weight(root: Path, name: str) -> float:
     """Greatest difference between the exported weights and base + B A scale of the adapters the YAML names."""
     from safetensors.torch import load_file

@@ -111,8 +111,30 @@ def test_stage_that_trained_nothing_is_refused_although_it_exits_0(bench: Bench)
 
 
 def test_loss_that_is_no_number_is_refused(bench: Bench) -> None:
-    with pytest.raises(UserError, match="not a number"):
+    with pytest.raises(UserError, match="not a finite number"):
         bench.run("nan")
+
+
+def test_gradient_that_is_no_number_is_refused_although_the_loss_is_logged_as_one(bench: Bench) -> None:
+    with pytest.raises(UserError, match="gradient is not a finite number"):
+        bench.run("gradient")
+    assert bench.calls() == ["train c_1_sft_easy.yaml"]
+
+
+@pytest.mark.parametrize(("script", "words"), [("broken", "1 of 1 tensors .* not finite"),
+                                               ("idle", "those that training began with")])
+def test_saved_weights_are_looked_at(script: str, words: str, bench: Bench) -> None:
+    pytest.importorskip("numpy")
+    with pytest.raises(UserError, match=words):
+        bench.run(script)
+    assert not any(r.skipped for r in bench.run(paths=bench.paths[:1])), "such a stage is not taken as finished"
+
+
+def test_keys_that_always_raise_stop_the_runner_before_it_trains(bench: Bench) -> None:
+    bench.paths[1].write_text(bench.paths[1].read_text() + "mix_strategy: interleave_once\n")
+    with pytest.raises(UserError, match="interleave_once"):
+        bench.run()
+    assert bench.calls() == []
 
 
 def test_failure_quotes_the_error_and_names_the_log(bench: Bench) -> None:

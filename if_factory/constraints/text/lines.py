@@ -19,7 +19,9 @@ _ITEM = re.compile(r"^[ \t]*(\d{1,6})([.)])[ \t]+(\S.*)$", re.MULTILINE)
 
 
 def numbered_items(text: str) -> list[tuple[int, str, str]]:
-    """Number, mark (``.`` or ``)``) and text of lines that open with ``1.`` or ``1)`` and a space, outside code."""
+    """Number, mark (``.`` or ``)``) and text of lines that open with ``1.`` or ``1)`` and a space, outside
+    code.
+    """
     from if_factory.constraints.text.markdown import without_code
 
     if not _ITEM.search(text):

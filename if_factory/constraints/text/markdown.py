@@ -1,8 +1,8 @@
 """What a text's Markdown says, by a CommonMark parser with GitHub's tables (markdown-it-py).
 
-Code is code, whatever stands in it; ``* * *`` is a rule; ``~~~`` opens a fence. Raw HTML is read as text, so that a
-list between ``<answer>`` tags is a list, and ``[label]: url`` lines are no more than text. ``•`` is no Markdown but is
-read as a bullet where a type says so.
+Code is code, whatever stands in it; ``* * *`` is a rule; ``~~~`` opens a fence. Raw HTML is read as text, so
+that a list between ``<answer>`` tags is a list, and ``[label]: url`` lines are no more than text. ``•`` is no
+Markdown but is read as a bullet where a type says so.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Table:
 
 @dataclass(slots=True)
 class Document:
-    """The parts of a text, in order. ``items``: the mark (``*``, ``+``, ``-`` or ``•``) and text of each bullet point;
-    ``headings``: level and text of each ``#`` heading."""
+    """The parts of a text, in order. ``items``: the mark (``*``, ``+``, ``-`` or ``•``) and text of each bullet
+    point; ``headings``: level and text of each ``#`` heading."""
 
     blocks: list[Block] = field(default_factory=list)
     items: list[tuple[str, str]] = field(default_factory=list)
@@ -62,14 +62,14 @@ def _parser() -> Any:
 
 
 # A header row and its rule below a line that is no row of a table.
-_TABLE = re.compile(r"^([^|\n]*[^|\s][^|\n]*\n)(?=[^\n]*\|[^\n]*\n[ \t]*\|?[ \t]*:?-+:?[ \t|:-]*$)()", re.MULTILINE)
+_TABLE = re.compile(r"^([^|\n]*[^|\s][^|\n]*\n)(?=[^\n]*\|[^\n]*\n[ \t]*\|?[ \t]*:?-+:?[ \t|:-]*$)", re.MULTILINE)
 
 
 @lru_cache(maxsize=64)
 def document(text: str) -> Document:
     """The parsed text; treat it as read-only, it is shared. A table needs no blank line before it."""
     if "|" in text:
-        text = _TABLE.sub(r"\1\n\2", text)
+        text = _TABLE.sub(r"\1\n", text)
     lines, found = text.split("\n"), Document()
     lists: list[str] = []  # of the open list items: "item" in a list, else nothing
     bullet: str | None = None  # the mark of an item whose text is still to come

@@ -4,7 +4,8 @@ A sentence ends at ``.``, ``!``, ``?``, an ellipsis, their full-width forms, the
 marks of Arabic, Armenian and Ethiopic, before white space (scripts without spaces need none), and at a blank line.
 It does not end after a known abbreviation, an initial (``J.K. Rowling``) or a list number, nor before a lower-case
 word, unless the whole text is written in lower case. Every list item holds at least one sentence of its own.
-Headings, code blocks and tables hold none. Thai, Lao, Khmer and Burmese have no end mark to go by: counting raises.
+Headings, code blocks and tables hold none. Thai, Lao, Khmer and Burmese have no end mark to go by: counting
+raises.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ _ABBREVIATIONS = frozenset("""
     """.split())  # noqa: SIM905
 # A capital follows these inside a sentence as a rule, so a capital after them proves nothing.
 _TITLES = frozenset("""
-    adm approx brig bspw bzw ca capt cf cmdr col cpl d.h dr dra e.g evtl gen ggf gov hon i.e inkl lt maj mlle mme mr
-    mrs ms mt nr p.ej p.ex ph.d prof rep rev sen sgt sog sra srta st supt u.a ud v vgl viz vs z.b
+    adm approx brig bspw bzw ca capt cf cmdr col cpl d.h dr dra e.g evtl gen ggf gov hon i.e inkl lt maj mlle
+    mme mr mrs ms mt nr p.ej p.ex ph.d prof rep rev sen sgt sog sra srta st supt u.a ud v vgl viz vs z.b
     """.split())  # noqa: SIM905
 # These are abbreviations only before a number: "No. 5".
 _NUMBERED = frozenset("art ch eq fig figs no nos núm p pág pp sec vol".split())  # noqa: SIM905
@@ -90,7 +91,9 @@ _AFTER_STOP = re.compile(r"""(?:^|[.!?…]["'”’»)\]*_]*\s+)["'“‘«(\[*_
 
 
 def _is_lower_case(text: str) -> bool:
-    """Whether no letter that could open a sentence is a capital: then a small one does not prove that one goes on."""
+    """Whether no letter that could open a sentence is a capital: then a small one does not prove that one goes
+    on.
+    """
     if not re.search(r"[.!?]\s", text):
         return False
     return not any(letter.isupper() for letter in _AFTER_STOP.findall(text.lstrip(_OPENING)))
@@ -188,7 +191,8 @@ def _trained() -> Callable[[str], list[str]] | None:
         import punkt
     except ImportError:
         return None
-    return punkt.PunktSentenceTokenizer(punkt.load_model("english")).tokenize
+    divide: Callable[[str], list[str]] = punkt.PunktSentenceTokenizer(punkt.load_model("english")).tokenize
+    return divide
 
 
 def _punkt_rules(text: str) -> list[str]:

@@ -3,7 +3,8 @@
 Words are the segments of Unicode's word boundaries (UAX #29) that hold a letter or a digit: ``don't``, ``3.14``,
 ``1,000`` and ``e.g.`` are one each, ``well-known`` is two; a colon or semicolon always divides. Chinese and
 Japanese are written without spaces: there every character counts as a word, as word processors count. In Thai,
-Lao, Khmer and Burmese words can neither be seen nor counted: counting raises, so that the checker gives no verdict.
+Lao, Khmer and Burmese words can neither be seen nor counted: counting raises, so that the checker gives no
+verdict.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class Public(ConstraintType):
 
     def demands(self, kwargs: Mapping[str, Any]) -> Demands:
         for name in self.arguments:
-            kwargs[name]  # noqa: B018 - a missing one is a KeyError that names it
+            kwargs[name]
         return self.needs(kwargs)
 
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:

@@ -2,7 +2,7 @@
 Large Language Models", arXiv 2406.13542).
 
 A model invents instructions, and for each writes functions that check it and test cases; functions and cases are
-held against each other, and a function is translated back into an instruction that must not contradict the one it
+cross-validated, and a function is translated back into an instruction that must not contradict the one it
 came from. What survives is put on user queries, answered several times, and every answer is run through the
 functions: those that pass and answer the query become SFT rows, passes and failures become DPO pairs.
 

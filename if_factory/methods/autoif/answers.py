@@ -64,6 +64,7 @@ async def respond(record: Record, ctx: Context, *, options: Options) -> Record:
         sampled = [Candidate(text=a.text.strip(), source="generation", model=role, finish_reason=a.finish_reason)
                    for (role, _), a in zip(asks, answers, strict=True)]
         candidates = list({c.text: c for c in reversed(sampled)}.values())[::-1]
+        candidates = await ctx.useful(record, candidates)
     return await _checked(record, candidates)
 
 
@@ -92,7 +93,7 @@ async def score(record: Record, ctx: Context, *, options: Options) -> Record:
     ask = judge_of(ctx)
 
     async def one(candidate: Candidate) -> float | None:
-        if not candidate.verified or candidate.finish_reason != "stop":
+        if not (candidate.verified and candidate.useful) or candidate.finish_reason != "stop":
             return None
         judged = await judge_score(ask, record.prompt, candidate.text, low=0, high=10, rubric=rubric,
                                    samples=options.quality_samples, prompts=options.prompts)

@@ -1,4 +1,4 @@
-"""Verification functions and test cases held against each other (AutoIF, Dong et al. 2024, section 3.1).
+"""Cross-validation of verification functions and test cases (AutoIF, Dong et al. 2024, section 3.1).
 
 A model wrote several functions and, with each, a few labelled inputs. Neither is trusted: a case stays if enough
 functions agree with its label, a function stays if it gets enough of the remaining cases right. Running the
@@ -130,7 +130,7 @@ def _case(entry: Any) -> Case | None:
 
 
 def drop_download_lines(source: str) -> str:
-    """``source`` without the lines that speak of downloads or requests.
+    """``source`` without the lines that mention downloads or requests.
 
     Upstream's guard, kept for its preset alone: it is no protection (the sandbox is) and breaks functions that
     merely mention the words.

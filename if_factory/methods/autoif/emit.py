@@ -20,15 +20,16 @@ def emit(record: Record, options: Options, out: Emission, seed: int) -> None:
     whole = [(Voted(c, votes), points) for c, votes, points in
              zip(record.candidates, record.extra["votes"], _scores(record), strict=True)
              if c.finish_reason == "stop"]
-    passing = [(a, points) for a, points in whole if a.candidate.verified]
+    verified = [(a, points) for a, points in whole if a.candidate.verified]
+    bare = record.extra.get("bare", False)  # asks for nothing but the constraint: there is nothing to attempt
+    passing = [(a, points) for a, points in verified if bare or a.candidate.useful]
     serving = [(a, points) for a, points in passing if _serves(points, options)]
     serving.sort(key=lambda each: -(each[1] or 0))
     plain = record.with_extra(without=("votes", "scores", "bare"))
-    bare = record.extra.get("bare", False)
 
     source = serving if options.chosen_scored and not bare else passing
     good = [a for a, _ in source if a.accepted(options.dpo_positive)]
-    bad = [a for a, _ in whole if a.refused()]
+    bad = [a for a, _ in whole if a.refused() and (bare or a.candidate.may_be_rejected)]
     dataset = "dpo_instruction" if bare else "dpo"
     if not (good and bad):
         out.refused[dataset]["nothing_to_reject" if good else "nothing_to_choose"] += 1
@@ -40,7 +41,9 @@ def emit(record: Record, options: Options, out: Emission, seed: int) -> None:
 
     for a, points in serving[:options.sft_per_prompt]:
         out.add(emit_sft(plain.with_extra(functions_passed=a.votes, score=points), a.candidate), "sft")
-    if not serving:
+    if not passing and verified:
+        out.add(emit_sft(plain, verified[0][0].candidate), "sft")
+    elif not serving:
         read = any(points is not None for _, points in passing)
         out.refused["sft"]["score_too_low" if read else "score_unread" if passing else "no_answer_passes"] += 1
     for a in [*good[:options.kto_per_prompt], *bad[:options.kto_per_prompt]]:

@@ -1,4 +1,4 @@
-"""AutoIF's first half: instructions, the functions that verify them, and what makes both be believed."""
+"""AutoIF's first half: instructions, the functions that verify them, and the checks that both have to pass."""
 
 from __future__ import annotations
 
@@ -86,9 +86,9 @@ async def augment(record: Record, ctx: Context, *, options: Options) -> Record |
 
 async def deduplicate(records: list[Record], ctx: Context, *, options: Options,
                       ) -> tuple[list[Record], list[tuple[Record, Dropped]]]:
-    """The first of those that say the same, seeds first, whatever order the answers came in.
+    """Keeps the first of equal instructions, seeds first, whatever order the answers came in.
 
-    What cannot be an instruction goes here, too, so that no other is taken for its repetition.
+    Texts that cannot be instructions are dropped here too, so that no other one counts as their duplicate.
     """
     kept: list[Record] = []
     dropped: list[tuple[Record, Dropped]] = []
@@ -118,7 +118,7 @@ class _Checkable(BaseModel):
 
 
 async def screen(record: Record, ctx: Context, *, options: Options) -> Record:
-    """A cheap question before the dear ones; what is marked verifiable is not asked about."""
+    """A cheap question before the expensive ones; instructions marked as verifiable are not asked about."""
     marked = record.extra.get("verifiable")
     if marked is False:
         raise Dropped("marked_as_not_verifiable")
@@ -170,7 +170,7 @@ async def write_functions(record: Record, ctx: Context, *, options: Options) -> 
 
 
 async def cross_validated(record: Record, ctx: Context, *, options: Options) -> Record:
-    """Functions and cases held against each other in the sandbox; what survives is the record's constraint."""
+    """Functions and cases, cross-validated in the sandbox; those that survive become the record's constraint."""
     written = [WrittenFunction(source, tuple(Case(*case) for case in cases))
                for source, cases in record.extra["written"]]
     functions, cases = distinct(written)
@@ -219,7 +219,7 @@ async def back_translate(record: Record, ctx: Context, *, options: Options) -> R
 
 
 async def consistent(record: Record, ctx: Context, *, options: Options) -> Record:
-    """No back-translation may contradict the instruction, or speak of something else."""
+    """No back-translation may contradict the instruction or be unrelated to it."""
     found = await _relations(record.prompt, record.extra["back_translations"], ctx, options)
     for relation in found:
         if isinstance(relation, Failure):

@@ -8,7 +8,7 @@ time (*discrimination*). The paper trains SFT on the corrected answers and DPO w
 
 Upstream never looks at a correction again, and 65 % of its "corrected" answers still break a constraint, 19 %
 of the constraints that held were broken on the way. Here every revision is re-checked at once, is accepted only
-if it mends its constraint and breaks none, and only a text that passes everything is emitted as good.
+if it fixes its constraint and breaks none, and only a text that passes everything is emitted as good.
 
 Without a teacher the same stages are best-of-n self-alignment: the student's own verified answers, against its
 own failing ones.
@@ -34,8 +34,8 @@ def stages(options: Options) -> list[Stage]:
 
 METHOD = Method(
     name=NAME,
-    summary="checkable constraints composed onto seeds; answers verified, mended one constraint at a time",
-    roles={"student": (True, "the model you will train; its answers are checked, mended or rejected"),
+    summary="checkable constraints composed onto seeds; answers verified, corrected one constraint at a time",
+    roles={"student": (True, "the model you will train; its answers are checked, corrected or rejected"),
            "teacher": (False, "a stronger model that corrects; without one the run is best-of-n self-alignment")},
     options=Options, presets=PRESETS, stages=stages, emit=emit, plan=plan,
     difficulty="number of constraints on the prompt",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from if_factory.emission import emit_kto, emit_preference, emit_sft
-from if_factory.methods.base import Emission
+from if_factory.emission import emit_kto, emit_preference, emit_sft, nearest_first
+from if_factory.methods.base import Emission, refuse_useless
 from if_factory.methods.complex_to_simple.options import Options
 from if_factory.records import Candidate, Record
 
@@ -17,9 +17,12 @@ def emit(record: Record, options: Options, out: Emission, seed: int) -> None:
     trust = {"vanilla": 0, "discrimination": 1, "generation": 2}
     candidates = list({c.text: c for c in reversed(record.candidates)}.values())[::-1]
     whole = [c for c in candidates if c.finish_reason == "stop"]
-    good = sorted((c for c in whole if c.verified and c.source in trust), key=lambda c: trust[c.source])
+    passing = sorted((c for c in whole if c.verified and c.source in trust), key=lambda c: trust[c.source])
+    good = [c for c in passing if c.useful]
     bad = [c for c in whole if c.failed_positions]
-    if not good:
+    if passing and not good:
+        refuse_useless(record, passing[0], out)
+    elif not good:
         why = "truncated" if any(c.verified for c in candidates) else "no_verified_answer"
         out.refused["sft"][why] += 1
         out.refused["dpo"][why] += 1
@@ -30,13 +33,17 @@ def emit(record: Record, options: Options, out: Emission, seed: int) -> None:
     if good and not (options.sft_uncorrected or corrected):
         out.refused["sft"]["needed_no_correction"] += 1
 
-    rejected = bad if options.rejected_from == "all" else _corrected_drafts(record)
+    failing = bad if options.rejected_from == "all" else _corrected_drafts(record)
+    rejected = [c for c in failing if c.may_be_rejected]
     if good and not rejected:
-        out.refused["dpo"]["nothing_to_reject"] += 1
-    for i, worse in enumerate(_nearest_first(rejected)[: options.pairs_per_prompt] if good else []):
-        out.add(emit_preference(record, good[i % len(good)], worse), "dpo")
+        out.refused["dpo"]["rejected_does_not_attempt" if failing else "nothing_to_reject"] += 1
+    for i in range(min(options.pairs_per_prompt, len(rejected)) if good else 0):
+        chosen = good[i % len(good)]
+        rejected = nearest_first(rejected, chosen)
+        out.add(emit_preference(record, chosen, rejected.pop(0)), "dpo")
 
-    for c in [*good[: options.kto_per_prompt], *_nearest_first(bad)[: options.kto_per_prompt]]:
+    undesirable = sorted(bad, key=lambda c: (not c.may_be_rejected, len(c.failed_positions)))
+    for c in [*good[: options.kto_per_prompt], *undesirable[: options.kto_per_prompt]]:
         out.add(emit_kto(record, c), "kto")
 
 
@@ -48,8 +55,3 @@ def _corrected_drafts(record: Record) -> list[Candidate]:
     start = min(drafts, key=lambda c: len(c.failed_positions))
     chain = [start, *(c for c in record.candidates if c.source == "discrimination")]
     return [c for c in chain if c.failed_positions]
-
-
-def _nearest_first(candidates: list[Candidate]) -> list[Candidate]:
-    """Fewest violations first: the closer the rejected side, the more a pair says about the constraint."""
-    return sorted(candidates, key=lambda c: len(c.failed_positions))

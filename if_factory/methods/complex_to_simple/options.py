@@ -31,7 +31,7 @@ class Options(BaseModel):
         "they are not in the emitted prompt")
     teacher_samples: Annotated[int, Field(ge=0)] = Field(
         0, description="generation: answers of the teacher per prompt; needs a teacher")
-    correct: bool = Field(True, description="discrimination: the teacher mends failing student answers")
+    correct: bool = Field(True, description="discrimination: the teacher corrects failing student answers")
     correction_rounds: Annotated[int, Field(ge=1)] = Field(
         2, description="passes over the constraints that still fail")
     correction_tries: Annotated[int, Field(ge=1)] = Field(

@@ -51,8 +51,9 @@ async def respond(record: Record, ctx: Context, *, options: Options) -> Record:
     shown = _with_examples(record, options.worked_examples)
     answers = await asyncio.gather(*(
         ctx.chat(role, shown if role == "student" else record.messages(), sample=i) for _, role, i in asks))
-    return record.with_candidates(*(_checked(record, answer, source, role)
-                                    for (source, role, _), answer in zip(asks, answers, strict=True)))
+    made = [_checked(record, answer, source, role)
+            for (source, role, _), answer in zip(asks, answers, strict=True)]
+    return record.with_candidates(*await ctx.useful(record, made))
 
 
 def _with_examples(record: Record, per_type: int) -> list[dict[str, str]]:
@@ -63,19 +64,20 @@ def _with_examples(record: Record, per_type: int) -> list[dict[str, str]]:
 
 
 async def correct(record: Record, ctx: Context, *, options: Options) -> Record:
-    """The best failing student answer, mended by the teacher one violated constraint at a time.
+    """The best failing student answer, corrected by the teacher one violated constraint at a time.
 
     A revision is taken over only if it satisfies the constraint it was asked for and breaks none that held.
     Every text on the way stays in the record with its verdicts: they are the pairs' rejected sides.
     """
     drafts = [c for c in record.candidates if c.source == "vanilla"]
-    if not (options.correct and ctx.has("teacher") and drafts) or any(c.verified for c in drafts):
+    if not (options.correct and ctx.has("teacher") and drafts) or any(c.verified and c.useful for c in drafts):
         return record
-    current = min(drafts, key=lambda c: len(c.failed_positions))
+    # What attempts nothing cannot be mended one constraint at a time.
+    current = min(drafts, key=lambda c: (not c.useful, len(c.failed_positions)))
     trail: list[Candidate] = []
     for round_ in range(options.correction_rounds):
         for position in current.failed_positions:
-            if not current.verdicts[position].failed:  # an earlier revision of this round mended it too
+            if not current.verdicts[position].failed:  # an earlier revision of this round fixed it too
                 continue
             for try_ in range(options.correction_tries):
                 revised = await _revise(record, current, position, ctx, options, sample=round_ * 100 + try_)
@@ -93,7 +95,7 @@ async def correct(record: Record, ctx: Context, *, options: Options) -> Record:
 
 def _improves(old: Candidate, new: Candidate, position: int) -> bool:
     kept = all(n.passed for o, n in zip(old.verdicts, new.verdicts, strict=True) if o.passed)
-    return kept and new.verdicts[position].passed and new.finish_reason == "stop"
+    return kept and new.verdicts[position].passed and new.finish_reason == "stop" and new.useful
 
 
 async def _revise(record: Record, draft: Candidate, position: int, ctx: Context, options: Options,
@@ -106,7 +108,8 @@ async def _revise(record: Record, draft: Candidate, position: int, ctx: Context,
     text = parse_tagged(answer.text, "revised")
     if isinstance(text, Failure):
         return None
-    return _checked(record, Completion(text=text, finish_reason=answer.finish_reason), "discrimination", "teacher")
+    made = _checked(record, Completion(text=text, finish_reason=answer.finish_reason), "discrimination", "teacher")
+    return (await ctx.useful(record, [made]))[0]
 
 
 def _checked(record: Record, answer: Completion, source: str, model: str) -> Candidate:

@@ -1,7 +1,7 @@
 """Conifer (Sun et al., 2024, "Conifer: Improving Complex Constrained Instruction-Following Ability of Large
 Language Models").
 
-A query is reframed into instructions that stand alone; constraints are found for each in two levels (category,
+A query is reframed into self-contained instructions; constraints are found for each in two levels (category,
 item) and recombined into five versions, each asking for more. The answers become three progressive forms:
 *easy to hard* conversations that walk up the levels, *internal* process feedback (an answer that explains how it
 met each format and number constraint) and *external* process feedback (a weak first attempt, what is wrong with
@@ -10,7 +10,7 @@ it, the good answer).
 What is drawn for a level is drawn here, with the run's seed, and the teacher only words it: so the items of every
 level are known, and a judge is asked about each of them. Format and number constraints come from our own list,
 each with its checker. Upstream checks no answer at all, and its external form trains the model on its own bad
-attempt; here the attempt stands in the prompt (``external: folded``), or in a dataset of its own that must be
+attempt; here the attempt is in the prompt (``external: folded``), or in a dataset of its own that must be
 trained with ``mask_history`` (``external: masked``).
 """
 

@@ -120,7 +120,7 @@ def in_order(levels: list[Record], order: str, rng: Random) -> list[Record]:
 
 
 def good(record: Record) -> list[Candidate]:
-    """The teacher's answers that may be trained on, by the rule of emission: they stand in histories too."""
+    """The teacher's answers that may be trained on, by the rule of emission: they are used in histories too."""
     return [c for c in record.candidates
             if c.source in ("answer", "explained") and not isinstance(emit_sft(record, c), Refusal)]
 
@@ -131,4 +131,4 @@ def fails(candidate: Candidate) -> bool:
 
 async def _checked(record: Record, candidate: Candidate, ctx: Context) -> Candidate:
     verdicts = await decide(judge_of(ctx), record.prompt, candidate.text, record.constraints)
-    return candidate.model_copy(update={"verdicts": verdicts})
+    return (await ctx.useful(record, [candidate.model_copy(update={"verdicts": verdicts})]))[0]

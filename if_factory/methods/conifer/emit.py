@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from if_factory.emission import emit_kto, emit_preference, emit_sft
+from if_factory.emission import emit_kto, emit_preference, emit_sft, nearest_first
 from if_factory.methods.base import Emission, template
 from if_factory.methods.conifer.answers import fails, good, is_hardest
 from if_factory.methods.conifer.options import NAME, Options
@@ -15,7 +15,10 @@ def emit(record: Record, options: Options, out: Emission, seed: int) -> None:
     against the verified answer."""
     verified = good(record)
     if not verified:
-        out.refused["sft"]["no_verified_answer"] += 1
+        if useless := next((c for c in record.candidates if c.verified and not c.useful), None):
+            out.add(emit_sft(record, useless), "sft")
+        else:
+            out.refused["sft"]["no_verified_answer"] += 1
         return
     if record.extra["form"] == "internal":
         out.add(emit_sft(record, verified[0]), "sft_internal")
@@ -28,7 +31,7 @@ def emit(record: Record, options: Options, out: Emission, seed: int) -> None:
         return
     alone = record.model_copy(update={"history": ()})
     failing = [c for c in record.candidates if fails(c)]
-    for weak in failing:
+    for weak in nearest_first(failing, verified[0]):
         out.add(emit_preference(alone, verified[0], weak), "dpo")
     for candidate in [verified[0], *failing] if failing else []:
         out.add(emit_kto(alone, candidate), "kto")

@@ -34,7 +34,7 @@ class Options(BaseModel):
     answers: Annotated[int, Field(ge=1)] = Field(2, description="answers asked for until one is verified")
     baselines: Annotated[int, Field(ge=0)] = Field(1, description="the student's attempts at the top level")
     external: Literal["folded", "masked"] = Field(
-        "folded", description="the weak attempt stands in the prompt, or in a history to be masked")
+        "folded", description="the weak attempt is part of the prompt, or of a history to be masked")
     prompts: str | None = Field(None, json_schema_extra=PATH,
                                 description="folder with your own versions of the prompt templates")
 

@@ -23,8 +23,9 @@ from if_factory.records import Constraint, Record
 
 M = TypeVar("M", bound=BaseModel)
 ITEM = 200  # characters
-EXPLAIN = ("After the answer, write a line of three hyphens (---) and, below it, a numbered list that explains in "
-           "one point each how you met the requirements of format above. They apply only to the text above the line.")
+EXPLAIN = (
+    "After the answer, write a line of three hyphens (---) and, below it, a numbered list that explains in one "
+    "point each how you met the requirements of format above. They apply only to the text above the line.")
 
 
 class _Instructions(BaseModel):

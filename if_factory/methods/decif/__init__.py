@@ -6,8 +6,8 @@ do, responses, atomic criteria, one verdict per criterion, and a filter.
 
 Upstream's chain writes no row: a field is renamed on the way, so criteria are made for an empty instruction; what
 was never judged passes its filter; and a judge sampled at temperature 0.7 decides everything. Here one record
-goes from its number to its rows without a new name; constraints that code can check stand in the instruction word
-for word and are decided by code; criteria are tied to verdicts by number, and what has no verdict never passes.
+keeps its field names from its number to its rows; constraints that code can check are in the instruction word for
+word and are decided by code; criteria and verdicts are matched by number, and what has no verdict never passes.
 """
 
 from __future__ import annotations

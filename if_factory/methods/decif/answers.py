@@ -1,4 +1,4 @@
-"""From an instruction to rows: responses, one verdict per constraint and criterion, and what is let out."""
+"""From an instruction to rows: responses, and one verdict per constraint and criterion."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ async def respond(record: Record, ctx: Context, *, options: Options) -> Record:
     asks = [("teacher", i) for i in range(options.responses)]
     asks += [("student", i) for i in range(options.student_responses) if ctx.has("student")]
     answers = await asyncio.gather(*(ctx.chat(role, record.messages(), sample=i) for role, i in asks))
-    return record.with_candidates(*(
+    return record.with_candidates(*await ctx.useful(record, [
         Candidate(text=answer.text.strip(), source=role, model=role, finish_reason=answer.finish_reason)
-        for (role, _), answer in zip(asks, answers, strict=True)))
+        for (role, _), answer in zip(asks, answers, strict=True)]))
 
 
 async def judge(record: Record, ctx: Context, *, options: Options) -> Record:
@@ -30,10 +30,10 @@ async def judge(record: Record, ctx: Context, *, options: Options) -> Record:
     ask = judge_of(ctx)
 
     async def verdicts(candidate: Candidate) -> Candidate:
-        if candidate.text and candidate.finish_reason == "stop":
+        if candidate.text and candidate.finish_reason == "stop" and candidate.useful:
             found = await decide(ask, record.prompt, candidate.text, record.constraints, tries=options.tries,
                                  prompts=options.prompts)
-        else:  # cut off or empty: never emitted as good, so not worth a judge's time
+        else:  # cut off, empty or no answer: never emitted as good, so not worth a judge's time
             found = verify(candidate.text, record.constraints)
         return candidate.model_copy(update={"verdicts": found})
 

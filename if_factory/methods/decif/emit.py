@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from math import ceil
 
-from if_factory.emission import emit_kto, emit_preference, emit_sft
-from if_factory.methods.base import Emission
+from if_factory.emission import emit_kto, emit_preference, emit_sft, nearest_first
+from if_factory.methods.base import Emission, refuse_useless
 from if_factory.methods.decif.options import Options
 from if_factory.records import Candidate, Constraint, Outcome, Record, Verdict
 
@@ -18,18 +18,25 @@ def emit(record: Record, options: Options, out: Emission, seed: int) -> None:
         record = softened(record, options.soft_pass)
     candidates = list({c.text: c for c in reversed(record.candidates)}.values())[::-1]
     whole = [c for c in candidates if c.text and c.finish_reason == "stop"]
-    good = [c for c in whole if c.verified]
-    bad = sorted((c for c in whole if c.failed_positions), key=lambda c: len(c.failed_positions))
-    if not good:
+    passing = [c for c in whole if c.verified]
+    good = [c for c in passing if c.useful]
+    bad = sorted((c for c in whole if c.failed_positions),
+                 key=lambda c: (not c.may_be_rejected, len(c.failed_positions)))
+    rejected = [c for c in bad if c.may_be_rejected]
+    if not good and (useless := next((c for c in whole if not c.useful and not c.failed_positions), None)):
+        refuse_useless(record, useless, out)
+    elif not good:
         why = _why_none(candidates, whole)
         out.refused["sft"][why] += 1
         out.refused["dpo"][why] += 1
-    elif not bad:
-        out.refused["dpo"]["nothing_to_reject"] += 1
+    elif not rejected:
+        out.refused["dpo"]["rejected_does_not_attempt" if bad else "nothing_to_reject"] += 1
     for c in good[:options.sft_per_instruction]:
         out.add(emit_sft(record, c), "sft")
-    for i, worse in enumerate(bad[:options.pairs_per_instruction] if good else []):
-        out.add(emit_preference(record, good[i % len(good)], worse), "dpo")
+    for i in range(min(options.pairs_per_instruction, len(rejected)) if good else 0):
+        chosen = good[i % len(good)]
+        rejected = nearest_first(rejected, chosen)
+        out.add(emit_preference(record, chosen, rejected.pop(0)), "dpo")
     for c in [*good[:options.kto_per_instruction], *bad[:options.kto_per_instruction]]:
         out.add(emit_kto(record, c), "kto")
 

@@ -103,7 +103,7 @@ async def ask_for(record: Record, ctx: Context, *, level: str, options: Options)
 
 
 def read_list(text: str, *, level: str, count: int, asked: str = "") -> list[str] | Failure:
-    """At most ``count`` items of a usable length that do not stand in what was ``asked`` already.
+    """At most ``count`` items of a usable length that do not already occur in what was ``asked``.
 
     One item where several were asked for is rarely a list at all.
 
@@ -130,7 +130,7 @@ def without_cut_item(completion: Completion) -> Completion:
 
 
 def list_schema(low: int, high: int, letters: int) -> dict[str, Any]:
-    """``low`` to ``high`` items of at most so many letters: a small model may not know how to end one."""
+    """``low`` to ``high`` items of at most ``letters`` characters: a small model may not end one by itself."""
     return {"type": "object", "additionalProperties": False, "required": ["items"], "properties": {"items": {
         "type": "array", "items": {"type": "string", "maxLength": letters}, "minItems": low, "maxItems": high}}}
 

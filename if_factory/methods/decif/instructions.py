@@ -1,6 +1,6 @@
 """From a scenario to an instruction that can be answered, with the criteria its answers will be judged by.
 
-What code can check is drawn with its values, stands in the instruction word for word, and is decided by code. What
+What code can check is drawn with its values, is in the instruction word for word, and is decided by code. What
 only a judge can decide is drawn as an aspect ("a tone of voice") that the teacher turns into a requirement for the
 task at hand, or is found by the teacher when it writes the criteria.
 """
@@ -43,7 +43,7 @@ class _TaskAndRequirements(BaseModel):
 
 
 async def write(record: Record, ctx: Context, *, options: Options) -> Record:
-    """The task in the words of whoever is in the scenario, and the constraints drawn for it."""
+    """The task, in the words of the person in the scenario, and the constraints drawn for it."""
     rng = ctx.rng(record.id, "constraints")
     weights = options.constraint_weights
     wild = rng.random() < options.wild_share
@@ -69,7 +69,7 @@ def read_written(text: str, soft: int, asked: str = "") -> _TaskAndRequirements 
     """The task and exactly one requirement for each number from 1 to ``soft``, in that order.
 
     Reasons: those of ``parse_json``; ``no_task``, ``task_too_long``, ``missing_requirement``, and ``echo`` for a
-    task that stands in what was ``asked``.
+    task that occurs in what was ``asked``.
     """
     found = parse_json(text, _TaskAndRequirements)
     if isinstance(found, Failure):
@@ -135,7 +135,7 @@ _REFINED_SCHEMA: dict[str, Any] = {
 
 
 async def make_consistent(record: Record, ctx: Context, *, options: Options) -> Record:
-    """The record as it is, or mended at most ``refinements`` times; whatever is mended is judged again."""
+    """The record as it is, or revised at most ``refinements`` times; every revision is judged again."""
     reasons: list[str] = []
     while True:
         found = await _hardest(record, ctx, options)
@@ -150,7 +150,7 @@ async def make_consistent(record: Record, ctx: Context, *, options: Options) -> 
 
 
 async def _hardest(record: Record, ctx: Context, options: Options) -> _Hardest | Failure:
-    """What the judge says; it is impossible only if both parts that exclude each other stand in the request."""
+    """The judge's answer; the request is impossible only if both parts that exclude each other occur in it."""
     text = template(NAME, "consistency", options.prompts).render(prompt=record.prompt,
                                                                  mark=mark_for(record.prompt))
 
@@ -180,15 +180,15 @@ async def _refined(record: Record, reason: str, ctx: Context, options: Options) 
         # The requirements are put after the task by us; a small model copies them into it.
         return Failure("repeats_a_requirement") if any(echoes(r, found.task) for r in requirements) else found
 
-    mended = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": text}], read,
+    revised = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": text}], read,
                               schema=_REFINED_SCHEMA, tries=options.tries)
-    if isinstance(mended, Failure):
-        raise Dropped(f"refinement_{mended.reason}", mended.detail)
-    left = tuple(c for i, c in enumerate(record.constraints, 1) if i not in mended.drop)
-    if not mended.task.strip() or (record.constraints and not left):
+    if isinstance(revised, Failure):
+        raise Dropped(f"refinement_{revised.reason}", revised.detail)
+    left = tuple(c for i, c in enumerate(record.constraints, 1) if i not in revised.drop)
+    if not revised.task.strip() or (record.constraints and not left):
         raise Dropped("refined_to_nothing")
     before = record.extra.get("task_before_refinement", record.extra["task"])
-    refined = record.model_copy(update={"constraints": left}).with_extra(task=mended.task.strip(),
+    refined = record.model_copy(update={"constraints": left}).with_extra(task=revised.task.strip(),
                                                                          task_before_refinement=before)
     return phrased(refined, ctx)
 

@@ -36,7 +36,7 @@ class Options(BaseModel):
     soft_include: list[str] = Field([], description="soft families or types to draw from; empty means all")
     soft_exclude: list[str] = Field([], description="soft families or types never drawn")
     refinements: Annotated[int, Field(ge=0)] = Field(
-        1, description="times a contradictory instruction is mended and judged again before it is rejected")
+        1, description="times a contradictory instruction is revised and judged again before it is dropped")
     max_criteria: Count = Field(6, description="criteria per instruction at most, soft constraints not counted")
     responses: Annotated[int, Field(ge=0)] = Field(4, description="responses of the teacher per instruction")
     student_responses: Annotated[int, Field(ge=0)] = Field(

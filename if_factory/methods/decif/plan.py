@@ -13,7 +13,7 @@ from if_factory.records import Record
 
 
 def plan(seeds: list[Record], options: Options, roles: set[str]) -> list[PlannedCalls]:
-    """Low: nothing is rejected and every reply can be read at the first try, and code decides all responses."""
+    """``low``: nothing is dropped, every reply can be parsed at the first try, and code decides all responses."""
     if options.soft_share:
         pool(options.soft_include, options.soft_exclude)  # unknown names show now
     compose("", Random(0), n=0, include=options.include, exclude=options.exclude)

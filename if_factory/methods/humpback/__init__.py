@@ -1,9 +1,9 @@
 """Humpback (Li et al., 2023, "Self-Alignment with Instruction Backtranslation", arXiv 2308.06259).
 
-Texts that people wrote are good answers to instructions nobody gave. *Self-augmentation*: a backward model,
+Texts that people wrote are good answers to instructions never given. *Self-augmentation*: a backward model,
 trained on (response -> instruction), writes the instruction of every text. *Self-curation*: the forward model
 rates each (instruction, text) pair on five points; the pairs of at least k points, A_k, join the seed pairs, a
-forward model is trained on both from the base model again, and rates all pairs anew (``if-factory humpback`` runs
+forward model is trained on both from the base model again, and rates all pairs again (``if-factory humpback`` runs
 these rounds; the stages below are one of them).
 
 Seed rows and mined rows carry different system prompts, S_a and S_w, so that the model can tell an assistant's

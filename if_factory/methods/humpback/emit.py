@@ -6,7 +6,7 @@ from if_factory.emission import emit_kto, emit_sft
 from if_factory.methods.base import Emission
 from if_factory.methods.humpback.options import Options
 from if_factory.methods.humpback.steps import REVERSE
-from if_factory.records import Candidate, Record
+from if_factory.records import Candidate, Record, Usefulness
 
 
 def emit(record: Record, options: Options, out: Emission, seed: int) -> None:
@@ -14,7 +14,9 @@ def emit(record: Record, options: Options, out: Emission, seed: int) -> None:
     pair = record.candidates[0]
     if record.extra["form"] == "seed":
         out.add(emit_sft(record.model_copy(update={"system": options.system_seed}), pair), "sft")
-        out.add(emit_sft(reversed_pair(record), Candidate(text=record.prompt, source="human")), "sft_backward")
+        # A text's instruction shares its words by nature: it is no answer, so no rule for answers is put to it.
+        instruction = Candidate(text=record.prompt, source="human", usefulness=Usefulness(answers=True))
+        out.add(emit_sft(reversed_pair(record), instruction), "sft_backward")
         return
     mined = record.model_copy(update={"system": options.system_web})
     if pair.verified:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from if_factory.methods.base import PATH
 
 NAME = "humpback"
-ROUNDS = 2  # of rating, in a loop that is not told another number
+ROUNDS = 2  # rounds of rating in the loop, by default
 
 
 class Options(BaseModel):
@@ -23,7 +23,7 @@ class Options(BaseModel):
     overlap: Annotated[float, Field(gt=0, le=1)] = Field(
         0.7, description="two sentences of a text this similar (Jaccard) make it repetitive")
     backward: Literal["chat", "trained"] = Field(
-        "chat", description="the backward role is a chat model that is told what to do, or one trained for it")
+        "chat", description="the backward role is played by a prompted chat model, or by one trained for it")
     similarity: Annotated[float, Field(gt=0, le=1)] = Field(
         0.7, description="instructions this similar to an earlier one or to a seed are dropped")
     judgements: Annotated[int, Field(ge=1)] = Field(3, description="ratings averaged per pair")

@@ -10,8 +10,8 @@ from if_factory.records import Record
 def plan(seeds: list[Record], options: Options, roles: set[str]) -> list[PlannedCalls]:
     """A role without a model in the recipe is one that ``if-factory humpback`` trains models for, and asks them.
 
-    Those rate anew in every round, named as in the loop's ledger; a model of the recipe rates once, and answers
-    later rounds from the log.
+    Those rate again in every round, with the stage names of the loop's ledger; a model named in the recipe rates
+    once and answers later rounds from the log.
     """
     texts = [r.candidates[0].text for r in seeds if r.extra["form"] == "text"]
     tokens = sum(map(len, texts)) // (4 * max(1, len(texts)))  # about four characters a token

@@ -18,7 +18,7 @@ from if_factory.similarity.dedup import near_duplicates, shingles
 
 REVERSE = "Read the text and write the instruction that it answers."
 SCORED = "judge:score"
-# What stands over lists of links rather than over a text (paper, appendix E).
+# Headers of link lists rather than of texts (paper, appendix E).
 _NAVIGATION = re.compile(r"advert|forum|quick ?links?|newsletter|menu|navigation|site ?map|contact us|log ?in|"
                          r"cookie", re.IGNORECASE)
 
@@ -70,7 +70,7 @@ async def augment(record: Record, ctx: Context, *, options: Options) -> Record:
 
 
 def _copies(instruction: str, text: str) -> bool:
-    """Most of what the instruction says stands in the text word for word: it is a continuation, not a request."""
+    """Most of the instruction occurs word for word in the text: it is a continuation, not a request."""
     own = {s for s in shingles(instruction) if " " in s}
     return len(own) >= 8 and len(own & shingles(text)) > 0.8 * len(own)
 

@@ -3,9 +3,9 @@ Large Language Models", arXiv 2501.04945).
 
 Constraints are added to a seed one at a time: I_k = I_(k-1) + c_k. Every I_k is answered once. The winner is
 carried forward as in the paper's method figure: at step k the winner so far is compared with the answer to I_k,
-both as answers to I_k, and the winner of that goes on. Each comparison is a DPO pair, its k the difficulty.
+both as answers to I_k, and its winner is carried on. Each comparison is a DPO pair, its k the difficulty.
 
-Upstream's released code never reaches its judge, so the newer answer always wins, and it answers I_(k-1) anew
+Upstream's released code never reaches its judge, so the newer answer always wins, and it answers I_(k-1) again
 instead of carrying the winner. Here constraints that code can check are decided by code; the judge decides soft
 constraints one by one and compares only answers that code finds equal, asked in both orders. What it does not
 decide is a pair that is not emitted, with the reason counted.

@@ -42,6 +42,7 @@ async def compare(record: Record, ctx: Context, *, options: Options) -> list[Rec
         step = record.child(prompt, record.constraints[:k], difficulty=k)
         held, new = await asyncio.gather(_decided(step, winner, known, ask, options),
                                          _decided(step, new, known, ask, options))
+        held, new = await ctx.useful(step, [held, new])
         outcome = await _comparison(step, held, new, ask, options)
         failed = [c.model_copy(update={"verdicts": verify(c.text, step.constraints)}) for c in attempts]
         step = step.with_candidates(held, new, *failed).with_extra(
@@ -65,13 +66,14 @@ async def _answers(record: Record, prompt: str, k: int, ctx: Context, options: O
         answer: Completion = await ctx.chat(options.answers, ask.messages(), sample=i)
         made.append(Candidate(text=answer.text.strip(), source=_source(k), model=options.answers,
                               finish_reason=answer.finish_reason))
-        if _sound(made[-1], verify(made[-1].text, record.constraints[:k])):
+        (useful,) = await ctx.useful(ask.model_copy(update={"constraints": record.constraints[:k]}), made[-1:])
+        if useful.useful and _sound(made[-1], verify(made[-1].text, record.constraints[:k])):
             break
     return made
 
 
 def _sound(candidate: Candidate, verdicts: Sequence[Verdict]) -> bool:
-    """Nothing that code decides speaks against it."""
+    """Complete, and without a failure that code can find."""
     return bool(candidate.text) and candidate.finish_reason == "stop" and not any(v.failed for v in verdicts)
 
 
@@ -113,14 +115,18 @@ async def _comparison(step: Record, held: Candidate, new: Candidate, ask: Ask,
     hard = [i for i, c in enumerate(step.constraints) if c.kind != "judge"]
     sound = [_sound(c, [c.verdicts[i] for i in hard]) for c in pair]
     good = [c.verified and s for c, s in zip(pair, sound, strict=True)]
-    # Nobody wins: the better one goes on, the older one if they are equal.
-    fewest = min((0, 1), key=lambda i: (not good[i], not sound[i], len(pair[i].failed_positions)))
+    # No winner: the better one is carried on, or the older one if they are equal.
+    # What does not attempt the request never goes on before what does.
+    fewest = min((0, 1), key=lambda i: (not pair[i].useful, not good[i], not sound[i],
+                                        len(pair[i].failed_positions)))
 
     def undecided(reason: str, **more: Any) -> dict[str, Any]:
         return {"winner": None, "by": None, "reason": reason, "carried": fewest, **more}
 
     if held.text == new.text:
         return undecided("identical")
+    if not (held.useful and new.useful):
+        return undecided("one_does_not_attempt" if held.useful or new.useful else "neither_attempts")
     if sound[0] != sound[1]:
         winner = sound.index(True)
         return {"winner": winner, "by": "code", "reason": "code", "carried": winner}

@@ -1,4 +1,4 @@
-"""Step-by-Step Mastery's chain of constraints: which are drawn, and how the teacher words the soft ones."""
+"""Step-by-Step Mastery's chain of constraints: drawing them, and having the teacher write the soft ones."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def constrain(record: Record, ctx: Context, *, options: Options) -> Record
 def step_prompts(seed_prompt: str, constraints: Sequence[Constraint]) -> list[str]:
     """I_1..I_K; each is the one before it and one more sentence."""
     prompt = join(seed_prompt, constraints[:1], Random(0))
-    if any("prompt_to_repeat" in c.kwargs for c in constraints):  # the request must be told from what is added
+    if any("prompt_to_repeat" in c.kwargs for c in constraints):  # the request must be distinguishable from what is added
         prompt = f"{seed_prompt.strip()}\n\n{sentence(constraints[0].text)}"
     prompts = [prompt]
     for constraint in constraints[1:]:
@@ -74,7 +74,7 @@ _MOST_WORDS = 60
 _CONSISTENT = [f"The response is a proposal for one more requirement. {it}" for it in (
     "It can be met in full together with everything that the request already asks for.",
     "It asks for something that the request does not already ask for.",
-    "Whether an answer meets it can be told from the answer alone.")]
+    "Whether an answer meets it can be checked from the answer alone.")]
 
 
 async def _write_soft(record: Record, aspect: Aspect, fixed: list[Constraint], drawn: list[Aspect], ctx: Context,
@@ -103,7 +103,7 @@ async def _write_soft(record: Record, aspect: Aspect, fixed: list[Constraint], d
 def _read_written(text: str, fixed: Sequence[Constraint], asked: str = "") -> str | Failure:
     """The constraint as one line; empty where the teacher says that the aspect does not suit the task.
 
-    Reasons: those of ``parse_json``; ``empty``, ``too_long``, ``repeated``, and ``echo`` for a line that stands in
+    Reasons: those of ``parse_json``; ``empty``, ``too_long``, ``repeated``, and ``echo`` for a line that occurs in
     what was ``asked``: a sentence of the task demands nothing new.
     """
     found = parse_json(text, _SoftConstraint)

@@ -9,7 +9,7 @@ from if_factory.records import Outcome, Record, Verdict
 
 
 def emit(record: Record, options: Options, out: Emission, seed: int) -> None:
-    """DPO: the step's winner over its loser. SFT: the answer that goes on. KTO: what passes, what fails."""
+    """DPO: the step's winner over its loser. SFT: the answer carried on. KTO: what passes, and what fails."""
     judgement, k, steps = (record.extra[key] for key in ("judgement", "k", "steps"))
     pair = record.candidates[:2]
     for reason in record.extra["missing"]:

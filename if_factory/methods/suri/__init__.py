@@ -39,7 +39,7 @@ def stages(options: Options) -> list[Stage]:
             Stage("sample", partial(sample, options=options))]
 
 
-# LoRA, rate and length as upstream's orpo.yaml and its SFT; the adapter of SFT goes on in I-ORPO.
+# LoRA, rate and length as upstream's orpo.yaml and its SFT; I-ORPO continues with the adapter of SFT.
 _TRAINING = {"lora_rank": 16, "lora_alpha": 16, "lora_dropout": 0.05, "learning_rate": 5e-5, "cutoff_len": 15024}
 
 METHOD = Method(

@@ -23,7 +23,7 @@ from if_factory.pipeline.stage import Context, Dropped
 from if_factory.records import Constraint, Outcome, Record, Verdict
 
 CONSTRAINT = "suri:constraint"  # the type of a back-translated constraint; a judge decides it
-_QUOTED = 8  # so many words in a row that a constraint shares with the text are a quotation
+_QUOTED = 8  # this many consecutive words shared with the text make a constraint a quotation
 
 
 class Pair(BaseModel):
@@ -88,7 +88,7 @@ def _instructions_schema(main: str, most: int) -> dict[str, Any]:
 
 
 def _quotes(constraint: str, text: str) -> bool:
-    """Whether the constraint gives the text away, by so many of its words in a row."""
+    """Whether the constraint quotes the text: ``_QUOTED`` consecutive words of it."""
     words, whole = ([w.lower() for w in measure.words(t)] for t in (constraint, text))
     passage = f" {' '.join(whole)} "
     return any(f" {' '.join(words[i:i + _QUOTED])} " in passage for i in range(len(words) - _QUOTED + 1))
@@ -163,7 +163,7 @@ async def label(record: Record, ctx: Context, *, options: Options) -> Record:
 
 
 async def judge(record: Record, ctx: Context, *, options: Options) -> Record:
-    """Only constraints that the text follows and whose corrupted forms it does not follow go on.
+    """Keeps the constraints that the text follows and whose corrupted forms it does not follow.
 
     Originals and corrupted forms are judged in two requests: side by side, each would give the other away.
     """

@@ -12,7 +12,7 @@ from if_factory.records import Constraint, Record, Verdict
 def emit(record: Record, options: Options, out: Emission, seed: int) -> None:
     """The triple, x_w -> y, and the KTO twins, each through the emission rule.
 
-    Constraints that were let go on the way are counted under ``constraints``, draws that gave no new triple under
+    Constraints that were dropped on the way are counted under ``constraints``, draws that gave no new triple under
     ``iorpo``. ``seed`` is not used: what is random was drawn in the stage ``sample``.
     """
     told = record.extra["told"]

@@ -4,7 +4,7 @@ Suri corrupts a constraint by the smallest edit that a text following the origin
 negations (arXiv 2406.19371, section 3): with "do not" in every corrupted instruction a model would learn to see
 the "not" instead of the text. A model asked for that still writes "Avoid vivid imagery" for "Use vivid imagery".
 The rule here: an edit that changes how often something is negated, and brings no word of content that was not
-there, is a negation only. In doubt it says so; the constraint is then asked for again or dropped.
+there, is a negation only. A doubtful case counts as one; the constraint is then asked for again or dropped.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ _EMPTY = frozenset("""
 
 
 def why_no_violation(original: str, modified: str) -> str | None:
-    """Why ``modified`` is no violation of ``original`` on the face of it, or ``None``.
+    """Why ``modified`` is clearly no violation of ``original``, or ``None``.
 
     Reasons: ``empty``; ``unchanged`` (the same words of content, in the same order); ``negation_only`` (the only
     difference is a negation added or taken away: "Use metaphors" -> "Use no metaphors", "Avoid metaphors").
     Whether a text really follows the one and not the other is for a checker or a judge.
     """
-    before, after = _Read(original), _Read(modified)
+    before, after = _Parsed(original), _Parsed(modified)
     if not after.words:
         return "empty"
     if before.content == after.content and before.negated == after.negated:
@@ -58,7 +58,7 @@ def why_no_violation(original: str, modified: str) -> str | None:
     return None
 
 
-class _Read:
+class _Parsed:
     """A constraint as its negations, counted, and its words of content, stemmed, in order."""
 
     def __init__(self, text: str) -> None:
@@ -76,7 +76,7 @@ class _Read:
 
 
 def _stem(word: str) -> str:
-    """So that "use of dialogue", "dialogues" and "using a dialogue" agree; not a linguist's stem."""
+    """Reduces "use of dialogue", "dialogues" and "using a dialogue" to the same words; not a linguistic stem."""
     for ending, least in (("'s", 1), ("ing", 4), ("ies", 3), ("ed", 4), ("es", 4), ("s", 3), ("e", 3), ("y", 3)):
         if word.endswith(ending) and len(word) - len(ending) >= least - 1 and not word.endswith("ss"):
             word = word.removesuffix(ending)

@@ -25,9 +25,9 @@ class Options(BaseModel):
     min_constraints: Annotated[int, Field(ge=1)] = Field(
         1, description="texts with fewer verified constraints are left out")
     included: Literal["sampled", "all"] | Annotated[int, Field(ge=1)] = Field(
-        "sampled", description="constraints in an instruction: all, so many, or drawn from 1 to all")
+        "sampled", description="constraints in an instruction: all, a number, or a number drawn from 1 to all")
     corrupted: Literal["sampled", "all"] | Annotated[int, Field(ge=1)] = Field(
-        "sampled", description="those of them that are corrupted in x_l: all, so many, or drawn from 1 to all")
+        "sampled", description="how many of them x_l corrupts: all, a number, or a number drawn from 1 to all")
     triples_per_text: Annotated[int, Field(ge=1)] = Field(2, description="instructions made for one text")
     label: bool = Field(True, description="the teacher labels constraints: stylistic/semantic, broad/specific")
     include: list[str] = Field([], description="composer: constraint types or families drawn; empty means all")

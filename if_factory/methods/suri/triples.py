@@ -1,4 +1,4 @@
-"""Instructions with some constraints corrupted, and what leaves as rows."""
+"""Instructions with some of their constraints corrupted."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def sample(record: Record, ctx: Context, *, options: Options) -> list[Reco
         prompts.add(child.prompt)
     if not children:
         raise Dropped("contradictory_instruction")
-    # What was let go for this text is told once, by its first triple.
+    # What was dropped for this text is counted once, with its first triple.
     told = {"dropped": record.extra.get("dropped", {}), "skipped": dict(sorted(skipped.items()))}
     return [c.with_extra(told=told if i == 0 else {}) for i, c in enumerate(children.values())]
 

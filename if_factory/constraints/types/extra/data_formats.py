@@ -162,6 +162,7 @@ class CsvHeader(ConstraintType):
 
 def _csv(response: str) -> list[list[str]]:
     try:
-        return [row for row in csv.reader(io.StringIO(strip_code_fence(response, "csv")), skipinitialspace=True) if row]
+        body = io.StringIO(strip_code_fence(response, "csv"))
+        return [row for row in csv.reader(body, skipinitialspace=True) if row]
     except csv.Error:
         return []

@@ -146,8 +146,9 @@ def _is_date(text: str) -> bool:
 
 @cache
 def _emoji() -> Any:
-    """Flags, keycaps, and pictures: what Unicode shows as emoji by default, with U+FE0F, or as a symbol of the blocks
-    that people use as emoji (``❤``). A skin tone or a joined sequence (a family) belongs to the emoji before it."""
+    """Flags, keycaps, and pictures: what Unicode shows as emoji by default, with U+FE0F, or as a symbol of the
+    blocks that people use as emoji (``❤``). A skin tone or a joined sequence (a family) belongs to the emoji
+    before it."""
     import regex  # heavy, and only this type needs it in most runs
 
     picture = (r"(?:\p{Emoji_Presentation}|(?=\p{Emoji})[\u2600-\u27BF]|(?![0-9#*])\p{Emoji}\uFE0F)"

@@ -16,7 +16,9 @@ _COLUMNS = (("Item", "Description"), ("Topic", "Details"), ("Aspect", "Explanati
 
 
 def tables(text: str) -> list[tuple[list[str], int]]:
-    """The Markdown tables of a text, outside code: header cells and the number of rows below the rule (``|---|``)."""
+    """The Markdown tables of a text, outside code: header cells and the number of rows below the rule
+    (``|---|``).
+    """
     return [(list(table.header), table.rows) for table in document(text).tables] if "|" in text else []
 
 

@@ -16,24 +16,24 @@ _CONJUNCTIONS = frozenset(("and", "but", "for", "nor", "or", "so", "yet"))
 # Function words of English, for the share of "stop words".
 _FUNCTION_WORDS = frozenset("""
     a about above after again against ain all am an and any are aren as at be because been before being below
-    between both but by can couldn d did didn do does doesn doing don down during each few for from further had hadn
-    has hasn have haven having he her here hers herself him himself his how i if in into is isn it its itself just ll
-    m ma me mightn more most mustn my myself needn no nor not now o of off on once only or other our ours ourselves
-    out over own re s same shan she should shouldn so some such t than that the their theirs them themselves then
-    there these they this those through to too under until up ve very was wasn we were weren what when where which
-    while who whom why will with won wouldn y you your yours yourself yourselves
+    between both but by can couldn d did didn do does doesn doing don down during each few for from further had
+    hadn has hasn have haven having he her here hers herself him himself his how i if in into is isn it its itself
+    just ll m ma me mightn more most mustn my myself needn no nor not now o of off on once only or other our
+    ours ourselves out over own re s same shan she should shouldn so some such t than that the their theirs them
+    themselves then there these they this those through to too under until up ve very was wasn we were weren
+    what when where which while who whom why will with won wouldn y you your yours yourself yourselves
     """.split())  # noqa: SIM905
 _PRONOUNS = frozenset("""
-    i me we us you he him she her it they them my mine our ours your yours his hers its their theirs myself ourselves
-    yourself yourselves himself herself itself themselves this that these those who whom whose which what whoever
-    whomever whatever whichever anybody anyone anything everybody everyone everything nobody nothing somebody someone
-    something each either neither both all some any none
+    i me we us you he him she her it they them my mine our ours your yours his hers its their theirs myself
+    ourselves yourself yourselves himself herself itself themselves this that these those who whom whose which
+    what whoever whomever whatever whichever anybody anyone anything everybody everyone everything nobody
+    nothing somebody someone something each either neither both all some any none
     """.split())  # noqa: SIM905
 _NAMES = tuple("""
     Emma Liam Sophia Jackson Olivia Noah Ava Lucas Isabella Mason Mia Ethan Charlotte Alexander Amelia Benjamin
     Harper Leo Zoe Daniel Chloe Samuel Lily Matthew Grace Owen Abigail Gabriel Ella Jacob Scarlett Nathan Victoria
-    Elijah Layla Nicholas Audrey David Hannah Christopher Penelope Thomas Nora Andrew Aria Joseph Claire Ryan Stella
-    Jonathan
+    Elijah Layla Nicholas Audrey David Hannah Christopher Penelope Thomas Nora Andrew Aria Joseph Claire Ryan
+    Stella Jonathan
     """.split())  # noqa: SIM905
 
 
@@ -232,7 +232,9 @@ class PersonNames(_AtLeast):
 
 @register
 class Overlap(Public):
-    """``percentage`` (plus or minus 2) per cent of the response's trigrams of characters occur in ``reference_text``."""
+    """``percentage`` (plus or minus 2) per cent of the response's trigrams of characters occur in
+    ``reference_text``.
+    """
 
     type = "ratio:overlap"
     arguments = ("reference_text", "percentage")
@@ -283,7 +285,8 @@ class Numbers(Public):
         return len(re.findall(r"\d+", unmarked(response))) == int(kwargs["N"])
 
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
-        return Demands(counts={"numbers": Range(int(kwargs["N"]))}, exclusive=frozenset({"numbers in the response"}))
+        return Demands(counts={"numbers": Range(int(kwargs["N"]))},
+                       exclusive=frozenset({"numbers in the response"}))
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
         return f"has {self._count(response)} numbers instead of {kwargs['N']}"
@@ -376,7 +379,8 @@ class KeywordsMultiple(Public):
     descriptions = (
         'Include the keyword "{keyword1}" once, "{keyword2}" twice, "{keyword3}" three times, "{keyword4}" five '
         'times and "{keyword5}" seven times',
-        'Use "{keyword1}" 1 time, "{keyword2}" 2 times, "{keyword3}" 3 times, "{keyword4}" 5 times and "{keyword5}" '
+        'Use "{keyword1}" 1 time, "{keyword2}" 2 times, "{keyword3}" 3 times, "{keyword4}" 5 times and '
+        '"{keyword5}" '
         '7 times',
         'Your response must contain "{keyword1}" exactly once, "{keyword2}" exactly twice, "{keyword3}" exactly '
         'three times, "{keyword4}" exactly five times and "{keyword5}" exactly seven times',

@@ -18,9 +18,10 @@ from if_factory.constraints.types.public import PUNCTUATION, Public, unmarked
 
 _MULTIPLES = ["14", "21", "28", "35", "42", "49"]
 # By latitude, as the benchmark has them.
-_CAPITALS = tuple("""Reykjavik Helsinki Oslo Tallinn Stockholm Riga Moscow Copenhagen Vilnius Minsk Dublin Berlin Amsterdam
-Warsaw London Brussels Prague Luxembourg Paris Vienna Bratislava Budapest Vaduz Chisinau Bern Ljubljana
-Zagreb""".split())
+_CAPITALS = (
+    "Reykjavik", "Helsinki", "Oslo", "Tallinn", "Stockholm", "Riga", "Moscow", "Copenhagen", "Vilnius", "Minsk",
+    "Dublin", "Berlin", "Amsterdam", "Warsaw", "London", "Brussels", "Prague", "Luxembourg", "Paris", "Vienna",
+    "Bratislava", "Budapest", "Vaduz", "Chisinau", "Bern", "Ljubljana", "Zagreb")
 
 
 def _ascii(text: str) -> str:
@@ -51,8 +52,10 @@ class MultipleChoice(Public):
 
     type = "custom:mcq_count_length"
     descriptions = (
-        "Generate 4 multiple choice questions with 5 options each; label them \"Question\" and let them get longer",
-        "Write four questions, each starting with the label Question, longer than the one before, with options A to E",
+        "Generate 4 multiple choice questions with 5 options each; label them \"Question\" and let them get "
+        "longer",
+        "Write four questions, each starting with the label Question, longer than the one before, with "
+        "options A to E",
         "Give 4 progressively longer multiple choice questions labelled Question 1 to 4, with 5 options each",
     )
 
@@ -223,11 +226,14 @@ class SpecialCharacterCsv(_Csv):
     columns = ("ProductID", "Category", "Brand", "Price", "Stock")
     rows = 14
     descriptions = (
-        "Generate comma-delimited CSV data with the columns ProductID, Category, Brand, Price, Stock and 14 rows; add "
+        "Generate comma-delimited CSV data with the columns ProductID, Category, Brand, Price, Stock and 14 "
+        "rows; add "
         "one field with a special character, enclosed in double quotes",
-        "Write CSV with the header ProductID,Category,Brand,Price,Stock and fourteen rows, one field of which holds a "
+        "Write CSV with the header ProductID,Category,Brand,Price,Stock and fourteen rows, one field of which "
+        "holds a "
         "special character in double quotes",
-        "Give 14 rows of CSV below ProductID, Category, Brand, Price, Stock, with a quoted special character somewhere",
+        "Give 14 rows of CSV below ProductID, Category, Brand, Price, Stock, with a quoted special character "
+        "somewhere",
     )
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
@@ -256,9 +262,11 @@ class QuotesCsv(_Csv):
     rows = 3
     delimiter = "\t"
     descriptions = (
-        "Generate tab-delimited data with the columns StudentID, Subject, Grade, Semester, Score and 3 rows; enclose "
+        "Generate tab-delimited data with the columns StudentID, Subject, Grade, Semester, Score and 3 rows; "
+        "enclose "
         "each field in double quotes",
-        "Write three tab-separated rows below StudentID, Subject, Grade, Semester, Score, every field in double quotes",
+        "Write three tab-separated rows below StudentID, Subject, Grade, Semester, Score, every field in "
+        "double quotes",
         "Give 3 rows of tab-delimited CSV with StudentID, Subject, Grade, Semester and Score, all fields quoted",
     )
 
@@ -283,7 +291,8 @@ class DateList(Public):
 
     type = "custom:date_format_list"
     descriptions = (
-        "List the start dates of Napoleon's battles separated by commas, in the format YYYY-MM-DD, without explanation",
+        "List the start dates of Napoleon's battles separated by commas, in the format YYYY-MM-DD, without "
+        "explanation",
         "Write only dates of Napoleon's battles, as YYYY-MM-DD, with commas between them",
         "Answer with a comma-separated list of dates in the form YYYY-MM-DD from Napoleon's lifetime",
     )
@@ -322,7 +331,7 @@ class RepeatChange(Public):
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         wanted = kwargs["prompt_to_repeat"]
-        return wanted != response and wanted.split()[1:] == response.split()[1:]
+        return bool(wanted != response and wanted.split()[1:] == response.split()[1:])
 
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
         return Demands(owns="copy", literals=(" ".join(kwargs["prompt_to_repeat"].split()[1:]),))

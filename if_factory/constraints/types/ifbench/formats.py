@@ -245,7 +245,7 @@ class SpecialList(Public):
         return sum(line.startswith(sep) and line != sep for line in measure.lines(response)) >= 2
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        return response.count(kwargs["sep"]) >= 2
+        return response.count(str(kwargs["sep"])) >= 2
 
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
         return Demands(literals=(kwargs["sep"],), counts={"lines": Range(2)})
@@ -286,7 +286,9 @@ class Thesis(Public):
 
 @register
 class SubBullets(Public):
-    """Bullet points with ``*``, each with at least one ``-`` below it (public checker: a hyphen before the next ``*``)."""
+    """Bullet points with ``*``, each with at least one ``-`` below it (public checker: a hyphen before the next
+    ``*``).
+    """
 
     type = "format:sub-bullets"
     descriptions = (
@@ -296,7 +298,7 @@ class SubBullets(Public):
     )
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        marks = "".join(m.group(1) for m in re.finditer(r"(?m)^[ \t]*([*-])[ \t]+\S", measure.without_code(response)))
+        marks = "".join(re.findall(r"(?m)^[ \t]*([*-])[ \t]+\S", measure.without_code(response)))
         return re.fullmatch(r"(?:\*-+)+", marks) is not None
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
@@ -352,8 +354,8 @@ class SentencesThenBullets(Public):
         return "is not two sentences with a full stop and then two * bullets"
 
 
-_SMALL = frozenset("""a an and as at but by en for from if in into nor of off on onto or over per so the to up via vs with
-yet than is""".split())
+_SMALL = frozenset("""a an and as at but by en for from if in into nor of off on onto or over per so the to up
+via vs with yet than is""".split())  # noqa: SIM905
 
 
 @register
@@ -392,7 +394,8 @@ class OutputTemplate(Public):
     type = "format:output_template"
     headings = ("My Answer:", "My Conclusion:", "Future Outlook:")
     descriptions = (
-        "Use this exact template for your response: My Answer: [answer] My Conclusion: [conclusion] Future Outlook: "
+        "Use this exact template for your response: My Answer: [answer] My Conclusion: [conclusion] Future "
+        "Outlook: "
         "[outlook]",
         "Structure your response as My Answer: ..., My Conclusion: ..., Future Outlook: ...",
         "Give your answer under My Answer:, then a part My Conclusion: and then a part Future Outlook:",

@@ -16,7 +16,8 @@ from if_factory.constraints.types.public import PUNCTUATION, Public, no_marks, u
 
 @register
 class AlliterationIncrement(Public):
-    """Each sentence has a longer run of words with one first letter than the sentence before (a run is two or more).
+    """Each sentence has a longer run of words with one first letter than the sentence before (a run is two or
+    more).
 
     The public checker adds up all runs of a sentence.
     """

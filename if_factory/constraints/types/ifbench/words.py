@@ -12,21 +12,23 @@ from if_factory.constraints.base import register
 from if_factory.constraints.demands import Demands, Range
 from if_factory.constraints.types.public import PUNCTUATION, Public, no_marks, treebank_words, unmarked
 
-_PRIMES = frozenset((2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97))
+_PRIMES = frozenset((2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89,
+                     97))
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 _CLUSTER = re.compile("[bcdfghjklmnpqrstvwxyz]{2}")
 # Verbs that open an instruction, and auxiliaries that open a question: enough to say yes, never to say no.
 _VERBS = frozenset("""
-    accept add allow am apply are arrange ask avoid bake be become begin believe boil break bring build buy calculate
-    call can carry catch change check choose clean click close collect combine come compare compose consider cook
-    could count create cut decide describe did discover divide do does draw drink drive eat enjoy ensure enter examine
-    expect explain explore feel fill find finish fold follow forget gather get give go grab had has have heat help
-    hold imagine include insert install is join keep know learn leave let listen look make mark may measure meet might
-    mix move must note observe offer open order paint pay pick plan plant play pour practice prepare press print
-    protect pull push put reach read receive recognize reduce remember remove repeat replace rest return rinse run save
-    say see seek select send serve set shall share should show sit sleep slice solve speak spend spread sprinkle start
-    stay stir stop store study take talk teach tell think throw train travel treat try turn understand unlock use
-    visit wait walk was wash watch water were will work would wrap write
+    accept add allow am apply are arrange ask avoid bake be become begin believe boil break bring build buy
+    calculate call can carry catch change check choose clean click close collect combine come compare compose
+    consider cook could count create cut decide describe did discover divide do does draw drink drive eat enjoy
+    ensure enter examine expect explain explore feel fill find finish fold follow forget gather get give go grab
+    had has have heat help hold imagine include insert install is join keep know learn leave let listen look
+    make mark may measure meet might mix move must note observe offer open order paint pay pick plan plant play
+    pour practice prepare press print protect pull push put reach read receive recognize reduce remember remove
+    repeat replace rest return rinse run save say see seek select send serve set shall share should show sit
+    sleep slice solve speak spend spread sprinkle start stay stir stop store study take talk teach tell think
+    throw train travel treat try turn understand unlock use visit wait walk was wash watch water were will work
+    would wrap write
     """.split())  # noqa: SIM905
 
 
@@ -104,7 +106,8 @@ class ConsonantClusters(Public):
         return all(map(_CLUSTER.search, response.lower().split()))
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
-        return f"has '{next((w for w in no_marks(response) if not _CLUSTER.search(w)), '')}' without such a cluster"
+        word = next((w for w in no_marks(response) if not _CLUSTER.search(w)), "")
+        return f"has '{word}' without such a cluster"
 
 
 @register
@@ -184,7 +187,9 @@ class StartVerb(Public):
 
 @register
 class OddEvenSyllables(Public):
-    """Words with odd and even numbers of syllables alternate. Where spelling leaves a count open, there is no verdict."""
+    """Words with odd and even numbers of syllables alternate. Where spelling leaves a count open, there is no
+    verdict.
+    """
 
     type = "words:odd_even_syllables"
     descriptions = (
@@ -207,7 +212,7 @@ class OddEvenSyllables(Public):
 
 def _parity(word: str) -> int | None:
     """Syllables modulo 2 by groups of vowels; ``None`` where a final e or two vowels together leave it open."""
-    if not word.isascii() or not word.isalpha() or re.search(r"[aeiouy]{2}|(?:e|es|ed|le|ism)$|[aeiou]y|y[aeiou]", word):
+    if not word.isascii() or not word.isalpha() or re.search(r"[aeiouy]{2}|(?:e|es|ed|ism)$", word):
         short = {"the": 1, "be": 1, "he": 1, "she": 1, "me": 1, "we": 1, "you": 1, "are": 1, "were": 1, "have": 1}
         return short.get(word)
     return len(re.findall("[aeiouy]+", word)) % 2 or (None if not re.search("[aeiouy]", word) else 0)

@@ -70,7 +70,8 @@ class RepeatPrompt(ConstraintType):
     difficulty_hint = 5
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        wanted, found = (" ".join(plain(t).split()).lstrip("\"'«「 ") for t in (kwargs["prompt_to_repeat"], response))
+        wanted, found = (" ".join(plain(text).split()).lstrip("\"'«「 ")
+                         for text in (kwargs["prompt_to_repeat"], response))
         return found.startswith(wanted)
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:

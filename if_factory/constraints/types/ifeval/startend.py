@@ -22,7 +22,9 @@ _PHRASES = (
 
 @register
 class EndChecker(ConstraintType):
-    """The response ends with ``end_phrase``, case ignored. Quotation marks, Markdown marks and one full stop may follow."""
+    """The response ends with ``end_phrase``, case ignored. Quotation marks, Markdown marks and one full stop
+    may follow.
+    """
 
     type = "startend:end_checker"
     descriptions = (

@@ -25,7 +25,7 @@ class _Copy(Public):
         return _same(response, kwargs["prompt_to_repeat"])
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        return response.strip().lower() == kwargs["prompt_to_repeat"].strip().lower()
+        return bool(response.strip().lower() == kwargs["prompt_to_repeat"].strip().lower())
 
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
         text = kwargs["prompt_to_repeat"].strip()
@@ -131,7 +131,9 @@ class RepeatSpan(CopySpan):
 
 @register
 class RepeatPhrase(Public):
-    """``phrase`` occurs exactly ``small_n`` times, each time with exactly one word changed between first and last."""
+    """``phrase`` occurs exactly ``small_n`` times, each time with exactly one word changed between first and
+    last.
+    """
 
     type = "copy:repeat_phrase"
     arguments = ("phrase", "small_n")

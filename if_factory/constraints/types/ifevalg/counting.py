@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from if_factory.constraints import relations
@@ -36,7 +37,8 @@ class WordOnce(Public):
         return Demands(counts={f"word:{kwargs['keyword'].lower()}": Range(1, 1)})
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
-        return f'has the word "{kwargs["keyword"]}" {measure.count_phrase(response, kwargs["keyword"])} times, not once'
+        found = measure.count_phrase(response, kwargs["keyword"])
+        return f'has the word "{kwargs["keyword"]}" {found} times, not once'
 
 
 @register
@@ -118,7 +120,7 @@ class NoAdjacentConsecutive(Public):
     @staticmethod
     def _ok(found: list[str]) -> bool:
         first = [word[0].lower() for word in found]
-        return all(len(b) == 1 == len(a) and ord(b) - ord(a) != 1 for a, b in zip(first, first[1:], strict=False))
+        return all(len(b) == 1 == len(a) and ord(b) - ord(a) != 1 for a, b in pairwise(first))
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
         return "has adjacent words that start with consecutive letters"
@@ -175,7 +177,8 @@ class LetterCounting(Public):
                 "letters": relations.plural(kwargs["N"], "letter")}
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
-        return relations.too_many_or_few(sum(map(str.isalpha, response)), kwargs["relation"], kwargs["N"], "letter")
+        count = sum(map(str.isalpha, response))
+        return relations.too_many_or_few(count, kwargs["relation"], kwargs["N"], "letter")
 
 
 @register

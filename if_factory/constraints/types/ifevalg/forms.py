@@ -183,7 +183,7 @@ class FirstWordAnswer(Public):
         return measure.opens_with(response, kwargs["first_word"])
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        return response.split()[0].lower() == kwargs["first_word"].lower()
+        return bool(response.split()[0].lower() == kwargs["first_word"].lower())
 
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
         return Demands(words=(kwargs["first_word"],), starts=kwargs["first_word"])
@@ -235,7 +235,7 @@ class LastWordAnswer(Public):
         return measure.closes_with(response.rstrip(" \n\t\"'”’»)]}*_.,;:!?…。！？।"), kwargs["last_word"])
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        return _bare(response.split()[-1]) == kwargs["last_word"].lower()
+        return bool(_bare(response.split()[-1]) == kwargs["last_word"].lower())
 
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
         return Demands(words=(kwargs["last_word"],), ends=kwargs["last_word"])

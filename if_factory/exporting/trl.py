@@ -1,0 +1,43 @@
+"""Rows as trl reads them, as conversations: SFT ``messages``; DPO ``prompt, chosen, rejected``; KTO ``prompt,
+completion, label``.
+
+trl takes LLaMA-Factory's alpaca and sharegpt rows too, and trains something else on them (docs/files.md). I-ORPO
+has no trainer there. Source: trl 0.24 and 1.16, ``data_utils``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from if_factory.errors import UserError
+from if_factory.records import Example, KTOExample, PreferenceExample, SFTExample, TripleExample
+
+
+def trl_rows(examples: Sequence[Example]) -> list[dict[str, Any]]:
+    """One row per example; the system prompt is the first message.
+
+    Raises:
+        UserError: an I-ORPO triple.
+    """
+    return [_row(e) for e in examples]
+
+
+def _row(e: Example) -> dict[str, Any]:
+    prompt = [_message("system", e.system)] if e.system else []
+    prompt += [_message(turn.role, turn.content) for turn in e.history]
+    prompt.append(_message("user", e.prompt))
+    if isinstance(e, PreferenceExample):
+        return {"prompt": prompt, "chosen": [_message("assistant", e.chosen)],
+                "rejected": [_message("assistant", e.rejected)]}
+    if isinstance(e, KTOExample):
+        return {"prompt": prompt, "completion": [_message("assistant", e.response)], "label": e.label}
+    if isinstance(e, TripleExample):
+        raise UserError("trl has no trainer for I-ORPO triples", where="--format trl",
+                        fix="use alpaca or sharegpt")
+    assert isinstance(e, SFTExample)
+    return {"messages": [*prompt, _message("assistant", e.response)]}
+
+
+def _message(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}

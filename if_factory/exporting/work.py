@@ -1,0 +1,167 @@
+"""The converter and the processor, row by row: shards, batches, and what becomes of each row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from if_factory.exporting import arrow, rules
+from if_factory.exporting.batches import ConverterTypes, types_agree
+from if_factory.exporting.calls import call_problem
+from if_factory.exporting.loading import Piece
+from if_factory.exporting.remarks import dataset_remarks, remarks, text_remarks
+from if_factory.exporting.report import KTO_BATCH, CheckReport, LoaderOptions
+from if_factory.exporting.rules import Fails, Shape
+from if_factory.exporting.templates import PLAIN, templates
+
+
+class Work:
+    """The converter and the processor: shard by shard, batch by batch."""
+
+    def __init__(self, shape: Shape, report: CheckReport, options: LoaderOptions, bounds: list[range] | None
+                 ) -> None:
+        self.shape, self.report, self.options, self.bounds = shape, report, options, bounds
+        self.facts = templates().get(options.template or "", PLAIN)
+        self.types = ConverterTypes()
+        self.shard_types: list[arrow.Type] = []
+        self.batch: list[tuple[int, rules.Turns | None, dict[str, Any]]] = []
+        self.at = 0  # rows seen
+        self.in_shard = 0
+        self.empty: list[int] = []  # first rows of batches of this shard in which no row was left
+        self.batches = 0
+        self.labels: set[bool] = set()
+        self.thinks = 0
+        self.plain_so_far = True
+
+    def feed(self, rows: Sequence[dict[str, Any]] | None, piece: Piece, taken: range | None) -> None:
+        if rows is not None:
+            self.plain_so_far = False
+        elif taken is None and self.bounds is None and self.plain_so_far and self.options.batch == KTO_BATCH:
+            rows = self._plain(piece)
+        for i, row in enumerate(piece.rows if rows is None else rows, piece.first_row + len(piece.rows) -
+                                len(piece.rows if rows is None else rows)):
+            if taken is None or i - 1 in taken:
+                self.row(row, i)
+
+    def _plain(self, piece: Piece) -> Sequence[dict[str, Any]]:
+        """Count the rows of a plain piece without looking at each; the rest of a batch goes the long way."""
+        open_rows = min(-self.at % KTO_BATCH, len(piece.rows)) if self.at else min(KTO_BATCH, len(piece.rows))
+        for i in range(open_rows):  # the open batch, or the first one, which decides the types
+            self.row(piece.rows[i], piece.first_row + i)
+        sure = (len(piece.rows) - open_rows) // KTO_BATCH * KTO_BATCH
+        self.at += sure
+        self.in_shard += sure
+        self.batches += sure // KTO_BATCH
+        self.report.rows += sure
+        self.report.accepted += sure
+        if self.facts.thinks:
+            self.thinks += sure
+        return piece.rows[open_rows + sure:]
+
+    def row(self, row: dict[str, Any], n: int) -> None:
+        """One loaded row; ``n`` is its number in the file."""
+        self.report.rows += 1
+        t: rules.Turns | None = None
+        try:
+            t = rules.convert(row, self.shape)
+            self.types.add(t, n)
+        except Fails as e:
+            self.report.add(n, e.field, e.reason, "fails")
+        except arrow.Unloadable as e:
+            self.report.add(e.row, e.field, e.reason, "fails")
+        self.batch.append((n, t, row))
+        self.at += 1
+        self.in_shard += 1
+        if self.bounds and self.at >= self.bounds[len(self.shard_types)].stop:
+            self._end_shard()
+        elif len(self.batch) >= self.options.batch:
+            self._end_batch()
+
+    def finish(self) -> None:
+        if self.in_shard:
+            self._end_shard()
+        if self.report.rows and self.shard_types and (name := types_agree(self.shard_types)):
+            self.report.add(None, name, f"has another type in one of the {len(self.shard_types)} shards "
+                            "(preprocessing_num_workers): in one all rows are dropped or have none of it", "fails")
+        if self.report.stage == "kto" and len(self.labels) == 1:
+            self.report.add(None, str(self.shape.columns["kto_tag"]), "all labels are the same; KTO needs "
+                            "desirable and undesirable rows", "kept")
+        self.report.problems += dataset_remarks(self.facts, self.thinks)
+
+    def _end_shard(self) -> None:
+        if self.batch:
+            self._end_batch()
+        try:
+            self.types.flush(self.at)
+        except arrow.Unloadable as e:
+            self.report.add(e.row, e.field, e.reason, "fails")
+        if self.types.first is not None:
+            self.shard_types.append(self.types.first)
+        if self.empty and self.batches > 1:
+            self.report.add(None, "", f"every row of the batch that begins with row {self.empty[0]} is dropped; "
+                            f"LLaMA-Factory works in batches of {self.options.batch} and raises \"Schema and "
+                            "number of arrays unequal\": remove the bad rows or mix them among good ones", "fails")
+        self.types, self.empty, self.batches, self.in_shard = ConverterTypes(), [], 0, 0
+
+    def _end_batch(self) -> None:
+        left = 0
+        for i in range(len(self.batch)):
+            left += self._processed(i)
+        self.batches += 1
+        if not left:
+            self.empty.append(self.batch[0][0])
+        self.report.accepted += left
+        self.batch = []
+
+    def _processed(self, i: int) -> bool:
+        """Whether the processor keeps row ``i`` of the batch."""
+        n, t, row = self.batch[i]
+        if t is None:
+            return False
+        report, shape = self.report, self.shape
+        try:
+            turns = rules.trained_turns(t, report.stage)
+            if turns is not None:
+                rules.tokenise(turns, t, row, shape, self.facts)
+                if report.stage == "iorpo" and (why_not := rules.no_triple(t, row, shape)):
+                    turns, t.notes = None, [why_not]
+        except Fails as e:
+            report.add(n, e.field, e.reason, "fails")
+            return False
+        if turns is None:
+            for where, why in t.notes or [(str(shape.columns["messages"] or ""), "not a row of this stage")]:
+                report.add(n, where, why, "dropped")
+            return False
+        said = [*t.notes, *remarks(t, row, shape, report.stage), *text_remarks(t, row, shape, self.facts)]
+        for where, why in said:
+            report.add(n, where, why, "kept")
+        if self.facts.thinks and "<think>" not in str(turns[-1][1]):
+            self.thinks += 1
+        if report.stage == "kto":
+            self.labels.add(bool(t.response[0][1]))
+            self._kl_answer(i)
+        return True
+
+    def _kl_answer(self, i: int) -> None:
+        """KTO takes the answer of the row before (of the batch's last row for its first) without looking at it."""
+        n, t, _ = self.batch[i]
+        before, other, _ = self.batch[i - 1]
+        if other is None or t is None:
+            return
+        answer, label = other.response, str(self.shape.columns["kto_tag"])
+        needs = f"and row {n} needs it for the KL term"
+        if not answer or (not answer[0][1] and len(answer) == 1):
+            self.report.add(before, label, f"has no answer, {needs}", "fails")
+            return
+        role, text = answer[0] if answer[0][1] else answer[1]
+        if not isinstance(text, str):
+            self.report.add(before, label, f"has the answer {text!r:.40}, {needs}", "fails")
+        elif role == "function" and (why := call_problem(text, self.facts)):
+            self.report.add(before, label, f"{why}, {needs}", "fails")
+        elif before != n and _said(answer) == _said(t.response):
+            self.report.add(n, label, "the KL term takes the answer of the row before, and it is this row's own "
+                            "text: shuffle the rows", "kept")
+
+
+def _said(response: Iterable[tuple[str, Any]]) -> list[Any]:
+    return [text for _, text in response if text]

@@ -1,0 +1,87 @@
+"""Bins of difficulty: rows shared out from easy to hard."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import groupby, pairwise
+from typing import TypeVar
+
+from if_factory.errors import UserError
+from if_factory.records import Example
+
+E = TypeVar("E", bound=Example)
+
+
+def bin_names(k: int) -> list[str]:
+    """``easy, hard`` for two bins, ``1 .. k`` otherwise (``all`` for one)."""
+    return ["all"] if k == 1 else ["easy", "hard"] if k == 2 else [str(i + 1) for i in range(k)]
+
+
+def split_bins(examples: Sequence[E], k: int) -> list[list[E]]:
+    """``k`` bins of about equal size, easiest first, each in the order given.
+
+    Rows of one difficulty stay together: a cut falls between two difficulties, at the one nearest to an equal
+    share. Only if there are fewer difficulties than bins is a difficulty shared out, in the order given.
+
+    Raises:
+        UserError: fewer rows than bins.
+    """
+    if k < 1:
+        raise ValueError("k counts bins and is at least 1")
+    if len(examples) < k:
+        raise UserError(f"{len(examples)} rows cannot fill {k} bins", fix="make more rows, or use fewer bins")
+    order = sorted(range(len(examples)), key=lambda i: examples[i].difficulty)  # stable: ties keep their order
+    groups = [list(g) for _, g in groupby(order, key=lambda i: examples[i].difficulty)]
+    if len(groups) < k:
+        ends = list(range(1, len(order) + 1))
+    else:
+        ends, total = [], 0
+        for group in groups:
+            total += len(group)
+            ends.append(total)
+    cuts = [0]
+    for b in range(1, k):
+        open_ends = [e for e in ends if e > cuts[-1]][: -(k - b) or None]  # leave a group for every later bin
+        cuts.append(min(open_ends, key=lambda e: abs(e - len(order) * b / k)))
+    cuts.append(len(order))
+    return [[examples[i] for i in sorted(order[a:b])] for a, b in pairwise(cuts)]
+
+
+def cut_bins(examples: Sequence[E], uppers: Sequence[float]) -> list[list[E]]:
+    """``len(uppers) + 1`` bins: up to the first difficulty, up to the second, ..., the rest; some may be empty.
+
+    Each goes from easy to hard, for stages that keep their order; rows of one difficulty stay in the order given.
+    """
+    limits = [*uppers, float("inf")]
+    bins: list[list[E]] = [[] for _ in limits]
+    for example in sorted(examples, key=lambda e: e.difficulty):
+        bins[bisect_left(limits, example.difficulty)].append(example)
+    return bins
+
+
+def read_bins(text: str) -> int | list[float]:
+    """``3`` is a number of bins of about equal size; ``1-3,4-5`` or ``1,2-3,4-5`` are bins by difficulty.
+
+    Returns:
+        The number, or the upper difficulty of every bin but the last, as ``cut_bins`` takes them: what is easier
+        than the first bin goes into it, what is harder than the last into that.
+
+    Raises:
+        UserError: neither, or bins that overlap or leave a gap.
+    """
+    how = "give a number of bins (2), or bins by difficulty (1-3,4-5)"
+    if re.fullmatch(r"\d+", text):
+        if int(text) < 1:
+            raise UserError("expected at least one bin", where=f"--bins {text}", fix=how)
+        return int(text)
+    found = [re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip()) for part in text.split(",")]
+    spans = [(int(m[1]), int(m[2] or m[1])) for m in found if m]
+    if len(spans) < len(found) or any(low > high for low, high in spans):
+        raise UserError("cannot read these bins", where=f"--bins {text}", fix=how)
+    for (_, high), (low, _) in pairwise(spans):
+        if low != high + 1:
+            raise UserError(f"after {high} the next bin begins at {high + 1}, not {low}", where=f"--bins {text}",
+                            fix=how)
+    return [float(high) for _, high in spans[:-1]]

@@ -1,0 +1,41 @@
+"""The last stage of a run that has a judge: the judge says which verified answers attempt their request."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from if_factory.pipeline.stage import Context, Stage
+from if_factory.records import Candidate, Record
+from if_factory.usefulness.gate import Gate, asked_of
+from if_factory.usefulness.judge import judged
+
+NAME = "usefulness"
+
+
+def judge_stage(gate: Gate) -> Stage:
+    """To be appended to any method's stages; see ``judge_candidates``."""
+    return Stage(NAME, partial(judge_candidates, gate=gate))
+
+
+async def judge_candidates(record: Record, ctx: Context, *, gate: Gate) -> Record:
+    """What the judge says of every candidate that passes all constraints and that rules and relevance let through.
+
+    Of what fails a constraint nobody learns to answer, so it is not worth a judge's time.
+    """
+    candidates = await ctx.useful(record, record.candidates)
+    asked = asked_of(record)
+
+    async def decided(candidate: Candidate) -> Candidate:
+        before = candidate.usefulness
+        worth = candidate.verified and candidate.finish_reason == "stop" and candidate.text.strip()
+        if before is None or not before.answers or not worth or candidate.source in HUMAN:
+            return candidate
+        found = await judged(partial(ctx.chat, "judge"), asked.full, candidate.text, before)
+        return candidate.model_copy(update={"usefulness": found})
+
+    return record.model_copy(update={"candidates": tuple(await asyncio.gather(*map(decided, candidates)))})
+
+
+# What people wrote as an answer, or the text that a prompt was written for.
+HUMAN = frozenset({"human"})
