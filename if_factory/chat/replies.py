@@ -181,13 +181,14 @@ def _any(*patterns: str) -> re.Pattern[str]:
     return re.compile("|".join(patterns))
 
 
+# Not "exceeded your current quota": one provider says it where a minute's worth of requests is used up.
 _NO_CREDIT = _any(r"insufficient[_ ](?:quota|balance|credits?|funds)", r"credit balance", r"out of credits?",
                   r"no credits? (?:left|remain)", r"not enough credits?", r"more credits",
-                  r"exceeded your current quota", r"payment required", r"billing (?:hard )?limit",
+                  r"payment required", r"billing (?:hard )?limit",
                   r"billing_not_active", r"arrearage", r"overdue[- ]payment", r"account balance")
 _FILTERED = _any(r"moderation", r"flagged", r"content[_ ]?filter", r"content (?:management |usage )?polic",
                  r"content_policy", r"usage polic", r"responsible ?ai", r"data_?inspection",
-                 r"inappropriate content", r"prohibited[_ ]content", r"sensitive",
+                 r"inappropriate content", r"prohibited[_ ]content", r"sensitive (?:content|words?|information)",
                  r"safety (?:system|filter|polic|setting|check)", r"guardrail")
 _LOADING = _any(r"load", r"starting", r"warming", r"not ready", r"initiali[sz]ing")
 _LIMIT = re.compile(r"max_(?:completion_|new_|output_)?tokens")

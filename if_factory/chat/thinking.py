@@ -28,6 +28,7 @@ _QUOTES = "\"'`“”‘’«»"
 _SUBJECT = re.compile(r"[ \t]*(?:(?:is|was|are|tags?|marks?|opens?|starts?|begins?|means|elements?|tokens?|"
                       r"blocks?)\b|[,.;:)])")
 _BETWEEN = re.compile(r"[\s.,/…&-]*(?:and|or|to|und|et|y)?[\s.,/…&-]*")
+_JSON = re.compile(r"\s*(?:\{|\[(?!THINK\]))")
 _PROSE_WORDS = 8  # a block in the middle of an answer with fewer words is an example, not reasoning
 
 _FINAL = re.compile(r"<\|channel\|>\s*final\b[^<]*<\|message\|>")
@@ -61,8 +62,8 @@ def strip_thinking(text: str) -> str:
         return text
     text = _final_channel(text)
     marks = list(_MARK.finditer(text))
-    if not marks:
-        return text
+    if not marks or _JSON.match(text):
+        return text  # a tag inside JSON is quoted
     at, cut = _leading_blocks(text, marks)
     if at is None:
         return ""

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from if_factory.chat.base import Backend, RequestFailed
+from if_factory.chat.base import CUT_IN_THINKING, Backend, RequestFailed
 from if_factory.chat.budget import Budget, Usage
 from if_factory.chat.client import ChatClient
 from if_factory.chat.log import ResponseLog
@@ -143,7 +143,8 @@ def write_results(items: Sequence[Item], answers: Mapping[str, Mapping[str, Answ
                       judged=decided.judged if decided else None)
     generation = {label: {"model": (models or {}).get(label, ""),
                           "failed": sum(a.text is None for a in by_id.values()),
-                          "cut_at_max_tokens": sum(a.finish_reason == "length" for a in by_id.values()),
+                          "cut_at_max_tokens": sum(a.finish_reason in ("length", CUT_IN_THINKING)
+                                                   for a in by_id.values()),
                           "completion_tokens": sum(a.completion_tokens for a in by_id.values())}
                   for label, by_id in answers.items()}
     write_jsonl(out / "responses.jsonl", _rows(items, answers, ifeval_compat, decided))

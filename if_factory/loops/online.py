@@ -22,7 +22,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal
 
-from if_factory.chat.base import Backend, RequestFailed
+from if_factory.chat.base import CUT_IN_THINKING, Backend, RequestFailed
 from if_factory.chat.budget import Budget, Usage
 from if_factory.chat.client import ChatClient
 from if_factory.chat.log import ResponseLog
@@ -188,7 +188,7 @@ async def _paired(number: int, records: Sequence[Record], given: Sequence[Sequen
         for v in voted:
             outcome = "failed" if v.candidate.failed_positions else "no_verdict"
             count["passed" if v.candidate.verified else outcome] += 1
-            count["cut"] += v.candidate.finish_reason == "length"
+            count["cut"] += v.candidate.finish_reason in ("length", CUT_IN_THINKING)
         whole = {v.candidate.text: v for v in voted if v.candidate.finish_reason == "stop" and v.candidate.text}
         good = [v for v in whole.values() if v.accepted(options.positive) and v.candidate.useful]
         bad = [v for v in whole.values() if v.refused() and v.candidate.may_be_rejected]

@@ -458,7 +458,7 @@ def _speaks_of_itself(bare: str) -> bool:
     """Most sentences, the first among them, are about the speaker and its help: "I am an AI designed to..."."""
     if not patterns.ABOUT_ITSELF.match(bare[:40].strip(_MARKS).casefold().replace("’", "'")):
         return False
-    said = []
+    said: list[bool] = []
     for sentence, _ in islice(_sentences(bare), 8):
         plain = sentence.strip(_MARKS).casefold().replace("’", "'")
         helps = sum(w in _ABOUT_ITSELF for w in content(words(plain)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from if_factory.constraints.base import get
 from if_factory.constraints.join import sentence
-from if_factory.constraints.text import phrase_pattern
+from if_factory.constraints.text import remove_phrase
 from if_factory.errors import UserError
 from if_factory.records import Constraint
 
@@ -78,7 +78,7 @@ def without_required(response: str, needed: Required, *, keywords: bool = False)
         lower = " ".join(text.lower().split())
         for phrase in wanted:
             if " ".join(phrase.split()) in lower:
-                text = phrase_pattern(phrase).sub(" ", text)
+                text = remove_phrase(text, phrase)
     return text
 
 

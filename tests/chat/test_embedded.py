@@ -16,8 +16,12 @@ import psutil
 import pytest
 
 from if_factory.chat import embedded
+from if_factory.chat.budget import Budget, Usage
+from if_factory.chat.client import ChatClient
 from if_factory.chat.cores import busy_cores, free_threads
 from if_factory.chat.embedded import EmbeddedServer
+from if_factory.chat.http import OpenAIBackend
+from if_factory.chat.log import ResponseLog
 from if_factory.errors import UserError
 
 needs_xllamacpp = pytest.mark.skipif(importlib.util.find_spec("xllamacpp") is None,
@@ -176,3 +180,24 @@ def test_threads_are_the_cores_that_other_work_leaves_free(
 
 def test_busy_cores_are_measured() -> None:
     assert 0 <= busy_cores(0.05) <= len(os.sched_getaffinity(0))
+
+
+@pytest.mark.e2e
+@needs_xllamacpp
+async def test_a_real_server_that_is_killed_in_mid_run_loses_no_answer(tmp_path: Path) -> None:
+    log = ResponseLog(tmp_path / "responses.jsonl")
+    async with EmbeddedServer(parallel=4, context=512, threads=1) as server:
+        backend = OpenAIBackend(server.base_url, server.model_name, revive=server.revive)
+        model = ChatClient("student", backend, log=log, budget=Budget(), usage=Usage(), max_tokens=16,
+                           concurrency=4)
+        asked = [[{"role": "user", "content": f"Say something about {i}."}] for i in range(12)]
+        work = [asyncio.create_task(model.chat(messages, stage="s")) for messages in asked]
+        await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+        assert server.pid
+        os.kill(server.pid, signal.SIGKILL)
+        answers = await asyncio.gather(*work)
+        await model.close()
+    log.close()
+    assert len(answers) == 12
+    assert model.usage.total().failed == 0
+    assert len((tmp_path / "responses.jsonl").read_text().splitlines()) == 12

@@ -137,7 +137,7 @@ def said(status: int, message: str, **more: Any) -> Any:
     [
         (402, "Insufficient balance on this account"),
         (400, "The credit balance of this account is too low"),
-        (429, "You exceeded your current quota"),
+        (429, "Too many: insufficient_quota"),
         (402, "anything"),
         (403, "Arrearage: the account is overdue"),
         (402, "This request requires more credits, or fewer max_tokens"),
@@ -145,6 +145,16 @@ def said(status: int, message: str, **more: Any) -> Any:
 )
 def test_an_empty_account_is_told_in_many_words(status: int, message: str) -> None:
     assert said(status, message).no_credit
+
+
+@pytest.mark.parametrize(("status", "message"),
+                         [(429, "You exceeded your current quota; retry in 20 s"), (429, "slow down")])
+def test_a_rate_limit_is_no_empty_account(status: int, message: str) -> None:
+    assert not said(status, message).no_credit
+
+
+def test_what_only_sounds_like_moderation_is_none() -> None:
+    assert not said(400, "model names are case-sensitive").filtered
 
 
 def test_a_prompt_about_credit_is_no_empty_account() -> None:

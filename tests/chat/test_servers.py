@@ -25,13 +25,13 @@ ANSWERS = [
 FINE = [{"content": text} for text in ANSWERS]
 
 
-async def rows_of(url: str, folder: Path, seeds: int = 3, **model: Any) -> list[str]:
+async def rows_of(url: str, folder: Path, seeds: int = 3, *, prompt: str = "", **model: Any) -> list[str]:
     """The responses of the SFT rows that a run over three seeds gives, one sample each, nothing corrected."""
     write_jsonl(
         folder / "seeds.jsonl",
         (
             {
-                "prompt": f"Name a tool for {TOOLS[i % 3]}{' ' * (i // 3)}, number {i}. Do not use any commas.",
+                "prompt": prompt or f"Name a tool for {TOOLS[i % 3]}, number {i}. Do not use any commas.",
                 "instruction_id_list": ["punctuation:no_comma"],
                 "kwargs": [{}],
             }
@@ -161,7 +161,8 @@ async def test_answers_in_the_field_for_reasoning_are_said(
 
 async def test_an_answer_about_the_tag_is_whole(serve: Serve, tmp_path: Path) -> None:
     text = "Match from `<think>` to `</think>` and replace that with nothing. Then strip the white space."
-    assert await rows_of(await serve(ScriptedServer([{"content": text}])), tmp_path, seeds=1) == [text]
+    asked = "How do I remove <think>hm</think> from text with a regular expression? Do not use any commas."
+    assert await rows_of(await serve(ScriptedServer([{"content": text}])), tmp_path, 1, prompt=asked) == [text]
 
 
 async def test_a_run_in_which_every_request_was_refused_is_an_error(serve: Serve, tmp_path: Path) -> None:

@@ -70,6 +70,7 @@ def test_reasoning_is_cut_in_every_spelling(text: str) -> None:
         "<s>old price</s>\nnew price",
         "I think > you thought",
         "An answer without any of this.",
+        '{"reason": "It says: I win. </think>{}", "winner": "B"}',
     ],
 )
 def test_prose_that_mentions_it_is_left_alone(text: str) -> None:

@@ -21,7 +21,7 @@ MODELLED = {"length_constraints:number_sentences", "language:response_language",
 ON_PURPOSE = {
     "change_case:capital_word_frequency": 21, "detectable_content:number_placeholders": 21,
     "detectable_content:postscript": 4, "detectable_format:constrained_response": 3,
-    "detectable_format:multiple_sections": 1, "detectable_format:number_bullet_lists": 7,
+    "detectable_format:multiple_sections": 1, "detectable_format:number_bullet_lists": 5,
     "detectable_format:number_highlighted_sections": 3, "keywords:existence": 5, "keywords:forbidden_words": 1,
     "keywords:frequency": 7, "length_constraints:nth_paragraph_first_word": 1,
     "length_constraints:number_sentences": 11, "startend:end_checker": 3,

@@ -157,7 +157,7 @@ async def test_the_judge_may_be_a_model_that_this_process_serves(files, tmp_path
     @contextlib.asynccontextmanager
     async def embedded(gguf, parallel, **_):
         served.append((gguf, parallel))
-        yield SimpleNamespace(base_url=url)
+        yield SimpleNamespace(base_url=url, revive=None)
 
     monkeypatch.setattr("if_factory.chat.embedded.EmbeddedServer", embedded)
     try:

@@ -150,7 +150,7 @@ def test_training_is_refused_where_an_answer_would_be_cut(tmp_path: Path) -> Non
     config = long_rows(tmp_path)
     _byte_tokenizer().save_pretrained(tmp_path / "tokenizer")
     said: list[str] = []
-    with pytest.raises(UserError, match=r"end of an answer is cut in 1 of 4 rows: d row 3 \(154 tokens\)") as e:
+    with pytest.raises(UserError, match=r"end of an answer is cut in 1 of 4 rows: d row 3 \(153 tokens\)") as e:
         preflight({"x.yaml": config}, root=tmp_path, say=said.append)
     assert "cutoff_len: 256" in str(e.value)
     assert preflight({"x.yaml": config}, root=tmp_path, allow_cut=True, say=said.append)[0].harmful

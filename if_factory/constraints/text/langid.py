@@ -98,11 +98,16 @@ def _grams(text: str) -> list[str]:
 _ENGLISH = re.compile(r"\b(?:the|and|of|to|is|that|with|for|this|are|it|you|be|can|your|have|from|or|by|not)\b")
 
 
+_FOREIGN = re.compile(r"(?![\x00-\x7f])[^\W\d_]")
+
+
 def _plainly_english(text: str) -> bool:
-    """At least 20 ASCII words of which a fifth are the commonest English ones: saves the sampling."""
+    """At least 20 words, a fifth of them the commonest English ones, and no letter that is not ASCII (curly quotes and
+    emoji may occur): saves the sampling."""
     head = text[:_MAX_CHARS]
     common = len(_ENGLISH.findall(head))
-    return common >= 4 and head.isascii() and 20 <= len(head.split()) <= 5 * common
+    return common >= 4 and 20 <= len(head.split()) <= 5 * common and (
+        head.isascii() or not _FOREIGN.search(head))
 
 
 @lru_cache(maxsize=2048)

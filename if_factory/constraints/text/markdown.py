@@ -72,17 +72,21 @@ def document(text: str) -> Document:
         text = _TABLE.sub(r"\1\n", text)
     lines, found = text.split("\n"), Document()
     lists: list[str] = []  # of the open list items: "item" in a list, else nothing
-    bullet: str | None = None  # the mark of an item whose text is still to come
+    seen: set[int] = set()  # lines whose bullet is counted
     heading: int | None = None
     table: list[tuple[bool, list[str]]] | None = None
     for token in _parser().parse(text):
         kind = token.type
         if kind == "list_item_open":
             lists.append(token.markup)
-            bullet = token.markup if token.markup in "*+-" else None
+            # What the line opens with decides: "* 1. a" is a bullet, "1. * a" is none.
+            line = lines[token.map[0]].lstrip(" \t>")
+            text = line[1:].strip()
+            if token.markup in "*+-" and line.startswith(token.markup) and text and token.map[0] not in seen:
+                seen.add(token.map[0])
+                found.items.append((token.markup, text))
         elif kind == "list_item_close":
             lists.pop()
-            bullet = None
         elif kind == "heading_open":
             heading = int(token.tag[1])
         elif kind == "heading_close":
@@ -92,7 +96,6 @@ def document(text: str) -> Document:
             closed = token.map[1] - token.map[0] > 1 and last == token.markup[0] * len(last) \
                 and len(last) >= len(token.markup)
             found.code.append(Code(token.info.strip().split(" ")[0].lower() if token.info.strip() else "", closed))
-            bullet = None
         elif kind == "table_open":
             table = []
         elif kind == "tr_open" and table is not None:
@@ -111,10 +114,7 @@ def document(text: str) -> Document:
                     found.headings.append((heading, raw))
                 found.blocks.append(Block("heading", raw))
             else:
-                if bullet is not None and raw.strip():
-                    found.items.append((bullet, raw.split("\n")[0].strip()))
                 _prose(found, raw, in_list=bool(lists))
-            bullet = None
     return found
 
 
@@ -139,10 +139,17 @@ def _prose(found: Document, raw: str, *, in_list: bool) -> None:
     found.blocks.append(Block(kind, "\n".join(part)))
 
 
+# Without fences, deep indentation and rules, what lines open with decides; the parser costs fifty times as much.
+_NEEDS_PARSER = re.compile(r"```|~~~|^(?: {4}| *\t)|^[ ]{0,3}(?:(?:\*[ \t]*){3,}|(?:-[ \t]*){3,})$", re.MULTILINE)
+_BULLET = re.compile(r"^[ ]{0,3}(?:>[ ]?)*([-*+•])[ \t]+(\S.*)$", re.MULTILINE)
+
+
 def bullets(text: str, marks: str = BULLETS) -> list[str]:
     """The first lines of bullet points that open with one of ``marks``, code and rules (``* * *``) left out."""
     if not any(mark in text for mark in marks):
         return []
+    if not _NEEDS_PARSER.search(text):
+        return [item.rstrip() for mark, item in _BULLET.findall(text) if mark in marks]
     return [item for mark, item in document(text).items if mark in marks]
 
 

@@ -10,6 +10,7 @@ verdict.
 from __future__ import annotations
 
 import re
+import unicodedata
 from functools import lru_cache
 from typing import Any
 
@@ -91,44 +92,77 @@ def first_word(text: str) -> str:
 # ---------------------------------------------------------------- phrases
 
 
+_SPACELESS = re.compile(f"[{_NO_SPACES}]")
+_KOREAN = re.compile(f"[{_HANGUL}]")
+
+
 @lru_cache(maxsize=4096)
-def phrase_pattern(phrase: str) -> Any:
-    """Matches a ``plain`` phrase literally as whole words, case ignored; any white space matches any other.
+def _body(phrase: str) -> re.Pattern[str]:
+    """The phrase without its borders. They are looked at one match at a time: in the pattern they would cost ten
+    times the compilation."""
+    return re.compile(r"\s+".join(re.escape(part) for part in phrase.split()), re.IGNORECASE)
 
-    A border is asked for only where the phrase itself ends in a letter or digit (``C++`` has none after it), and
-    only against letters that are written with spaces: ``花园`` occurs in ``花园里`` and ``AI`` in ``用AI写``.
-    Underscores around a word are emphasis, inside one they join: ``_spade_`` is the word, ``spade_size`` is not.
+
+def _is_letter(char: str) -> bool:
+    """A letter or digit of a script that is written with spaces."""
+    return char.isalnum() and not (char >= "\u0e00" and _SPACELESS.match(char))
+
+
+def _whole(text: str, start: int, end: int) -> bool:
+    """Whether the stretch is whole words; see ``find_phrase``."""
+    first, last = text[start], text[end - 1]
+    if start and first.isalnum():
+        if _KOREAN.match(first):
+            if _KOREAN.match(text[start - 1]):
+                return False
+        elif _is_letter(first) and _is_letter(text[max(0, start - 3):start].rstrip("_")[-1:] or " "):
+            return False
+    after = text[end:end + 3]
+    if after and not after[0].isascii() and unicodedata.category(after[0])[0] == "M" and last.isalnum():
+        return bool(_SPACELESS.match(last))  # a vowel sign belongs to the letter before it
+    if after and _is_letter(last):
+        return not _is_letter(after.lstrip("_")[:1] or " ")
+    return True
+
+
+def find_phrase(text: str, phrase: str, start: int = 0) -> tuple[int, int] | None:
+    """Where a ``plain`` phrase first occurs from ``start`` on, literally, as whole words, case ignored.
+
+    Any white space matches any other. A border is asked for only where the phrase itself ends in a letter or digit
+    (``C++`` has none after it), and only against letters that are written with spaces: ``花园`` occurs in
+    ``花园里`` and ``AI`` in ``用AI写``. Underscores around a word are emphasis, inside one they join: ``_spade_``
+    is the word, ``spade_size`` is not.
     """
-    body = r"\s+".join(re.escape(part) for part in phrase.split())
-    letter = rf"[^\W_{_NO_SPACES}]" if not phrase.isascii() else r"[^\W_" + _NO_SPACES + "]"
-    left = right = ""
-    if phrase[:1].isalnum() and not re.match(f"[{_NO_SPACES}]", phrase):
-        left = rf"(?<!{letter})(?<!{letter}_)(?<!{letter}__)"
-    elif re.match(f"[{_HANGUL}]", phrase):
-        left = f"(?<![{_HANGUL}])"
-    if phrase and not re.search(f"[{_NO_SPACES}]$", phrase) and (phrase[-1].isalnum() or not phrase.isascii()):
-        right = rf"(?!{letter}|_+{letter})" if phrase[-1].isalnum() else ""
-    elif phrase[-1:] == "_" or phrase[:1] == "_":
-        right = right or r"(?!\w)"
-    if phrase.isascii():
-        return re.compile(left + body + right, re.IGNORECASE)
-    import regex
-
-    # Vowel signs belong to the letter before them: a word does not end in front of one.
-    marks = r"(?!\p{M})" if not re.search(f"[{HAN_KANA}]$", phrase) else ""
-    return regex.compile(left + body + marks + right, regex.IGNORECASE)
+    pattern = _body(phrase)
+    while found := pattern.search(text, start):
+        if _whole(text, found.start(), found.end()):
+            return found.span()
+        start = found.start() + 1
+    return None
 
 
 def count_phrase(text: str, phrase: str) -> int:
     """How often ``phrase`` occurs as whole words, case ignored (``cat`` does not occur in ``category``)."""
-    phrase = plain(phrase).strip()
-    return len(phrase_pattern(phrase).findall(plain(text))) if phrase else 0
+    phrase, text = plain(phrase).strip(), plain(text)
+    count, at = 0, 0
+    while phrase and (found := find_phrase(text, phrase, at)):
+        count, at = count + 1, found[1]
+    return count
+
+
+def remove_phrase(text: str, phrase: str) -> str:
+    """The ``plain`` text with a blank in place of every occurrence of ``phrase``; see ``find_phrase``."""
+    phrase, text = plain(phrase).strip(), plain(text)
+    at = 0
+    while phrase and (found := find_phrase(text, phrase, at)):
+        text, at = f"{text[:found[0]]} {text[found[1]:]}", found[0] + 1
+    return text
 
 
 def contains_phrase(text: str, phrase: str) -> bool:
-    """Whether ``phrase`` occurs as whole words, case ignored; see ``phrase_pattern``."""
+    """Whether ``phrase`` occurs as whole words, case ignored; see ``find_phrase``."""
     phrase = plain(phrase).strip()
-    return bool(phrase) and phrase_pattern(phrase).search(plain(text)) is not None
+    return bool(phrase) and find_phrase(plain(text), phrase) is not None
 
 
 _BEFORE = "\"'«»‹›「」『』()[]{}<>*_#~`>|- \n\t\r¿¡"
@@ -140,7 +174,8 @@ def opens_with(text: str, phrase: str) -> bool:
     phrase = plain(phrase).strip()
     text = plain(text)
     bare = text.lstrip(_BEFORE) if phrase[:1].isalnum() else text.lstrip()
-    return bool(phrase) and phrase_pattern(phrase).match(bare) is not None
+    found = _body(phrase).match(bare) if phrase else None
+    return found is not None and _whole(bare, 0, found.end())
 
 
 def closes_with(text: str, phrase: str, *, after: str = ".") -> bool:

@@ -53,7 +53,8 @@ async def constrain(record: Record, ctx: Context, *, options: Options) -> Record
 def step_prompts(seed_prompt: str, constraints: Sequence[Constraint]) -> list[str]:
     """I_1..I_K; each is the one before it and one more sentence."""
     prompt = join(seed_prompt, constraints[:1], Random(0))
-    if any("prompt_to_repeat" in c.kwargs for c in constraints):  # the request must be distinguishable from what is added
+    # A request to be repeated must be distinguishable from what is added to it.
+    if any("prompt_to_repeat" in c.kwargs for c in constraints):
         prompt = f"{seed_prompt.strip()}\n\n{sentence(constraints[0].text)}"
     prompts = [prompt]
     for constraint in constraints[1:]:

@@ -40,7 +40,7 @@ def stages(options: Options) -> list[Stage]:
 
 
 # LoRA, rate and length as upstream's orpo.yaml and its SFT; I-ORPO continues with the adapter of SFT.
-_TRAINING = {"lora_rank": 16, "lora_alpha": 16, "lora_dropout": 0.05, "learning_rate": 5e-5, "cutoff_len": 15024}
+_TRAINING = {"lora_rank": 16, "lora_alpha": 16, "learning_rate": 5e-5, "cutoff_len": 15024}
 
 METHOD = Method(
     name=NAME,

@@ -241,7 +241,7 @@ class SpecialList(Public):
     )
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        sep = kwargs["sep"].strip()
+        sep = str(kwargs["sep"]).strip()
         return sum(line.startswith(sep) and line != sep for line in measure.lines(response)) >= 2
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
