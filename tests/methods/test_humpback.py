@@ -201,7 +201,7 @@ def test_the_plan_shows_the_calls_of_models_that_the_loop_trains_and_they_cost_n
     assert planned.usd == (0, 0)
     paid = {"endpoint": "http://x/v1", "price": {"prompt": 1, "completion": 1}}
     named = factory.plan(parse({**unnamed, "models": {"judge": paid}}), tokens_per_second=100)
-    assert [c.stage for c in named.calls] == ["augment", "curate"]
+    assert [c.stage for c in named.calls] == ["augment", "curate", "usefulness"]
     assert named.usd is not None
     assert named.usd[1] > 0
 

@@ -25,8 +25,10 @@ from if_factory.recipe import parse
 from if_factory.records import Constraint, Record
 from tests.support.models import scripted_client
 
-TEXT = " ".join(f"On day {i} the old lighthouse keeper wrote a short line about the sea in his log."
-                for i in range(20))
+SEEN = ("gull storm lamp wave boat rope fog rock tide sail net anchor crab shell wind buoy gale reef seal moon cliff "
+        "harbour mast gannet").split()
+TEXT = " ".join(f"On day {i} the old keeper saw a {SEEN[i]} by the {SEEN[i + 1]}, and wrote {SEEN[i + 2]} and {SEEN[i + 3]} "
+                f"into his log." for i in range(20))
 CONSTRAINTS = ["Tell it in the third person.", "Set it at a lighthouse by the sea.", "Describe a daily habit.",
                "Keep every sentence short and plain."]
 CORRUPTED = ["Tell it in the second person.", "Set it at a windmill in the hills.", "Describe a yearly feast.",
@@ -211,7 +213,7 @@ def test_a_text_with_nothing_left_is_rejected_with_what_became_of_its_constraint
 
 
 def test_constraints_that_quote_the_text_are_dropped():
-    leak = "Say that the old lighthouse keeper0 wrote a short line about the sea in his log."
+    leak = "Say that the old keeper0 saw a gull by the storm, and wrote lamp and wave into his log."
     answer = json.dumps({"main_instruction": "Write.", "constraints": [leak, *CONSTRAINTS]})
     result, _ = play([text()], ALL, teacher=scripted_teacher(backtranslate=answer))
     assert emitted(result).refused["constraints"] == {"quotes_the_text": 1}
