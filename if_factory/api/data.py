@@ -206,12 +206,12 @@ def emit(recipe: Recipe, records: Iterable[Record], *, keep: bool = True) -> Emi
     """
     prepare(recipe)
     forget_time_outs()  # emission is a function of the records in their order, not of the run before it
-    gate = gate_of(recipe)
+    gate, method = gate_of(recipe), recipe.definition
     options, out, deciders = recipe.method_options(), Emission(keep), set(gate.deciders)
     for chunk in _chunks(records, _TOGETHER):
         for record in decided(gate, [_rechecked(record) for record in chunk]):
             deciders.update(c.usefulness.decided_by for c in record.candidates if c.usefulness)
-            recipe.definition.emit(record, options, out, recipe.seed)
+            method.emit(record, options, out, recipe.seed)
     out.deciders = tuple(who for who in ("rules", "relevance", "judge") if who in deciders)
     return out
 
