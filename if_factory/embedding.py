@@ -6,6 +6,7 @@ and loads from its folder without a network; any other model is named by folder 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
@@ -28,7 +29,12 @@ def default_model() -> str | None:
 
 
 def available() -> bool:
-    """Whether the default model can be loaded here: the library and the package are installed."""
+    """Whether the default model can be loaded here: the library and the package are installed.
+
+    ``IF_FACTORY_EMBEDDINGS=off`` says no: loading torch takes seconds, which many short commands feel.
+    """
+    if os.environ.get("IF_FACTORY_EMBEDDINGS", "").strip().lower() in ("off", "0", "no", "false"):
+        return False
     return find_spec("sentence_transformers") is not None and default_model() is not None
 
 

@@ -16,7 +16,7 @@ def _no_embeddings_unless_asked_for(request: pytest.FixtureRequest, monkeypatch:
     Rules decide. Tests of relevance itself are marked ``relevance``.
     """
     if not request.node.get_closest_marker("relevance"):
-        monkeypatch.setattr("if_factory.usefulness.gate.available", lambda: False)
+        monkeypatch.setenv("IF_FACTORY_EMBEDDINGS", "off")  # the commands that a test starts, too
 
 
 @pytest.fixture(scope="session")
