@@ -262,9 +262,11 @@ def why_not(asked: Asked, response: str, *, finish_reason: str = "stop") -> Reas
         return "repeats_itself"
     if _copies(asked, bare):
         return "echoes_request"
+    if reason := _empty_sentences(asked, bare, removed):
+        return reason
     if _speaks_of_itself(bare) and not asked.allows("refusal"):
         return "offers_help_instead"
-    return _empty_sentences(asked, bare, removed) or _language(asked, bare)
+    return _language(asked, bare)
 
 
 # ---------------------------------------------------------------- marks
