@@ -32,7 +32,7 @@ def test_init_writes_every_key_of_the_recipe_and_of_the_method():
     ({**OK, "budget": {"max_requets": 3}}, "budget.max_requets", "did you mean 'max_requests'?"),
     ({**OK, "options": {"student_sample": 3}}, "options", "did you mean 'student_samples'?"),
     ({**OK, "method": "complex_to_simpel"}, "method", "did you mean 'complex_to_simple'?"),
-    ({**OK, "preset": "papr"}, "preset", "default, paper, code"),
+    ({**OK, "preset": "papr"}, "preset", "default, paper, released"),
     ({"models": {"studnt": {}}}, "models", "did you mean 'student'?"),
     ({"models": {}}, "models", "student"),
     ({**OK, "budget": {"max_usd": 1}}, "budget.max_usd", "price"),
