@@ -93,6 +93,8 @@ def curriculum(run_folder: AnyPath, *, model: str, dataset_dir: AnyPath, out: An
     cutoff, sentence = fitting_cutoff(reports)
     paths = write_curriculum(replace(options, cutoff_len=cutoff), datasets, Path(out))
     merge = None if "output_dir" in yaml.safe_load(read_text(paths[-1])) else paths.pop()
+    if all("cutoff_len" in keys for keys in options.stage_overrides.values()):
+        sentence = ""  # the user's own value stands in every file
     return Curriculum(tuple(paths), merge, sentence)
 
 
