@@ -80,7 +80,8 @@ def curriculum(run_folder: Path, model_path: str, template: str | None, dataset_
         settings=common.settings(settings), deepspeed=deepspeed)
     for path in (*written.stages, *([written.merge] if written.merge else [])):
         click.echo(path)
-    click.echo(written.cutoff)
+    if written.cutoff:
+        click.echo(written.cutoff)
     click.echo(f"next: if-factory train {out}")
 
 
