@@ -197,5 +197,7 @@ def split_rows(split: str, rows: int) -> list[range]:
             ends = [None if e is None else e * (rows // 100) if drop else round(e * rows / 100) for e in ends]
         start, stop = (default if e is None else max(rows + e, 0) if e < 0 else min(e, rows)
                        for e, default in zip(ends, (0, rows), strict=True))
+        if stop == start - 1 and stop > 0:
+            stop = rows  # datasets 4.0 takes -1 rows, and reads that as all there are (arrow_reader.py)
         taken.append(range(start, max(start, stop)))
     return taken
