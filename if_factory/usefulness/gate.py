@@ -17,11 +17,17 @@ from if_factory.usefulness.settings import THRESHOLD, UsefulnessSpec
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One answer to decide about."""
+    """One answer to decide about.
+
+    Attributes:
+        rules_only: the prompt states constraints and no request (AutoIF's bare instruction): there is no subject
+            that an answer could be near to, or a judge could ask about.
+    """
 
     asked: Asked
     response: str
     finish_reason: str = "stop"
+    rules_only: bool = False
 
 
 class Gate:
@@ -47,7 +53,7 @@ class Gate:
         """Rules and relevance on every item, in order. What neither refuses counts as an answer."""
         reasons = [why_not(item.asked, item.response, finish_reason=item.finish_reason) for item in items]
         found = [Usefulness(answers=reason is None, reason=reason or "") for reason in reasons]
-        left = [i for i, reason in enumerate(reasons) if reason is None]
+        left = [i for i, reason in enumerate(reasons) if reason is None and not items[i].rules_only]
         if self._relevance is not None and left:
             scores = self._relevance.scores([(items[i].asked, items[i].response) for i in left])
             for i, score in zip(left, scores, strict=True):
@@ -63,7 +69,7 @@ class Gate:
         found = self.decide(items)
         if ask is None or self.spec.judge == "off":
             return found
-        left = [i for i, usefulness in enumerate(found) if usefulness.answers]
+        left = [i for i, usefulness in enumerate(found) if usefulness.answers and not items[i].rules_only]
         said = await asyncio.gather(*(
             judged(ask, items[i].asked.full, items[i].response, found[i], tries=tries, prompts=prompts)
             for i in left))
@@ -79,7 +85,7 @@ def decided(gate: Gate, records: Sequence[Record]) -> list[Record]:
     """
     places = [(i, candidate) for i, record in enumerate(records) for candidate in record.candidates]
     asked = [asked_of(record) for record in records]
-    found = gate.decide([Item(asked[i], c.text, c.finish_reason) for i, c in places])
+    found = gate.decide([Item(asked[i], c.text, c.finish_reason, _has_no_request(records[i])) for i, c in places])
     made: list[list[Candidate]] = [[] for _ in records]
     for (i, candidate), now in zip(places, found, strict=True):
         before = candidate.usefulness
@@ -123,4 +129,8 @@ def asked_of(record: Record) -> Asked:
 
 
 def item_of(record: Record, candidate: Candidate) -> Item:
-    return Item(asked_of(record), candidate.text, candidate.finish_reason)
+    return Item(asked_of(record), candidate.text, candidate.finish_reason, _has_no_request(record))
+
+
+def _has_no_request(record: Record) -> bool:
+    return bool(record.extra.get("bare"))

@@ -24,6 +24,8 @@ async def judge_candidates(record: Record, ctx: Context, *, gate: Gate) -> Recor
     Of what fails a constraint nobody learns to answer, so it is not worth a judge's time.
     """
     candidates = await ctx.useful(record, record.candidates)
+    if record.extra.get("bare"):
+        return record.model_copy(update={"candidates": tuple(candidates)})  # no request that a judge could ask about
     asked = asked_of(record)
 
     async def decided(candidate: Candidate) -> Candidate:

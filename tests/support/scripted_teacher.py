@@ -66,7 +66,9 @@ def function(text: str, draw: int) -> str:
 def reply(ask: str, draw: int) -> str:
     words = words_of(ask)
     kept = words if draw % 2 else words[1:]
-    return f"Answer {draw % 100}: well, {', '.join(kept) or 'nothing'}, and that is that."
+    subject = " ".join(re.sub(r"Mention [^.]* at least once\.?", " ", ask).split()[:12]).rstrip(".?!:")
+    return (f"Answer {draw % 100}: {subject} becomes easier with patience, practice and a curious neighbour beside "
+            f"you, and {', '.join(kept) or 'nothing else'} came along.")
 
 
 class ScriptedServer(FakeEndpoint):

@@ -10,7 +10,7 @@ from if_factory.chat.base import Completion
 from if_factory.emission import emit_kto, emit_preference, emit_sft, nearest_first
 from if_factory.records import Candidate, Constraint, Outcome, Record, Refusal, Turn, Usefulness, Verdict
 from if_factory.usefulness.calibration import LabelledAnswer, best_threshold, figures, sweep
-from if_factory.usefulness.gate import Gate, Item, decided
+from if_factory.usefulness.gate import Gate, Item, decided, item_of
 from if_factory.usefulness.rules import Asked
 from if_factory.usefulness.settings import UsefulnessSpec
 
@@ -86,6 +86,37 @@ async def test_the_judge_is_asked_only_about_what_is_let_through_and_silence_is_
     assert not any("cannot help" in text for text in asked)
     undecided = candidate(ANSWER, usefulness=found[2])
     assert emit_sft(record(), undecided).reason == "usefulness_undecided"
+
+
+class UnlikeEverything:
+    """Relevance as a scripted model: whatever it is asked about is far from its request."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def scores(self, items: Any) -> list[float | None]:
+        self.asked += [text for _, text in items]
+        return [0.0 for _ in items]
+
+
+async def test_a_bare_instruction_has_no_subject_so_only_rules_look_at_its_answers() -> None:
+    """AutoIF's test cases stand under the instruction alone: near to what should one be?"""
+    gate, relevance = Gate(UsefulnessSpec(relevance="off")), UnlikeEverything()
+    gate._relevance = relevance  # type: ignore[assignment]
+    bare = Record.from_seed("Mention river at least once.").with_extra(bare=True)
+    texts = ["Three times the river rose over its banks.", "I cannot help with that."]
+    query, alone = decided(gate, [record(candidates=(candidate(ANSWER),)),
+                                  bare.model_copy(update={"candidates": tuple(map(candidate, texts))})])
+    assert query.candidates[0].usefulness.reason == "off_topic"
+    assert [(c.usefulness.answers, c.usefulness.decided_by) for c in alone.candidates] == [
+        (True, "rules"), (False, "rules")]
+    assert relevance.asked == [ANSWER]
+
+    async def ask(messages: Any, **_: Any) -> Completion:
+        raise AssertionError("the judge is not asked either")
+
+    (found,) = await gate.decide_with(ask, [item_of(bare, candidate(texts[0]))])
+    assert (found.answers, found.decided_by) == (True, "rules")
 
 
 def test_figures_count_refusals_and_keeps_by_reason_and_decider() -> None:
