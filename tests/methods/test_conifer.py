@@ -80,7 +80,8 @@ class Teacher:
         return json.dumps({n: {"reason": "seen" if good else "missing", "satisfied": good} for n in numbers})
 
     def answer(self, ask: str) -> str:
-        return f"A good answer to: {ask[:40]}"
+        return (f"A good answer to {ask[:40]} says that the moon pulls the water twice a day while the shore turns "
+                "beneath it.")
 
 
 def play(teacher: Teacher, n: int = 1, **options: object) -> RunResult:

@@ -263,7 +263,7 @@ def test_the_judge_compares_what_code_finds_equal_and_is_told_what_is_new_and_wh
     final = [q for q in pairs if part(q, "REQUEST") == last.prompt]
     assert len(final) == 2
     for q in final:
-        assert f"both responses meet them; they decide nothing here:\n- {hard.text}" in q
+        assert f"both responses meet these; leave them out of the comparison:\n- {hard.text}" in q
         assert soft.text in q.partition("What this comparison turns on:")[2]
     criteria = [c for q in asked if is_criteria(q) for c in criteria_in(q)]
     assert hard.text not in criteria, "the judge is never asked about what code decides"
