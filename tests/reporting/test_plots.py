@@ -6,8 +6,8 @@ import pytest
 from if_factory.errors import UserError
 from if_factory.reporting import plots
 
-LEDGER = [{"stage": "seeds", "taken": 10, "advanced": 10, "produced": 10, "rejected": {}, "unfinished": 0},
-          {"stage": "ask", "taken": 10, "advanced": 6, "produced": 6, "rejected": {"a": 1, "b": 1, "c": 1},
+LEDGER = [{"stage": "seeds", "taken": 10, "advanced": 10, "produced": 10, "dropped": {}, "unfinished": 0},
+          {"stage": "ask", "taken": 10, "advanced": 6, "produced": 6, "dropped": {"a": 1, "b": 1, "c": 1},
            "unfinished": 1}]
 
 
@@ -21,7 +21,7 @@ def results(*labels, types=3):
                       for i, k in enumerate(labels, 1)},
             "by_type": {"strict": {f"family:{t}": {k: rate(i * (t + 1) % 5, 5) for i, k in enumerate(labels)}
                                    for t in range(types)}},
-            "by_family": {"strict": {"per_seed": {k: rate(i, 15) for i, k in enumerate(labels)}}}}
+            "by_family": {"strict": {"family": {k: rate(i, 15) for i, k in enumerate(labels)}}}}
 
 
 @pytest.mark.parametrize("labels", [("before",), ("before", "after"), ("base", "easy", "hard")])

@@ -76,14 +76,14 @@ def test_locks_that_are_accepted_and_do_not_hold_are_found_at_the_start(
     for name in ("zygote.py", "child.py", "clock.py", "jail.py"):
         text = (probe.HERE / name).read_text()
         (tmp_path / name).write_text(text.replace("    abi = landlock_abi()\n", "    return 7\n"))
-    monkeypatch.setattr("if_factory.sandbox.pool.HERE", tmp_path)
+    monkeypatch.setattr("if_factory.sandbox.server.HERE", tmp_path)
     with pytest.raises(UserError, match="the kernel accepted the locks, yet listing the root folder worked"):
         Pool(workers=1)
 
 
 def test_a_python_that_does_not_start_is_an_error_with_a_hint(
         strong: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("if_factory.sandbox.pool.HERE", tmp_path)
+    monkeypatch.setattr("if_factory.sandbox.server.HERE", tmp_path)
     with pytest.raises(UserError, match="did not start"):
         Pool(workers=1)
 

@@ -68,7 +68,7 @@ def draw_corruptible(text: str, rng: Random, n: int, *, include: Collection[str]
 def _in_turn(include: Collection[str], exclude: Collection[str], rng: Random) -> list[ConstraintType]:
     """One type of every family in random order, then a second one of each, and so on."""
     families: dict[str, list[ConstraintType]] = {}
-    for kind in all_types():
+    for kind in (kind for kind in all_types() if kind.composable):
         family = kind.type.partition(":")[0]
         wanted = {kind.type, family} & set(include) if include else kind.type not in HELD_OUT_TYPES
         if wanted and not {kind.type, family} & set(exclude):
