@@ -15,7 +15,8 @@ from pathlib import Path
 
 from if_factory.inputs.ifeval import read_constraints
 from if_factory.records import Constraint
-from if_factory.usefulness.rules import Asked, why_not
+from if_factory.usefulness.asked import Asked
+from if_factory.usefulness.rules import why_not
 
 ROUNDS = 5
 ROOT = Path(__file__).parents[1]

@@ -23,8 +23,8 @@ from if_factory.errors import UserError
 from if_factory.files import dump_json, read_rows
 from if_factory.inputs.rows import Answered, Side, answers_of, constraints_of, prompt_of, prompts_of
 from if_factory.records import Constraint, Outcome, Verdict
+from if_factory.usefulness.asked import Asked
 from if_factory.usefulness.gate import Gate, Item
-from if_factory.usefulness.rules import Asked
 
 
 @dataclass(slots=True)

@@ -10,8 +10,8 @@ from if_factory.evaluation.passrate import Item
 from if_factory.judge.judge import Ask, judge_criteria
 from if_factory.records import Outcome, Usefulness, Verdict
 from if_factory.usefulness import gate as gates
+from if_factory.usefulness.asked import Asked
 from if_factory.usefulness.gate import Gate
-from if_factory.usefulness.rules import Asked
 
 
 async def usefulness(items: Sequence[Item], texts: Mapping[str, Mapping[str, str | None]], gate: Gate,

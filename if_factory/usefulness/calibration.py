@@ -15,8 +15,8 @@ from if_factory.files import read_rows
 from if_factory.inputs.ifeval import read_constraints
 from if_factory.judge.judge import Ask
 from if_factory.records import Constraint, Usefulness
+from if_factory.usefulness.asked import Asked
 from if_factory.usefulness.gate import Gate, Item
-from if_factory.usefulness.rules import Asked
 
 _KEEP = 0.95  # of the answers: what a threshold must let through
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from if_factory.embedding import available
 from if_factory.judge.judge import Ask
 from if_factory.records import Candidate, Record, Usefulness
+from if_factory.usefulness.asked import Asked
 from if_factory.usefulness.judge import judged
 from if_factory.usefulness.relevance import Relevance
-from if_factory.usefulness.rules import Asked, why_not
+from if_factory.usefulness.rules import why_not
 from if_factory.usefulness.settings import THRESHOLD, UsefulnessSpec
 
 

@@ -13,8 +13,8 @@ from threading import Lock
 from typing import Any
 
 from if_factory.embedding import chosen_model, embed
+from if_factory.usefulness.asked import Asked
 from if_factory.usefulness.language import language_of
-from if_factory.usefulness.rules import Asked
 from if_factory.usefulness.strip import without_required
 from if_factory.usefulness.words import words
 

@@ -9,9 +9,9 @@ import pytest
 from if_factory.chat.base import Completion
 from if_factory.emission import emit_kto, emit_preference, emit_sft, nearest_first
 from if_factory.records import Candidate, Constraint, Outcome, Record, Refusal, Turn, Usefulness, Verdict
+from if_factory.usefulness.asked import Asked
 from if_factory.usefulness.calibration import LabelledAnswer, best_threshold, figures, sweep
 from if_factory.usefulness.gate import Gate, Item, decided, item_of
-from if_factory.usefulness.rules import Asked
 from if_factory.usefulness.settings import UsefulnessSpec
 
 PASS, FAIL = Verdict(outcome=Outcome.PASS), Verdict(outcome=Outcome.FAIL, reason="has a comma")
