@@ -14,6 +14,7 @@ import yaml
 
 from if_factory import recipe as recipes
 from tests.support import fake_endpoint
+from tests.support.texts import story
 
 RECIPE = {"name": "demo", "seeds": "seeds.jsonl", "options": {"student_samples": 3, "max_constraints": 2,
           "include": ["punctuation", "length_constraints", "keywords", "list"]}}
@@ -198,7 +199,7 @@ def test_suri_needs_no_model_and_goes_from_texts_to_an_iorpo_curriculum(tmp_path
 
 
 def test_bins_that_are_not_given_need_not_be_filled(tmp_path):
-    (tmp_path / "one.txt").write_text("The boat came in at noon. Nobody was there to meet it. " * 12)
+    (tmp_path / "one.txt").write_text(story(24))
     (tmp_path / "suri.yaml").write_text("method: suri\nseeds: one.txt\noptions: {triples_per_text: 1}\n")
     cli("run", "suri.yaml", "-o", "run", cwd=tmp_path)
     cli("export", "run", "--into", "data", cwd=tmp_path)

@@ -13,15 +13,14 @@ from if_factory import curriculum, export, run
 from if_factory.api.training import default_stages
 from if_factory.errors import UserError
 from if_factory.exporting.manifest import ExportedDataset, Manifest, manifest_path, read_manifest, write_manifest
-
-LONG = "The boat came in at noon. Nobody was there to meet it. "
+from tests.support.texts import story
 
 
 @pytest.fixture
 def made(tmp_path: Path):
     """``made(name)`` runs Suri (which needs no model) under a name and exports it into the one folder ``data``."""
     def make(name: str, texts: int = 6, **how) -> Path:
-        rows = [{"text": f"Harbour {i}, on a cold day. " + LONG * (8 + 2 * i)} for i in range(texts)]
+        rows = [{"text": f"Harbour {i}, on a cold day. " + story(16 + 4 * i)} for i in range(texts)]
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
         recipe = tmp_path / f"{name}.yaml"
         recipe.write_text(yaml.safe_dump({"method": "suri", "name": name, "seeds": f"{name}.jsonl",
