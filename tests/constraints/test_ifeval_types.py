@@ -234,3 +234,12 @@ def test_a_bad_row_is_named_with_file_row_and_field(ids: Any, kwargs: Any, messa
         read_constraints({"instruction_id_list": ids, "kwargs": kwargs}, "rows.jsonl:4")
     assert message in str(e.value)
     assert "rows.jsonl:4: field" in str(e.value)
+
+
+def test_a_verdict_of_the_reference_stands_where_our_own_count_gives_no_reason() -> None:
+    """Our count refuses Thai, the reference's does not: the reason alone is missing, not the verdict."""
+    short = Constraint(type="length_constraints:number_words", kwargs={"relation": "at least", "num_words": 19})
+    [ours], [reference] = verify("สวัสดี", [short]), verify("สวัสดี", [short], ifeval_compat=True)
+    assert ours.outcome is Outcome.NO_VERDICT
+    assert reference.failed
+    assert "without spaces" in reference.reason

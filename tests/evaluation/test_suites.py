@@ -25,7 +25,8 @@ from if_factory.records import Constraint, Record
 
 def write_run(folder):
     folder.mkdir(parents=True)
-    (folder / "recipe.yaml").write_text("method: complex_to_simple\nseed: 7\n")
+    (folder / "recipe.yaml").write_text(
+        "method: complex_to_simple\nseed: 7\nmodels: {student: {endpoint: embedded}}\n")
     record = Record.from_seed("p").child("p. No commas.", [Constraint(type="punctuation:no_comma")], 1)
     RunDir(folder).write(RunResult([record], [], Ledger(["compose"]), True), Usage(), {})
     return folder

@@ -45,8 +45,13 @@ def test_five_turns_without_mask_history_lose_the_last_answer_and_with_it_the_fi
 
 
 def test_default_answer_and_default_cutoff_fit_each_other() -> None:
-    """An answer of `max_tokens` is never the part that is cut, whatever the prompt."""
-    answer = ModelSpec(endpoint="http://x/v1").max_tokens
+    """An answer as long as the built-in model may write is never the part that is cut, whatever the prompt.
+
+    A model behind a URL has no limit of ours by default: what its answers lose is counted before training.
+    """
+    answer = ModelSpec().answer_tokens
+    assert answer is not None
+    assert ModelSpec(endpoint="http://x/v1").answer_tokens is None
     cutoff = CurriculumOptions("m", None).cutoff_len
     assert all(share(prompt, answer, cutoff)[1] == answer for prompt in range(0, 20_000, 100))
 
