@@ -25,9 +25,10 @@ from if_factory.recipe import parse
 from if_factory.records import Constraint, Record
 from tests.support.models import scripted_client
 
-SEEN = ["gull", "storm", "lamp", "wave", "boat", "rope", "fog", "rock", "tide", "sail", "net", "anchor", "crab", "shell", "wind", "buoy", "gale", "reef", "seal", "moon", "cliff", "harbour", "mast", "gannet"]
-TEXT = " ".join(f"On day {i} the old keeper saw a {SEEN[i]} by the {SEEN[i + 1]}, and wrote {SEEN[i + 2]} and {SEEN[i + 3]} "
-                f"into his log." for i in range(20))
+SEEN = ["gull", "storm", "lamp", "wave", "boat", "rope", "fog", "rock", "tide", "sail", "net", "anchor", "crab",
+        "shell", "wind", "buoy", "gale", "reef", "seal", "moon", "cliff", "harbour", "mast", "gannet"]
+TEXT = " ".join(f"On day {i} the old keeper saw a {SEEN[i]} by the {SEEN[i + 1]}, and wrote {SEEN[i + 2]} and "
+                f"{SEEN[i + 3]} into his log." for i in range(20))
 CONSTRAINTS = ["Tell it in the third person.", "Set it at a lighthouse by the sea.", "Describe a daily habit.",
                "Keep every sentence short and plain."]
 CORRUPTED = ["Tell it in the second person.", "Set it at a windmill in the hills.", "Describe a yearly feast.",

@@ -66,9 +66,10 @@ def function(text: str, draw: int) -> str:
 def reply(ask: str, draw: int) -> str:
     words = words_of(ask)
     kept = words if draw % 2 else words[1:]
-    subject = " ".join(re.sub(r"Mention [^.]* at least once\.?", " ", ask).split()[:12]).rstrip(".?!:")
-    return (f"Answer {draw % 100}: {subject} becomes easier with patience, practice and a curious neighbour beside "
-            f"you, and {', '.join(kept) or 'nothing else'} came along.")
+    query = re.sub(r"Mention [^.]* at least once\.?", " ", ask)
+    subject = " ".join(re.findall(r"[A-Za-z]{5,}", query)[:6])
+    return (f"Answer {draw % 100}: patience, practice and a curious neighbour make {subject} easier to grasp, "
+            f"and {', '.join(kept) or 'nobody'} came along.")
 
 
 class ScriptedServer(FakeEndpoint):

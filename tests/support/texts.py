@@ -1,6 +1,7 @@
 """Texts for tests that say something new in every sentence: a text that goes round in circles is refused."""
 
-_WHO = ["boat", "keeper", "baker", "nurse", "pilot", "miller", "teacher", "sailor", "mason", "potter", "painter", "farmer", "weaver"]
+_WHO = ["boat", "keeper", "baker", "nurse", "pilot", "miller", "teacher", "sailor", "mason", "potter", "painter",
+        "farmer", "weaver"]
 _DID = ["brought", "carried", "sold", "mended", "counted", "hid", "washed"]
 _WHAT = ["lamp", "rope", "sail", "net", "anchor", "crab", "shell", "buoy", "barrel", "ladder", "kettle"]
 _WHERE = ["harbour", "mill", "school", "market", "bridge"]
