@@ -19,9 +19,10 @@ NO_LANDLOCK = OSError(errno.ENOSYS, "landlock_create_ruleset: Function not imple
 
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
-    probe.isolation.cache_clear()
+    cached = probe.isolation  # a test may put another function in its place, which may still be there afterwards
+    cached.cache_clear()
     yield
-    probe.isolation.cache_clear()
+    cached.cache_clear()
 
 
 @pytest.fixture
