@@ -218,6 +218,9 @@ def _no_room(whole: Whole) -> Iterator[str]:
     items = whole.low("bullets") + whole.low("numbered")
     if sentences is not None and items and items >= sentences:
         yield f"at most {sentences} sentences leave no room for an answer beside {items} list items"
+    if sentences is not None and opening and items and opening + items >= sentences:
+        yield (f"at most {sentences} sentences leave no room for an answer beside the {opening} it must open with and "
+               f"{items} list items")
     if sentences is not None and opening >= sentences:
         yield f"at most {sentences} sentences leave no room for an answer after the {opening} it must open with"
     needed = max(needed, whole.low("words"))

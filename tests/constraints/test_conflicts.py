@@ -142,3 +142,12 @@ def test_every_further_row_found_in_strict_mode_has_one_of_five_reasons(shared: 
                        "the closing phrase itself has a comma": 8,
                        "the required words hold the letter too often": 7, "P.S. is a word in capitals": 37,
                        "every bullet point is a sentence": 9}
+
+
+def test_a_repeated_request_and_a_list_leave_no_sentence_for_an_answer() -> None:
+    repeated = Constraint(type="combination:repeat_prompt", kwargs={"prompt_to_repeat": "I like chess. Who am I?"})
+    items = Constraint(type="list:item_start", kwargs={"word": "The"})
+    few, more = (Constraint(type="length_constraints:number_sentences",
+                            kwargs={"relation": "less than", "num_sentences": n}) for n in (5, 6))
+    assert "leave no room" in (conflict([few, repeated, items]) or "")
+    assert conflict([more, repeated, items]) is None
