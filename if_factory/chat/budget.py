@@ -10,7 +10,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from if_factory.chat.base import CUT_IN_THINKING, Completion
 
@@ -149,11 +148,6 @@ class Usage:
                 mine, theirs = getattr(total, name), getattr(part, name)
                 setattr(total, name, None if mine is None or theirs is None else mine + theirs)
         return total
-
-    def rows(self) -> list[dict[str, Any]]:
-        """JSON-able rows for the report: ``stage``, ``role`` and the fields of ``Tally``."""
-        return [{"stage": stage, "role": role, **{n: getattr(t, n) for n in Tally.__slots__}}
-                for (stage, role), t in self.tallies.items()]
 
 
 _MOST_CUT = 0.02  # a larger share of cut answers is said: what is lost are the long ones

@@ -37,7 +37,7 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class FailedAnswer:
     """A good answer's failed or undecided constraint. ``row`` counts from 1 (the line of a .jsonl file)."""
 
     row: int
@@ -103,7 +103,7 @@ class AuditReport:
     by_type: dict[str, Count] = field(default_factory=dict)
     contradictions: list[tuple[int, str]] = field(default_factory=list)
     doubtful: list[tuple[int, str]] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
+    failures: list[FailedAnswer] = field(default_factory=list)
     fails_nothing: list[int] = field(default_factory=list)
     attempts: Attempts | None = None
 
@@ -361,7 +361,7 @@ def _good(report: AuditReport, n: int, side: Side, constraints: tuple[Constraint
         count.passed += verdict.passed
         count.no_verdict += verdict.outcome is Outcome.NO_VERDICT
         if not verdict.passed:
-            report.failures.append(Failure(n, side, constraint.type, verdict.outcome, verdict.reason))
+            report.failures.append(FailedAnswer(n, side, constraint.type, verdict.outcome, verdict.reason))
 
 
 def _bad(report: AuditReport, n: int, verdicts: list[Verdict], *, judged: bool) -> None:

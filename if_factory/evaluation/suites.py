@@ -10,9 +10,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 from random import Random
-from typing import Any
-
-from pydantic import ValidationError
 
 from if_factory.constraints.base import all_types, get
 from if_factory.constraints.compose import compose
@@ -21,10 +18,11 @@ from if_factory.constraints.join import join
 from if_factory.errors import UserError
 from if_factory.evaluation.passrate import Item
 from if_factory.files import read_rows
+from if_factory.inputs.history import read_history
 from if_factory.inputs.rows import constraints_of, prompt_of
 from if_factory.inputs.seeds import builtin
 from if_factory.pipeline.rundir import RunDir
-from if_factory.records import Constraint, Turn, content_id
+from if_factory.records import Constraint, content_id
 
 _UNSEEN_EVERY = 3
 
@@ -105,33 +103,11 @@ def load_suite(path: Path) -> list[Item]:
         for constraint in constraints:
             _known(constraint, where)
         key = row.get("id", row.get("key", content_id(prompt, n)))
-        history = _history(row.get("history"), where)
+        history = read_history(row.get("history"), f"{where}: field 'history'")
         items.append(Item(str(key), prompt, constraints, system=row.get("system") or "", history=history))
     if not items:
         raise UserError("no rows", where=str(path))
     return items
-
-
-def _history(turns: Any, where: str) -> tuple[Turn, ...]:
-    """Every entry is looked at, so that the message names the one that is wrong."""
-    fix = 'history is a list of {"role": "user" or "assistant", "content": "..."}; leave it out if there is none'
-    if turns is None:
-        return ()
-    if not isinstance(turns, list):
-        raise UserError("expected a list", where=f"{where}: field 'history'", fix=fix)
-    found = []
-    for i, turn in enumerate(turns):
-        place = f"{where}: field 'history[{i}]'"
-        try:
-            found.append(Turn.model_validate(turn))
-        except ValidationError as e:
-            error = e.errors()[0]
-            field = ".".join(str(part) for part in error["loc"])
-            raise UserError(f"{field}: {error['msg']}" if field else "expected an object", where=place,
-                            fix=fix) from None
-        if found[-1].role == "system":
-            raise UserError("role: a system turn", where=place, fix="give it in the row's `system` field")
-    return tuple(found)
 
 
 def _known(constraint: Constraint, where: str) -> None:

@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from if_factory.evaluation.ranking import Triple
 from if_factory.exporting.dataset_info import CORRUPTED
 from if_factory.exporting.formats import provenance_path
 from if_factory.files import read_rows
+from if_factory.inputs.history import read_history
 from if_factory.inputs.rows import answers_of, prompt_of
 from if_factory.records import Constraint, Turn, content_id
 
@@ -88,7 +89,7 @@ def _item(row: Mapping[str, Any], made: Mapping[str, Any], where: str) -> Triple
 
 
 def _suris(row: Mapping[str, Any], where: str) -> Triple:
-    x_w, x_l, answer = (_turns(row.get(name), f"{where}: field '{name}'")
+    x_w, x_l, answer = (read_history(row.get(name), f"{where}: field '{name}'", foreign=True, system=True)
                         for name in ("prompt_chosen", "prompt_rejected", "answer"))
     if not (x_w and x_l and answer):
         raise UserError("prompt_chosen, prompt_rejected and answer are lists of messages", where=where,
@@ -100,25 +101,10 @@ def _suris(row: Mapping[str, Any], where: str) -> Triple:
 
 
 def _history(row: Mapping[str, Any], where: str) -> tuple[Turn, ...]:
-    """Earlier turns: alpaca's ``[[question, answer], ...]`` or all but the last two of a conversation."""
-    pairs = row.get("history") or []
-    if pairs and all(isinstance(p, list) and len(p) == 2 for p in pairs):
-        return tuple(Turn(role=role, content=str(text)) for p in pairs
-                     for role, text in zip(("user", "assistant"), p, strict=True))
+    """Earlier turns: the row's ``history``, or all but the last two of a conversation."""
     talk = row.get("conversations", row.get("messages"))
-    return tuple(_turns(talk[:-2] if isinstance(talk, list) else pairs, f"{where}: field 'history'"))
-
-
-_ROLES = {"human": "user", "gpt": "assistant"}
-
-
-def _turns(value: Any, where: str) -> Sequence[Turn]:
-    try:
-        return [Turn.model_validate({"role": _ROLES.get(role, role), "content": t.get("content", t.get("value"))})
-                for t in value for role in [t.get("role", t.get("from"))]]
-    except (ValidationError, TypeError, AttributeError):
-        raise UserError("expected a list of messages", where=where,
-                        fix='each is {"role": "user" or "assistant", "content": "..."}') from None
+    earlier = talk[:-2] if isinstance(talk, list) and not row.get("history") else row.get("history")
+    return read_history(earlier or None, f"{where}: field 'history'", foreign=True)
 
 
 def _field(row: Mapping[str, Any], name: str, kind: type, where: str) -> Any:

@@ -21,7 +21,7 @@ from if_factory.exporting.entry import REMOTE, Problem, entry_problems, maps_onl
 from if_factory.exporting.loading import PIECE, Piece, Unreadable, read_pieces, split_rows
 from if_factory.exporting.plain import plain_piece
 from if_factory.exporting.report import KTO_BATCH, CheckReport, LoaderOptions
-from if_factory.exporting.rules import Shape, Stage
+from if_factory.exporting.rules import Shape, TrainingStage
 from if_factory.exporting.templates import template_problem
 from if_factory.exporting.work import Work
 from if_factory.files import dump_json
@@ -60,7 +60,7 @@ def local_entry(dataset_dir: Path, name: str) -> dict[str, Any]:
     return entry
 
 
-def check_dataset(dataset_dir: Path, name: str, *, stage: Stage | None = None, template: str | None = None,
+def check_dataset(dataset_dir: Path, name: str, *, stage: TrainingStage | None = None, template: str | None = None,
                   options: LoaderOptions | None = None, say: Callable[[int], None] | None = None) -> CheckReport:
     """Apply LLaMA-Factory's acceptance rules to the dataset ``name`` of ``dataset_dir/dataset_info.json``.
 
@@ -87,7 +87,7 @@ def check_dataset(dataset_dir: Path, name: str, *, stage: Stage | None = None, t
     return report
 
 
-def trained_rows(dataset_dir: Path, name: str, stage: Stage, options: LoaderOptions | None = None
+def trained_rows(dataset_dir: Path, name: str, stage: TrainingStage, options: LoaderOptions | None = None
                  ) -> Iterator[tuple[int, rules.Turns, list[tuple[str, Any]]]]:
     """(row from 1, the converted row, the corrupted prompt of an I-ORPO triple) of what ``stage`` trains.
 
@@ -131,7 +131,7 @@ def _taken(pieces: Callable[[], Iterator[Piece]], entry: dict[str, Any], options
     return taken if options.max_samples is None else _first(taken, options.max_samples)
 
 
-def check_rows(rows: Sequence[Any], entry: dict[str, Any], *, name: str = "dataset", stage: Stage | None = None,
+def check_rows(rows: Sequence[Any], entry: dict[str, Any], *, name: str = "dataset", stage: TrainingStage | None = None,
                dates: bool = True, options: LoaderOptions | None = None) -> CheckReport:
     """The same for rows in memory, as they would be read back from a .jsonl file registered with ``entry``.
 
@@ -156,7 +156,7 @@ def in_pieces(rows: Sequence[Any], size: int = PIECE) -> Iterator[Piece]:
         yield Piece(held, "lines", row)
 
 
-def _check(pieces: Callable[[], Iterator[Piece]], entry: dict[str, Any], name: str, stage: Stage | None,
+def _check(pieces: Callable[[], Iterator[Piece]], entry: dict[str, Any], name: str, stage: TrainingStage | None,
            options: LoaderOptions) -> CheckReport:
     shape = Shape.of(maps_only(entry))
     report = CheckReport(name, stage or shape.stage, problems=entry_problems(entry))
@@ -227,7 +227,7 @@ def _first(taken: list[range], most: int) -> list[range]:
 class _Types:
     """The loader's types: the first piece's decide."""
 
-    def __init__(self, shape: Shape, stage: Stage) -> None:
+    def __init__(self, shape: Shape, stage: TrainingStage) -> None:
         self.first: arrow.Type | None = None
         self.shape, self.stage = shape, stage
 

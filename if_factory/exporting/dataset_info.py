@@ -16,18 +16,17 @@ from typing import Any, Literal, get_args
 from filelock import FileLock, Timeout
 
 from if_factory.errors import UserError
-from if_factory.exporting.rules import TAGS
+from if_factory.exporting.rules import TAGS, TrainingStage
 from if_factory.files import dump_json, write_atomic
 
 FILE_NAME = "dataset_info.json"
-Kind = Literal["sft", "dpo", "kto", "iorpo"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS: tuple[TrainingStage, ...] = get_args(TrainingStage)
 CORRUPTED = "instruction_corrupted"  # the column of an I-ORPO triple's x_l
 _SHAREGPT_TAGS = dict(zip(TAGS, ("from", "value", "human", "gpt", "observation", "function_call", "system"),
                           strict=True))
 
 
-def dataset_entry(file_name: str, fmt: Literal["alpaca", "sharegpt"], kind: Kind) -> dict[str, Any]:
+def dataset_entry(file_name: str, fmt: Literal["alpaca", "sharegpt"], kind: TrainingStage) -> dict[str, Any]:
     """The entry that describes a file written by ``formats.write_dataset``, with every column and tag named.
 
     An I-ORPO entry has ``ranking: false`` and ``columns.rejected``: stock LLaMA-Factory reads that column only
@@ -52,7 +51,7 @@ def dataset_entry(file_name: str, fmt: Literal["alpaca", "sharegpt"], kind: Kind
     return entry | ({"tags": dict(_SHAREGPT_TAGS)} if fmt == "sharegpt" else {})
 
 
-def stage_of(dataset: str) -> Kind:
+def stage_of(dataset: str) -> TrainingStage:
     """The stage of an emitted dataset by its name: ``sft_external`` and ``sft`` are both for ``sft``.
 
     Raises:

@@ -15,7 +15,8 @@ from typing import Any, Literal
 
 from if_factory.errors import UserError
 from if_factory.exporting.acceptance import KTO_BATCH, Problem, check_rows, in_pieces
-from if_factory.exporting.dataset_info import CORRUPTED, Kind, dataset_entry
+from if_factory.exporting.dataset_info import CORRUPTED, dataset_entry
+from if_factory.exporting.rules import TrainingStage
 from if_factory.exporting.trl import trl_rows
 from if_factory.files import write_jsonl
 from if_factory.records import Example, KTOExample, PreferenceExample, SFTExample, TripleExample, content_id
@@ -45,9 +46,9 @@ def provenance_path(data: Path) -> Path:
     return data.with_name(f"{data.stem}.provenance.jsonl")
 
 
-def kind_of(examples: Sequence[Example]) -> Kind:
+def kind_of(examples: Sequence[Example]) -> TrainingStage:
     """Which stage the examples are for. Raises ``ValueError`` if they are mixed."""
-    kinds: dict[type[Example], Kind] = {SFTExample: "sft", PreferenceExample: "dpo", KTOExample: "kto",
+    kinds: dict[type[Example], TrainingStage] = {SFTExample: "sft", PreferenceExample: "dpo", KTOExample: "kto",
                                         TripleExample: "iorpo"}
     found = {type(e) for e in examples}
     if len(found) != 1:

@@ -11,13 +11,13 @@ from operator import itemgetter
 from if_factory.exporting.arrow import Type, _is_date
 from if_factory.exporting.loading import Piece
 from if_factory.exporting.remarks import NOTABLE
-from if_factory.exporting.rules import Shape, Stage
+from if_factory.exporting.rules import Shape, TrainingStage
 
 _ROLES = {"sft": ("prompt", "query", "response", "system", "history"),
           "dpo": ("prompt", "query", "chosen", "rejected", "system", "history")}
 
 
-def plain_piece(piece: Piece, shape: Shape, stage: Stage) -> Type | None:
+def plain_piece(piece: Piece, shape: Shape, stage: TrainingStage) -> Type | None:
     """The type of a piece of alpaca rows that are all trained and of which none needs a remark, or ``None``."""
     rows = piece.rows
     roles = _ROLES.get(stage)

@@ -8,7 +8,7 @@ from typing import Any
 
 from if_factory.exporting import rules
 from if_factory.exporting.entry import Problem
-from if_factory.exporting.rules import Shape, Stage
+from if_factory.exporting.rules import Shape, TrainingStage
 from if_factory.exporting.templates import TemplateFacts
 
 MEDIA = re.compile(r"<(?:image|video|audio)>")
@@ -17,7 +17,7 @@ CONTROL = re.compile(r"<\|[A-Za-z0-9_]{1,40}\|>|</?s>|<(?:start|end)_of_turn>|\[
 NOTABLE = re.compile(f"{MEDIA.pattern}|{CONTROL.pattern}|{{{{idx}}}}")
 
 
-def remarks(t: rules.Turns, row: dict[str, Any], shape: Shape, stage: Stage) -> list[tuple[str, str]]:
+def remarks(t: rules.Turns, row: dict[str, Any], shape: Shape, stage: TrainingStage) -> list[tuple[str, str]]:
     """(field, reason) for empty and equal texts and the openai format's own words."""
     said = []
     if shape.formatting == "alpaca":

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from if_factory.exporting.entry import Problem
 from if_factory.exporting.loading import PIECE
-from if_factory.exporting.rules import Effect, Stage
+from if_factory.exporting.rules import Effect, TrainingStage
 
 IORPO_NOTE = ("stage iorpo comes with if-factory[train]; stock LLaMA-Factory trains the responses on the true "
               "instructions in stage sft and refuses the dataset in stage dpo")
@@ -22,7 +22,7 @@ class CheckReport:
     """
 
     name: str
-    stage: Stage
+    stage: TrainingStage
     rows: int = 0
     accepted: int = 0
     problems: list[Problem] = field(default_factory=list)
@@ -43,20 +43,6 @@ class CheckReport:
     @property
     def fails(self) -> list[Problem]:
         return [p for p in self.problems if p.effect == "fails"]
-
-    def summary(self, most: int = 5) -> list[str]:
-        """One line on the counts, then one line per kind of problem with its first rows."""
-        kinds: dict[tuple[Effect, str, str], list[int | None]] = {}
-        for p in self.problems:
-            kinds.setdefault((p.effect, p.field, p.reason), []).append(p.row)
-        lines = [f"{self.name} ({self.stage}): {self.rows} rows, {self.accepted} accepted"]
-        for (effect, name, reason), places in sorted(kinds.items(), key=lambda kv: kv[0]):
-            numbers = [str(r) for r in places if r]
-            more = f" and {len(numbers) - most} more" if len(numbers) > most else ""
-            where = f"row {', '.join(numbers[:most])}{more}: " if numbers else ""
-            what = f"field '{name}': " if name else ""
-            lines.append(f"  {effect}: {where}{what}{reason}")
-        return lines
 
     def add(self, row: int | None, where: str, reason: str, effect: Effect) -> None:
         self.problems.append(Problem(row, where, reason, effect))

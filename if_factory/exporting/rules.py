@@ -17,7 +17,7 @@ from typing import Any, Literal
 from if_factory.exporting.calls import call_problem, tools_problem
 from if_factory.exporting.templates import PLAIN, TemplateFacts
 
-Stage = Literal["sft", "dpo", "kto", "iorpo"]
+TrainingStage = Literal["sft", "dpo", "kto", "iorpo"]
 Effect = Literal["fails", "dropped", "kept"]
 
 COLUMNS = ("prompt", "query", "response", "history", "messages", "system", "tools",
@@ -49,7 +49,7 @@ class Shape:
                    {c: columns.get(c) for c in COLUMNS}, {t: tags.get(t) for t in TAGS})
 
     @property
-    def stage(self) -> Stage:
+    def stage(self) -> TrainingStage:
         """The stage this dataset is meant for."""
         if self.ranking or (self.columns["chosen"] and self.columns["rejected"]):
             return "dpo"
@@ -302,7 +302,7 @@ def _tool_calls(calls: Any, where: str) -> str:
         raise Fails(where, "a tool call has no 'function'") from None
 
 
-def trained_turns(t: Turns, stage: Stage) -> list[tuple[str, Any]] | None:
+def trained_turns(t: Turns, stage: TrainingStage) -> list[tuple[str, Any]] | None:
     """The turns that will be tokenised, or ``None`` if the processor drops the row."""
     wanted = len(t.response) == 1 if stage in ("sft", "iorpo") else len(t.response) >= 2
     if t.broken or len(t.prompt) % 2 != 1 or not wanted:

@@ -8,9 +8,10 @@ from typing import Any
 
 from if_factory.errors import UserError
 from if_factory.files import read_rows, read_text
+from if_factory.inputs.history import read_history
 from if_factory.inputs.ifeval import read_constraints
 from if_factory.inputs.rows import constraints_of
-from if_factory.records import Record, Turn
+from if_factory.records import Record
 
 
 def builtin(name: str) -> Path:
@@ -76,24 +77,8 @@ def _record(row: dict[str, Any], where: str, method: str) -> Record:
                         fix="leave it out, or give the system turn's text")
     used = {"prompt", "system", "history", "instruction_id_list", "kwargs", "constraints"}
     rest = {"seed_id" if k == "id" else k: v for k, v in row.items() if k not in used}
-    record = Record.from_seed(prompt.strip(), system=system, history=_history(row, where), method=method,
+    history = read_history(row.get("history"), f"{where}: field 'history'", alternating=True)
+    record = Record.from_seed(prompt.strip(), system=system, history=history, method=method,
                               extra=rest)
     own = read_constraints(row, where) if "instruction_id_list" in row else constraints_of(row, where)
     return record.child(record.prompt, own, difficulty=len(own)) if own else record
-
-
-def _history(row: dict[str, Any], where: str) -> tuple[Turn, ...]:
-    turns = row.get("history") or []
-    place = f"{where}: field 'history'"
-    if not isinstance(turns, list):
-        raise UserError(f"expected a list of turns, found {type(turns).__name__}", where=place,
-                        fix='[{"role": "user", "content": ...}, {"role": "assistant", "content": ...}]')
-    expected = "user"
-    for i, turn in enumerate(turns):
-        if not (isinstance(turn, dict) and turn.get("role") == expected and isinstance(turn.get("content"), str)):
-            raise UserError(f"turn {i + 1} must be {{'role': '{expected}', 'content': text}}", where=place,
-                            fix="turns alternate user, assistant and end with assistant")
-        expected = "assistant" if expected == "user" else "user"
-    if expected == "assistant":
-        raise UserError("ends with a user turn", where=place, fix="the last user turn is the row's `prompt`")
-    return tuple(Turn(role=t["role"], content=t["content"]) for t in turns)

@@ -30,7 +30,8 @@ from typing import Any, Literal
 import yaml
 
 from if_factory.errors import UserError
-from if_factory.exporting.dataset_info import Kind, stage_of
+from if_factory.exporting.dataset_info import stage_of
+from if_factory.exporting.rules import TrainingStage
 from if_factory.exporting.templates import template_problem
 from if_factory.files import dump_json, write_atomic
 from if_factory.training.bins import bin_names, cut_bins, read_bins, split_bins
@@ -39,7 +40,7 @@ from if_factory.training.deepspeed import Zero, ds_config, ds_name
 __all__ = ["CurriculumOptions", "StagePlan", "bin_names", "cut_bins", "export_config", "plan_stages", "read_bins",
            "split_bins", "stage_config", "write_curriculum", "write_export", "write_stage"]
 LN2_NOTE = "ln 2 = 0.693"
-_COMPARED: tuple[Kind, ...] = ("dpo", "kto")  # stages whose loss needs a reference model
+_COMPARED: tuple[TrainingStage, ...] = ("dpo", "kto")  # stages whose loss needs a reference model
 # Suri's i-orpo/orpo.yaml: lambda (LLaMA-Factory's pref_beta), LoRA, no warm-up, sequences of up to 15,024 tokens.
 _IORPO = {"pref_beta": 0.4, "lora_rank": 16, "lora_alpha": 16, "learning_rate": 5e-5,
           "warmup_ratio": 0.0, "cutoff_len": 15024}
@@ -107,7 +108,7 @@ class StagePlan:
 
     name: str
     stage: str
-    kind: Kind
+    kind: TrainingStage
     bin: str
     datasets: tuple[str, ...]
     output_dir: str

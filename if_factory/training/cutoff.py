@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from if_factory.errors import UserError
 from if_factory.exporting.acceptance import LoaderOptions, trained_rows
-from if_factory.exporting.rules import Stage, Turns
+from if_factory.exporting.rules import TrainingStage, Turns
 
 Lost = Literal["answer", "prompt", "history"]
 DEFAULT = 2048  # LLaMA-Factory's cutoff_len
@@ -70,7 +70,7 @@ class Cut:
 class CutReport:
     """``longest`` is (tokens, dataset, row); ``estimated``: no tokenizer was at hand."""
 
-    stage: Stage
+    stage: TrainingStage
     settings: Settings
     rows: int = 0
     longest: tuple[int, str, int] = (0, "", 0)
@@ -113,7 +113,7 @@ def share(source: int, target: int, room: int) -> tuple[int, int]:
     return min(max(room - kept, 0), source), kept
 
 
-def lost_of(lengths: Lengths, stage: Stage, settings: Settings) -> Lost | None:
+def lost_of(lengths: Lengths, stage: TrainingStage, settings: Settings) -> Lost | None:
     """What of a row is cut; ``None``: nothing."""
     if stage != "sft":
         (source, target), = lengths.pairs
@@ -167,7 +167,7 @@ class Encoder:
         self.tokenizer = tokenizer
         self.discards = bool(config.get("mask_history")) and not self.template.preserve_thinking
 
-    def lengths(self, t: Turns, stage: Stage, corrupted: Sequence[Any] = ()) -> Lengths:
+    def lengths(self, t: Turns, stage: TrainingStage, corrupted: Sequence[Any] = ()) -> Lengths:
         """Tokens of a row that is trained in ``stage``; ``corrupted``: the other prompt of an I-ORPO triple."""
         end = int(self.template.efficient_eos)
         if stage == "sft":
@@ -188,7 +188,7 @@ class Encoder:
 class Estimate:
     """Without a tokenizer: rather too many tokens than too few (three characters each, one beyond ASCII)."""
 
-    def lengths(self, t: Turns, stage: Stage, corrupted: Sequence[Any] = ()) -> Lengths:
+    def lengths(self, t: Turns, stage: TrainingStage, corrupted: Sequence[Any] = ()) -> Lengths:
         texts = [_about(text) for _, text in t.prompt]
         answers = [_about(text) for _, text in t.response]
         source = sum(texts) + _about(t.system) + _about(t.tools)
@@ -206,7 +206,7 @@ def _messages(turns: Iterable[tuple[str, Any]]) -> list[dict[str, Any]]:
     return [{"role": role, "content": text} for role, text in turns]
 
 
-def count_cuts(dataset_dir: Path, names: Sequence[str], stage: Stage, encoder: Encoder | Estimate,
+def count_cuts(dataset_dir: Path, names: Sequence[str], stage: TrainingStage, encoder: Encoder | Estimate,
                settings: Settings, options: LoaderOptions | None = None) -> CutReport:
     """The rows of ``names`` of which ``stage`` would cut tokens; rows that are not trained are left out.
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from if_factory.errors import UserError
 from if_factory.exporting.acceptance import LoaderOptions, check_dataset, local_names
-from if_factory.exporting.rules import Stage
+from if_factory.exporting.rules import TrainingStage
 from if_factory.training.cutoff import CutReport, Encoder, Settings, count_cuts
 from if_factory.training.keys import key_notes, refuse_keys
 
-_STAGES: dict[str, Stage] = {"sft": "sft", "dpo": "dpo", "kto": "kto", "iorpo": "iorpo", "rm": "dpo"}
+_STAGES: dict[str, TrainingStage] = {"sft": "sft", "dpo": "dpo", "kto": "kto", "iorpo": "iorpo", "rm": "dpo"}
 
 
 def preflight(configs: Mapping[str, Mapping[str, Any]], *, root: Path | None = None, allow_cut: bool = False,
@@ -98,7 +98,7 @@ def _judge(report: CutReport, name: str, allow_cut: bool, say: Callable[[str], N
                     f"row ({report.longest[0]} tokens), or give --allow-cut")
 
 
-def cut_lines(dataset_dir: Path, name: str, stage: Stage, encoder: Encoder, cutoff_len: int | None
+def cut_lines(dataset_dir: Path, name: str, stage: TrainingStage, encoder: Encoder, cutoff_len: int | None
               ) -> tuple[list[str], bool]:
     """For `check`: what ``cutoff_len`` cuts of a dataset, and whether an answer or a prompt's end is lost.
 

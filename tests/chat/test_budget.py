@@ -9,9 +9,9 @@ def test_usage_is_kept_by_stage_and_role_and_adds_up() -> None:
     usage.tally("correct", "teacher").add(Completion("a", "length", 10, 20), 0.5)
     usage.tally("correct", "teacher").add(Completion("b", "content_filter", 1, 2), 0.25)
     usage.tally("answer", "student").add(Completion("c", "stop", 100, 200), 0.0)
-    assert [(r["stage"], r["role"], r["prompt_tokens"], r["completion_tokens"], r["truncated"], r["filtered"],
-             r["cost"]) for r in usage.rows()] == [("correct", "teacher", 11, 22, 1, 1, 0.75),
-                                                   ("answer", "student", 100, 200, 0, 0, 0.0)]
+    assert [(*key, t.prompt_tokens, t.completion_tokens, t.truncated, t.filtered, t.cost)
+            for key, t in usage.tallies.items()] == [("correct", "teacher", 11, 22, 1, 1, 0.75),
+                                                     ("answer", "student", 100, 200, 0, 0, 0.0)]
     assert (usage.total().prompt_tokens, usage.total().cost) == (111, 0.75)
 
 
@@ -19,7 +19,7 @@ def test_an_unknown_price_makes_the_cost_unknown_and_not_zero() -> None:
     usage = Usage()
     usage.tally("a", "teacher").add(Completion("x", "stop", 1, 1), None)
     usage.tally("a", "student").add(Completion("x", "stop", 1, 1), 1.0)
-    assert [r["cost"] for r in usage.rows()] == [None, 1.0]
+    assert [t.cost for t in usage.tallies.values()] == [None, 1.0]
     assert usage.total().cost is None
 
 

@@ -267,7 +267,7 @@ GOOD = {"main": "Write.", "constraints": ["A."], "corrupted": ["B."], "response"
     ({"prompt": "w", "response": "y"}, "neither a triple nor lists"),
     ({"prompt": "w", "prompt_rejected": "w ", "response": "y"}, "same text"),
     ({"prompt_chosen": [], "prompt_rejected": [], "answer": []}, "are lists of messages"),
-    ({"prompt_chosen": ["x"], "prompt_rejected": [], "answer": []}, "field 'prompt_chosen'"),
+    ({"prompt_chosen": ["x"], "prompt_rejected": [], "answer": []}, r"field 'prompt_chosen\[0\]'"),
     ({**GOOD, "history": "x"}, "field 'history'"),
 ])
 def test_a_row_that_is_no_item_is_named(tmp_path: Path, row: Any, message: str) -> None:

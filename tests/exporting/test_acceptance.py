@@ -30,7 +30,7 @@ def write_case(folder: Path, case: tuple[str, dict[str, Any], Any, str]) -> str:
 def test_verdict_is_the_one_recorded_from_llamafactory(case: Any, tmp_path: Path) -> None:
     stage = write_case(tmp_path, case)
     report = check_dataset(tmp_path, "d", stage=stage)  # type: ignore[arg-type]
-    assert [report.accepted, bool(report.fails)] == RECORDED[case[0]], report.summary()
+    assert [report.accepted, bool(report.fails)] == RECORDED[case[0]], report.problems
 
 
 @pytest.mark.parametrize("case", CASES, ids=list(BY_ID))
@@ -105,7 +105,7 @@ def test_generated_datasets_get_the_verdict_of_llamafactory(made: Any, tmp_path_
     put(folder, {"file_name": "d.jsonl"} | entry, jsonl(rows))
     accepted, raised = accepted_by_llamafactory(folder, "d", stage)
     report = check_dataset(folder, "d", stage=stage)
-    assert (report.accepted, bool(report.fails)) == (accepted, bool(raised)), (raised, report.summary())
+    assert (report.accepted, bool(report.fails)) == (accepted, bool(raised)), (raised, report.problems)
 
 
 def test_problem_names_row_field_and_reason() -> None:
@@ -134,12 +134,6 @@ def test_desirable_row_with_an_empty_answer_is_flagged() -> None:
     report = check_rows([kto(output=""), kto()], KTO)
     assert [(p.row, p.effect) for p in report.problems if p.row] == [(1, "kept")]
     assert "undesirable" in report.problems[-1].reason or "undesirable" in report.problems[0].reason
-
-
-def test_summary_groups_rows_with_the_same_problem() -> None:
-    report = check_rows([sft(), *[sft(output=None)] * 9], {})
-    assert report.summary()[0] == "dataset (sft): 10 rows, 1 accepted"
-    assert "row 2, 3, 4, 5, 6 and 4 more: field 'output'" in report.summary()[1]
 
 
 @pytest.mark.parametrize(("entry", "words"), [
@@ -229,7 +223,7 @@ def test_generated_triples_get_the_verdict_of_the_stage_itself(made: Any, tmp_pa
     put(folder, {"file_name": "d.jsonl"} | entry, jsonl(rows))
     accepted, raised = accepted_by_llamafactory(folder, "d", "iorpo")
     report = check_dataset(folder, "d", stage="iorpo")
-    assert (report.accepted, bool(report.fails)) == (accepted, bool(raised)), (raised, report.summary())
+    assert (report.accepted, bool(report.fails)) == (accepted, bool(raised)), (raised, report.problems)
 
 
 @pytest.mark.parametrize("x_l", ["shout", {"from": "human", "value": "shout"}])

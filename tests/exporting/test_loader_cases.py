@@ -58,7 +58,7 @@ def test_verdict_is_the_one_seen_from_llamafactory(name: str, tmp_path: Path) ->
         need_llamafactory()  # a template's tool format is read from the installed one
     write(tmp_path, CASES[name])
     report = check(tmp_path, CASES[name])
-    assert [report.accepted, bool(report.fails)] == SEEN[name], report.summary()
+    assert [report.accepted, bool(report.fails)] == SEEN[name], report.problems
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from if_factory import embedding
 from if_factory.errors import UserError
 from if_factory.similarity.dedup import near_duplicates, shingles
 
@@ -95,16 +96,19 @@ class TestEmbedding:
         module = ModuleType("sentence_transformers")
 
         class SentenceTransformer:
-            def __init__(self, name):
+            def __init__(self, name, device=None):
                 assert name == "scripted"
 
-            def encode(self, given_texts, normalize_embeddings):
+            def encode(self, given_texts, normalize_embeddings, **_):
                 assert normalize_embeddings
                 angles = numpy.array([float(text) for text in given_texts]) / 180 * numpy.pi
                 return numpy.stack([numpy.cos(angles), numpy.sin(angles)], axis=1)
 
         module.SentenceTransformer = SentenceTransformer
         monkeypatch.setitem(sys.modules, "sentence_transformers", module)
+        embedding.load.cache_clear()
+        yield
+        embedding.load.cache_clear()
 
     def found(self, degrees, threshold=0.9):
         return near_duplicates([str(d) for d in degrees], threshold=threshold, method="embedding",
