@@ -16,6 +16,7 @@ from if_factory.errors import UserError
 from if_factory.evaluation.passrate import Item
 from if_factory.evaluation.stats import wilson
 from if_factory.files import dump_json, read_rows, read_text, write_atomic, write_jsonl
+from if_factory.tables import markdown_table
 
 _MARKS = ("satisfied", "answers")
 
@@ -117,17 +118,17 @@ def _counts(marks: Sequence[Mapping[str, bool]]) -> dict[str, dict[str, float]]:
 
 def markdown(scored: Mapping[str, Any]) -> str:
     """The comparison as tables."""
-    lines = ["| | who | satisfied | attempts the request | both |", "|---|---|---|---|---|"]
+    rows = []
     for label, cells in scored["by_label"].items():
         for who in ("person", "program"):
             shown = (f"{c['passed']}/{c['n']} [{100 * c['low']:.0f}, {100 * c['high']:.0f}] %"
                      for c in (cells[who][k] for k in ("satisfied", "answers", "both")))
-            lines.append(f"| {label} | {who} | " + " | ".join(shown) + " |")
-    lines += ["", "| mark | both yes | only the person | only the program | both no | rows that differ |",
-              "|---|---|---|---|---|---|"]
-    for m, a in scored["agreement"].items():
-        differ = ", ".join(map(str, scored["differ"][m])) or "none"
-        lines.append(f"| {m} | {a['yes_yes']} | {a['yes_no']} | {a['no_yes']} | {a['no_no']} | {differ} |")
+            rows.append((label, who, *shown))
+    lines = markdown_table(("", "who", "satisfied", "attempts the request", "both"), rows)
+    lines += ["", *markdown_table(
+        ("mark", "both yes", "only the person", "only the program", "both no", "rows that differ"),
+        ((m, a["yes_yes"], a["yes_no"], a["no_yes"], a["no_no"], ", ".join(map(str, scored["differ"][m])) or "none")
+         for m, a in scored["agreement"].items()))]
     if scored["unmarked"]:
         lines += ["", f"Not marked and left out: {scored['unmarked']} rows."]
     return "\n".join(lines) + "\n"

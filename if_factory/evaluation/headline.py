@@ -25,6 +25,7 @@ from if_factory.evaluation.stats import (
     wilson,
 )
 from if_factory.records import Constraint, Usefulness, Verdict
+from if_factory.tables import markdown_table
 
 TITLES = {
     "satisfied_and_useful": "satisfied and useful (whole prompts)",
@@ -198,17 +199,17 @@ def markdown(found: Headline, labels: Sequence[str]) -> str:
     """The summary as tables, the headline first, warnings above them."""
     first, *others = labels
     lines = [line for w in found.warnings for line in (f"**Warning.** {w}.", "")]
-    lines += [_row("", *labels, *(f"{o} − {first}" for o in others), *(f"p ({o})" for o in others)),
-              _row(*["---"] * (1 + len(labels) + 2 * len(others)))]
+    rows = []
     for m in found.measures:
         bold = "**" if m.key == "satisfied_and_useful" else ""
-        lines.append(_row(f"{bold}{m.title}{bold}", *(_value(m, m.values[k]) for k in labels),
-                          *(_change(m, m.changes[o]) for o in others),
-                          *(f"{m.p[o]:.2g}" if o in m.p else "" for o in others)))
+        rows.append((f"{bold}{m.title}{bold}", *(_value(m, m.values[k]) for k in labels),
+                     *(_change(m, m.changes[o]) for o in others),
+                     *(f"{m.p[o]:.2g}" if o in m.p else "" for o in others)))
+    lines += markdown_table(("", *labels, *(f"{o} − {first}" for o in others), *(f"p ({o})" for o in others)), rows)
     if len(labels) > 2:
         lines += ["", "Stage by stage: each model against the one before it.", "",
-                  _row("stage", *(m.title for m in found.measures)), _row(*["---"] * (1 + len(found.measures)))]
-        lines += [_row(o, *(_change(m, m.steps[o]) for m in found.measures)) for o in others]
+                  *markdown_table(("stage", *(m.title for m in found.measures)),
+                                  ((o, *(_change(m, m.steps[o]) for m in found.measures)) for o in others))]
     for label in labels:
         if found.refused[label]:
             reasons = ", ".join(f"{reason} {n}" for reason, n in found.refused[label].items())
@@ -230,10 +231,6 @@ def _change(m: Measure, d: Difference | None) -> str:
     if m.unit == "share":
         return f"{100 * d.value:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}]"
     return f"{d.value:+g} [{d.low:+g}, {d.high:+g}]"
-
-
-def _row(*cells: object) -> str:
-    return "| " + " | ".join(str(c) for c in cells) + " |"
 
 
 def _rounded(value: Rate | Mean | Difference) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from if_factory.evaluation import headline as first_of_all
 from if_factory.evaluation.headline import Headline
 from if_factory.evaluation.stats import Difference, Rate, cluster_difference, cluster_rate, mcnemar, wilson
 from if_factory.records import Constraint, Outcome, Turn, Usefulness, Verdict
+from if_factory.tables import markdown_table
 
 MODES: tuple[Mode, ...] = ("strict", "loose")
 
@@ -218,31 +219,28 @@ def markdown(results: Results) -> str:
              "differences are paired on the same prompts.", ""]
     if results.headline:
         lines += [*first_of_all.markdown(results.headline, results.labels).splitlines(), ""]
-    lines += [_row("level", *results.labels, *(f"{o} − {first}" for o in others), *(f"p ({o})" for o in others)),
-             _row(*["---"] * (1 + len(results.labels) + 2 * len(others)))]
+    rows = []
     for mode in MODES:
         for level in ("prompt", "instruction"):
             rates = [getattr(results.rates[label][mode], level) for label in results.labels]
             changes = [getattr(results.comparisons[o][mode], level) for o in others]
             # McNemar needs independent pairs: prompts are, the constraints of one prompt are not.
             p = [f"{results.comparisons[o][mode].p:.2g}" if level == "prompt" else "" for o in others]
-            lines.append(_row(f"{level}, {mode}", *map(_rate, rates), *map(_change, changes), *p))
+            rows.append((f"{level}, {mode}", *map(_rate, rates), *map(_change, changes), *p))
+    lines += markdown_table(("level", *results.labels, *(f"{o} − {first}" for o in others),
+                             *(f"p ({o})" for o in others)), rows)
     head = ["n", *results.labels, *(f"{o} − {first}" for o in others)]
     for title, table in (("constraints in the prompt (strict, whole prompts)", results.by_difficulty["strict"]),
                          ("constraint type (strict)", results.by_type["strict"])):
-        lines += ["", _row(title, *head), _row(*["---"] * (1 + len(head)))]
-        for name, cells in table.items():
-            shares = (f"{100 * cells[label].value:.0f}" for label in results.labels)
-            lines.append(_row(name, cells[first].n, *shares,
-                              *(f"{100 * (cells[o].value - cells[first].value):+.0f}" for o in others)))
+        lines += ["", *markdown_table((title, *head), (
+            (name, cells[first].n, *(f"{100 * cells[label].value:.0f}" for label in results.labels),
+             *(f"{100 * (cells[o].value - cells[first].value):+.0f}" for o in others))
+            for name, cells in table.items()))]
     unknown = {label: results.rates[label]["strict"].no_verdict for label in results.labels}
     lines += ["", "Without a verdict (counted, never as a pass): "
               + ", ".join(f"{label} {k}" for label, k in unknown.items()) + "."]
     return "\n".join(lines) + "\n"
 
-
-def _row(*cells: object) -> str:
-    return "| " + " | ".join(str(c) for c in cells) + " |"
 
 
 def _rate(rate: Rate) -> str:

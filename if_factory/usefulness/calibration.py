@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from if_factory.errors import UserError
 from if_factory.files import read_rows
 from if_factory.inputs.ifeval import read_constraints
+from if_factory.intervals import wilson_interval
 from if_factory.judge.judge import Ask
 from if_factory.records import Constraint, Usefulness
 from if_factory.usefulness.asked import Asked
@@ -98,12 +99,7 @@ class Share:
 
     @property
     def interval(self) -> tuple[float, float]:
-        if not self.n:
-            return 0.0, 1.0
-        from scipy.stats import binomtest
-
-        found = binomtest(self.k, self.n).proportion_ci(method="wilson")
-        return float(found.low), float(found.high)
+        return wilson_interval(self.k, self.n)
 
     def as_dict(self) -> dict[str, Any]:
         low, high = self.interval
