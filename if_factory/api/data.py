@@ -200,7 +200,7 @@ def _refuse_nothing_answered(usage: Usage) -> None:
 
 
 def emit(recipe: Recipe, records: Iterable[Record], *, keep: bool = True) -> Emission:
-    """The examples of finished records. Every verdict is made anew: no stored "pass" is taken on trust.
+    """The examples of finished records. Every verdict is computed again; a stored "pass" is not relied on.
 
     With ``keep=False`` they are only counted, and memory does not grow with them.
     """

@@ -334,7 +334,7 @@ def _key(prompt: str) -> str:
 
 
 def _verdict(text: str, constraint: Constraint, mode: Mode, compat: bool) -> Verdict:
-    """An unknown type is an error elsewhere; here it is no verdict, so that the rest of the dataset is told."""
+    """An unknown type is an error elsewhere; here it gives no verdict, so that the rest of the dataset is reported."""
     try:
         return verify(text, [constraint], mode, ifeval_compat=compat)[0]
     except UserError as e:

@@ -194,7 +194,7 @@ def _parse(path: Path, raw: bytes) -> tuple[str, dict[str, Any], _Spans]:
         spans, pairs = _scan(text)
     except json.JSONDecodeError as e:
         raise UserError(f"not valid JSON: {e.msg}", where=f"{path}:{e.lineno}:{e.colno}",
-                        fix="mend the file; nothing was changed") from None
+                        fix="correct the file; nothing was changed") from None
     except _NotObject as e:
         raise UserError(f"expected an object of datasets, found {e}", where=where) from None
     names = [name for name, _ in pairs]

@@ -210,7 +210,7 @@ def _pairs(e: Example) -> list[list[str]]:
     roles = [t.role for t in e.history]
     if roles != ["user", "assistant"] * (len(roles) // 2):
         raise UserError("the history must alternate user and assistant and end with the assistant",
-                        where=f"record {e.record_id}", fix="use sharegpt, or mend the seed's history")
+                        where=f"record {e.record_id}", fix="use sharegpt, or correct the seed's history")
     return [[q.content, a.content] for q, a in zip(e.history[::2], e.history[1::2], strict=True)]
 
 

@@ -213,7 +213,7 @@ async def _reaches(judge: ChatClient, row: Row, options: Options) -> bool | None
 
 
 def _require_complete(result: RunResult, folder: Path) -> None:
-    """Nothing is trained on a part of the pairs: it would pass for the round."""
+    """A round trains on all of its pairs or not at all: a partial set would be taken for the complete one."""
     if not result.complete:
         raise UserError(f"stopped by {result.stopped_by}", where=str(folder),
                         fix="run the same command again to continue; answers so far are in the log")

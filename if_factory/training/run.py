@@ -195,7 +195,7 @@ def _fingerprint(path: Path, config: dict[str, Any], root: Path) -> str:
         entry = entries.get(name.strip())
         if entry is None:
             raise UserError(f"dataset_info.json in {folder} has no dataset '{name.strip()}'",
-                            where=f"{path}: field 'dataset'", fix="export it first, or mend the name")
+                            where=f"{path}: field 'dataset'", fix="export it first, or correct the name")
         digest.update(dump_json(entry).encode())
         data = folder / str(entry.get("file_name", ""))
         if data.is_file():

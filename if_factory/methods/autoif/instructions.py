@@ -75,7 +75,7 @@ async def augment(record: Record, ctx: Context, *, options: Options) -> Record |
         return record
     answer = await ctx.chat("teacher", record.messages(), sample=record.extra["call"])
     found = parse_items(answer.text)
-    if len(found) < min(2, options.augment_count):  # one line alone is an excuse
+    if len(found) < min(2, options.augment_count):  # a single line is usually a refusal or a comment
         raise Dropped("no_instructions_in_the_answer", answer.text[:100])
     new = [_instruction(text, origin="augmented", call=record.extra["call"], place=i)
            for i, text in enumerate(found)]

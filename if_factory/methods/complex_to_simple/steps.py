@@ -72,7 +72,7 @@ async def correct(record: Record, ctx: Context, *, options: Options) -> Record:
     drafts = [c for c in record.candidates if c.source == "vanilla"]
     if not (options.correct and ctx.has("teacher") and drafts) or any(c.verified and c.useful for c in drafts):
         return record
-    # What attempts nothing cannot be mended one constraint at a time.
+    # What attempts nothing cannot be corrected one constraint at a time.
     current = min(drafts, key=lambda c: (not c.useful, len(c.failed_positions)))
     trail: list[Candidate] = []
     for round_ in range(options.correction_rounds):

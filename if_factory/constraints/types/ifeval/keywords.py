@@ -1,4 +1,4 @@
-"""IFEval's keyword family: words that must, must not, or must so-and-so often occur, and letters."""
+"""IFEval's keyword family: required, forbidden and counted words, and counted letters."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ class LetterFrequency(ConstraintType):
         return text.lower().count(self._letter(kwargs))
 
     def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
-        # Few of a common letter cannot be had in an answer of useful length; few of a rare one is no effort.
+        # A low limit on a common letter rules out any useful answer; one on a rare letter demands nothing.
         if rng.random() < 0.5:
             return {"letter": rng.choice("acdghilmnoprstu"), "let_relation": relations.AT_LEAST,
                     "let_frequency": rng.randint(5, 15)}
