@@ -103,7 +103,7 @@ def _divided(text: str, small: bool) -> list[str]:
     found = []
     start = last = 0
     for end in [*_ends(text, small), len(text)]:
-        # Punctuation alone belongs to the sentence it opens; only new text is scanned, or rows of dots take quadratic time.
+        # Punctuation alone belongs to the sentence it opens; scan only new text, or rows of dots take quadratic time.
         if any(c.isalnum() for c in text[last:end]):
             found.append(text[start:end].strip())
             start = end
