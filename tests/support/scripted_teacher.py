@@ -44,7 +44,7 @@ def teach(ask: str, draw: int) -> str:
     if "Two requirements for a text" in ask:
         return json.dumps({"reason": "scripted", "relation": "entailment"})
     if "You rate one response" in ask:
-        return json.dumps({"reason": "scripted", "score": 9 if len(ask) % 5 else 6})
+        return json.dumps({"reason": "scripted", "score": 9 if len(ask) % 7 else 6})
     return reply(ask, draw)
 
 
