@@ -8,15 +8,16 @@ from hypothesis import settings
 settings.register_profile("decide", derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
+# Scripted answers are about nothing, and a test must not depend on what is installed: relevance is off, also in
+# the commands that a test starts and in fixtures of a module. Rules decide.
+os.environ["IF_FACTORY_EMBEDDINGS"] = "off"
+
 
 @pytest.fixture(autouse=True)
-def _no_embeddings_unless_asked_for(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scripted answers are about nothing, and a test must not depend on what is installed: relevance is off.
-
-    Rules decide. Tests of relevance itself are marked ``relevance``.
-    """
-    if not request.node.get_closest_marker("relevance"):
-        monkeypatch.setenv("IF_FACTORY_EMBEDDINGS", "off")  # the commands that a test starts, too
+def _embeddings_where_asked_for(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests of relevance itself are marked ``relevance``."""
+    if request.node.get_closest_marker("relevance"):
+        monkeypatch.setenv("IF_FACTORY_EMBEDDINGS", "on")
 
 
 @pytest.fixture(scope="session")

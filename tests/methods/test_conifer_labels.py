@@ -35,7 +35,7 @@ def share(rows: list[tuple[int, str]]) -> float:
 
 def test_a_conversation_trains_every_answer_of_it(folder: Path) -> None:
     for _, text in trained_on(folder, "sft"):
-        assert text.count("A good answer to:") == 5
+        assert text.count("A good answer to ") == 5
 
 
 def test_internal_feedback_trains_answer_and_explanation(folder: Path) -> None:
