@@ -29,7 +29,7 @@ def learn_columns(rows: Sequence[Any]) -> Columns | None:
         return None
     values: dict[str, Sequence[Any]] = {}
     made = _objects(rows, values)
-    return made and Columns(made, values)
+    return Columns(made, values) if made else None
 
 
 def _objects(rows: Sequence[dict[str, Any]], kept: dict[str, Sequence[Any]] | None = None) -> Type | None:
@@ -74,7 +74,7 @@ def _column(values: Sequence[Any]) -> Type | None:
         return _texts(values)
     if kinds == {list}:
         items = _column(list(chain.from_iterable(values)))
-        return items and Type("list", {"[]": items})
+        return Type("list", {"[]": items}) if items else None
     if kinds == {dict}:
         return _objects(values)
     if kinds == {bool}:

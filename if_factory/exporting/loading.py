@@ -142,7 +142,7 @@ def parse_lines(text: str, first_row: int = 1) -> list[Any]:
 
 def _line_by_line(raw: bytes) -> list[Any] | None:
     """The same where every line holds one object and nothing is wrong; ``None`` otherwise."""
-    scan = json.JSONDecoder().scan_once
+    scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
     if b"\r" in raw:
         raw = raw.replace(b"\r\n", b"\n")
     if not raw.endswith(b"\n") or raw.endswith(b"\n\n"):
