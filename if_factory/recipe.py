@@ -115,6 +115,8 @@ class Recipe(_Strict):
         "", description="prefix of the datasets in dataset_info.json; default the method's name")
     seed: int = Field(0, description="same seed, recipe and model answers: byte-identical files")
     seeds: str = Field("builtin", description="`builtin`, or a .jsonl/.json file whose rows have a `prompt`")
+    categories: list[str] = Field(default_factory=list,
+                                  description="only seeds with one of these in their `category`; default all")
     limit: Annotated[int, Field(ge=1)] | None = Field(None, description="only the first so many seeds")
     models: dict[str, ModelSpec] = Field(default_factory=dict, description="role -> how to reach the model")
     budget: BudgetSpec = Field(default_factory=BudgetSpec)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from if_factory.constraints.base import load_plugin
 from if_factory.constraints.generated import configure
+from if_factory.errors import UserError
 from if_factory.inputs.seeds import builtin, read_seeds
 from if_factory.pipeline.rundir import RunDir
 from if_factory.recipe import Recipe, load, parse
@@ -54,8 +55,12 @@ def seeds_of(recipe: Recipe) -> list[Record]:
     """The recipe's seeds as records: prompts, or whatever its method starts from."""
     path = None if recipe.seeds == "builtin" else recipe.path(recipe.seeds)
     if recipe.definition.inputs is not None:
+        if recipe.categories:
+            raise UserError(f"{recipe.method} does not start from seed prompts with categories", where="categories",
+                            fix="leave it out")
         return recipe.definition.inputs(path, recipe.method_options(), recipe.limit)
-    return read_seeds(path or builtin("seeds"), method=recipe.method, limit=recipe.limit)
+    return read_seeds(path or builtin("seeds"), method=recipe.method, limit=recipe.limit,
+                      categories=recipe.categories)
 
 
 def gate_of(recipe: Recipe) -> Gate:

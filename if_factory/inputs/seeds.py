@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ def builtin(name: str) -> Path:
     return Path(str(files("if_factory") / "data" / f"{name}.jsonl"))
 
 
-def read_seeds(path: Path, *, method: str = "", limit: int | None = None) -> list[Record]:
+def read_seeds(path: Path, *, method: str = "", limit: int | None = None,
+               categories: Sequence[str] = ()) -> list[Record]:
     """Records from ``{"prompt", "system"?, "history"?, "id"?, "category"?}`` rows.
 
     A row that brings its own constraints, IFEval's (``instruction_id_list``, ``kwargs``) or ours (``constraints:
@@ -27,14 +29,25 @@ def read_seeds(path: Path, *, method: str = "", limit: int | None = None) -> lis
     ``history`` is a list of ``{"role": "user" | "assistant", "content": str}``. Other keys are kept as
     provenance.
 
+    Args:
+        limit: only the first so many, of those in ``categories``.
+        categories: only rows whose ``category`` is one of these; all rows where none is named.
+
     Raises:
-        UserError: names the row and the field; also for a file without a single seed.
+        UserError: names the row and the field; a category that no row has; a file without a single seed.
     """
     records: list[Record] = []
+    left = set(categories)
     for n, row in read_rows(path):
-        if limit is not None and len(records) == limit:
+        left.discard(row.get("category"))
+        if len(records) == limit:
             break
-        records.append(_record(row, f"{path}:{n}", method))
+        if not categories or row.get("category") in categories:
+            records.append(_record(row, f"{path}:{n}", method))
+    if left and len(records) != limit:
+        known = sorted({str(row["category"]) for _, row in read_rows(path) if row.get("category")})
+        raise UserError(f"no seed has the category '{min(left)}'", where="categories",
+                        fix=f"one of: {', '.join(known)}" if known else "the seeds have no `category`: leave it out")
     if not records:
         raise UserError("no seeds: the file has no rows", where=str(path), fix='add rows like {"prompt": "..."}')
     return records
