@@ -30,11 +30,12 @@ class PriceSpec(_Strict):
 class ModelSpec(_Strict):
     """How to reach one model."""
 
-    endpoint: str = Field("embedded", description="an OpenAI-compatible URL (http://localhost:8000/v1), "
-                          "`embedded` for the small built-in model, or `embedded:/path/to.gguf`")
+    endpoint: str | list[str] = Field(
+        "embedded", description="an OpenAI-compatible URL (http://localhost:8000/v1), a list of URLs that serve the "
+        "same model, `embedded` for the small built-in model, or `embedded:/path/to.gguf`")
     model: str | None = Field(None, description="model name at that endpoint; null takes the first it serves")
     api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the key")
-    concurrency: Annotated[int, Field(ge=1)] = Field(32, description="requests in flight at most")
+    concurrency: Annotated[int, Field(ge=1)] = Field(32, description="requests in flight at most, at each URL")
     temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
         0.7, description="sampling temperature; null sends none")
     top_p: Annotated[float, Field(gt=0, le=1)] | None = Field(1.0, description="nucleus sampling; null sends none")
@@ -56,12 +57,26 @@ class ModelSpec(_Strict):
     @property
     def embedded(self) -> bool:
         """Served by this machine, by our own process, and free."""
-        return self.endpoint.split(":")[0] == "embedded"
+        return isinstance(self.endpoint, str) and self.endpoint.split(":")[0] == "embedded"
+
+    @property
+    def urls(self) -> list[str]:
+        """The endpoint as a list."""
+        return [self.endpoint] if isinstance(self.endpoint, str) else self.endpoint
 
     @property
     def answer_tokens(self) -> int | None:
         """``max_tokens``, or what takes its place; ``None`` leaves it to the server."""
         return EMBEDDED_MAX_TOKENS if self.max_tokens is None and self.embedded else self.max_tokens
+
+    @field_validator("endpoint")
+    @classmethod
+    def _several_urls(cls, given: str | list[str]) -> str | list[str]:
+        if isinstance(given, str):
+            return given
+        if not given or len(set(given)) < len(given) or any(url.split(":")[0] == "embedded" for url in given):
+            raise ValueError("a list of endpoints holds different URLs, at least one")
+        return given[0] if len(given) == 1 else given
 
     @field_validator("extra_body")
     @classmethod
@@ -74,7 +89,7 @@ class ModelSpec(_Strict):
     @classmethod
     def _url_alone(cls, given: Any) -> Any:
         """``student: http://localhost:8000/v1`` is enough; so is ``student:`` alone."""
-        return {"endpoint": given} if isinstance(given, str) else given or {}
+        return {"endpoint": given} if isinstance(given, str | list) else given or {}
 
 
 class BudgetSpec(_Strict):
