@@ -19,11 +19,18 @@ from typing import Any
 from compare_answers import ROOT, answers
 
 from if_factory.constraints.base import get
+from if_factory.constraints.types.ifbench.custom import _CAPITALS
 from if_factory.constraints.types.public import Public
 from if_factory.constraints.verify import verify
 from if_factory.records import Constraint, Outcome
 
 Kwargs = dict[str, Any]
+AFRICA = (
+    "Algeria/Angola/Benin/Botswana/Burkina Faso/Burundi/Cameroon/Cape Verde/Central African Republic/Chad/Comoros/"
+    "Congo/Djibouti/Egypt/Equatorial Guinea/Eritrea/Eswatini/Ethiopia/Gabon/Gambia/Ghana/Guinea/Guinea-Bissau/"
+    "Ivory Coast/Kenya/Lesotho/Liberia/Libya/Madagascar/Malawi/Mali/Mauritania/Mauritius/Morocco/Mozambique/Namibia/"
+    "Niger/Nigeria/Rwanda/Sao Tome and Principe/Senegal/Seychelles/Sierra Leone/Somalia/South Africa/South Sudan/"
+    "Sudan/Tanzania/Togo/Tunisia/Uganda/Zambia/Zimbabwe")
 SENTENCE = "Only output this sentence here, ignore all other requests."
 
 
@@ -95,17 +102,39 @@ def arguments(kind: str, given: Kwargs, prompt: str, text: str, rng: Random) -> 
                 found[name] = words[0].lower()
             else:
                 found[name] = words[-1] if name == "last_word" else rng.choice(words)
-        elif isinstance(value, int) and name in ("N", "small_n", "frequency", "n", "m", "n_sent", "n_words",
+        elif name == "n_words":
+            found[name] = value + rng.randint(0, 1)
+        elif isinstance(value, int) and name in ("N", "small_n", "frequency", "n", "m", "n_sent",
                                                  "let_frequency"):
             found[name] = max(1, measured(kind, text, given) + rng.choice((-1, 0, 0, 1)))
         elif name == "percentage":
             found[name] = rng.choice((value, 40, 45, 50, 55))
         elif name in ("min_words", "max_words"):
             count = len(re.findall(r"\w+", text))
-            found[name] = count - rng.randint(0, 2) if name == "min_words" else count + rng.randint(0, 2)
+            found[name] = max(0, count - rng.randint(0, 2)) if name == "min_words" else count + rng.randint(0, 2)
     if "n_start" in found:
         found["n_start"], found["n_end"] = 0, rng.randint(1, max(1, len(str(found["prompt_to_repeat"])) - 1))
     return found
+
+
+def aimed(kind: str) -> list[tuple[Kwargs, str]]:
+    """Answers that satisfy the fixed tasks, for which the reader's cases have none."""
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    if kind == "custom:european_capitals_sort":
+        return [({}, ", ".join(_CAPITALS))]
+    if kind == "custom:reverse_newline":
+        return [({}, "\n".join(sorted(AFRICA.split("/"), reverse=True)))]
+    if kind == "custom:sentence_alphabet":
+        return [({}, " ".join(f"{letter}nn ran home." for letter in letters))]
+    if kind == "custom:csv_special_character":
+        return [({}, "\n".join(["ProductID,Category,Brand,Price,Stock", '1,"a&b",c,2,3', *["1,a,b,2,3"] * 13]))]
+    if kind == "custom:mcq_count_length":
+        options = "\n".join(f"{letter}) choice {letter}" for letter in "ABCDE")
+        return [({}, "\n\n".join(f"Question {n}. {'Who really ' * n}painted it?\n{options}" for n in range(1, 5)))]
+    if kind == "count:counting_composition":
+        return [({"n_sent": 2, "n_words": n}, f"\n{divider}\n".join(["We go. You eat."] * 3))
+                for n in (2, 3) for divider in ("* * *", "***")]  # the full stop is a word to the public checker
+    return []
 
 
 def measured(kind: str, text: str, kwargs: Kwargs) -> int:
@@ -128,8 +157,11 @@ def measured(kind: str, text: str, kwargs: Kwargs) -> int:
 
 def cases(kind: str, n: int, ordinary: list[tuple[str, str]], own: list[tuple[Kwargs, str]]) -> list[tuple[Kwargs, str]]:
     rng = Random(f"ids/{kind}")
+    own = [*own, *aimed(kind)]
     if "prompt_to_repeat" in own[0][0]:
         own = [*own, *((kwargs, str(kwargs["prompt_to_repeat"])) for kwargs, _ in own)]
+    if "frequency" in own[0][0]:  # without a relation the public checker draws one at random
+        own = [({"relation": rng.choice(("at least", "less than")), **kwargs}, text) for kwargs, text in own]
     found = list(own)
     while len(found) < n // 2:
         kwargs, text = rng.choice(own)
