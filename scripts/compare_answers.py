@@ -50,7 +50,8 @@ OURS = (
     "Wait... what?! I thought we'd meet at 3.30 p.m. Mr. O'Neil won't come; the CEO's car broke down on I-95.",
     "My answer is no. Anyone who says \"My answer is yes.\" has not read the question.",
     "<<A short title>>\n\nThe value is 1 << 3 and then x >> 2, so nothing is lost.",
-    "Dear [Name],\n\nThank you for your letter of 3 May.\n\nYours sincerely,\n[Your name]\n\nP.S. Bring a coat.\nP.P.S. Or two.",
+    "Dear [Name],\n\nThank you for your letter of 3 May.\n\nYours sincerely,\n[Your name]\n\nP.S. Bring a coat.\n"
+    "P.P.S. Or two.",
     "i woke up late. the bus was gone, so i walked. it took an hour and a half. was it worth it? yes.",
     "Section 1\nWhat to buy.\n\nSection 2\nWhat to cook.\n\nSECTION 3: what to leave out",
     "Try https://example.org/a.b?c=d and mail me at me@example.org. Version 2.0.1 is out, version 3 is not.",

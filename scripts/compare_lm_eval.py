@@ -9,6 +9,7 @@ so that verdicts turn where the two sides read a text differently.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import warnings
 from collections import Counter, defaultdict
@@ -51,10 +52,8 @@ def counted(text: str) -> dict[str, set[int]]:
     found: dict[str, set[int]] = {}
     for kind in ours:
         found[kind] = {theirs[kind](text)}
-        try:
+        with contextlib.suppress(ValueError):
             found[kind].add(ours[kind](text))
-        except ValueError:
-            pass
     return found
 
 

@@ -155,7 +155,8 @@ def measured(kind: str, text: str, kwargs: Kwargs) -> int:
     return 2
 
 
-def cases(kind: str, n: int, ordinary: list[tuple[str, str]], own: list[tuple[Kwargs, str]]) -> list[tuple[Kwargs, str]]:
+def cases(kind: str, n: int, ordinary: list[tuple[str, str]],
+          own: list[tuple[Kwargs, str]]) -> list[tuple[Kwargs, str]]:
     rng = Random(f"ids/{kind}")
     own = [*own, *aimed(kind)]
     if "prompt_to_repeat" in own[0][0]:
