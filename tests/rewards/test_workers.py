@@ -83,5 +83,5 @@ def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(plugin: Path) -
 def test_a_plugin_that_does_not_load_is_an_error_with_its_place(tmp_path: Path) -> None:
     broken = tmp_path / "broken_type.py"
     broken.write_text("import no_such_module\n")
-    with pytest.raises(UserError, match="broken_type.py:1"):
+    with pytest.raises(UserError, match=r"broken_type\.py:1"):
         Rewarder(plugins=[broken])
