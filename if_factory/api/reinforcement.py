@@ -10,7 +10,7 @@ from typing import Any
 from if_factory.api.common import AnyPath, prepare, recipe_of_run
 from if_factory.api.datasets import bins_of
 from if_factory.errors import UserError, suggest
-from if_factory.exporting.dataset_info import FILE_NAME, MergeReport, merge_entries
+from if_factory.exporting.dataset_info import FILE_NAME, TRUTH_KEY, MergeReport, merge_entries
 from if_factory.files import write_atomic, write_jsonl
 from if_factory.pipeline.rundir import RunDir
 from if_factory.rewards.formats import ENTRY_COLUMNS, FORMATS, TRAINERS, RlFormat, llamafactory_rows, rows_of
@@ -110,4 +110,5 @@ def _pairs(e: PromptExample) -> bool:
 
 
 def _entry(file_name: str) -> dict[str, Any]:
-    return {"file_name": file_name, "formatting": "alpaca", "ranking": False, "columns": dict(ENTRY_COLUMNS)}
+    return {"file_name": file_name, "formatting": "alpaca", "ranking": False, "columns": dict(ENTRY_COLUMNS),
+            TRUTH_KEY: "ground_truth"}

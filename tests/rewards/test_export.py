@@ -100,7 +100,10 @@ def test_llamafactory_s_prompt_dataset_is_registered_and_binned(run: Path, tmp_p
     found = rows(tmp_path / "out" / "demo_rl.jsonl")
     assert found[2]["history"] == [["Hello.", "Hello! How are you?"]]
     assert all(read_truth(r["ground_truth"]).constraints for r in found)
-    assert not [p for p in check_dataset(tmp_path / "out", "demo_rl").problems if p.effect == "fails"]
+    checked = check_dataset(tmp_path / "out", "demo_rl")
+    assert (checked.ok, checked.accepted, checked.prompts, checked.problems) == (True, 4, True, [])
+    (tmp_path / "out" / "demo_rl.jsonl").write_text('{"instruction": "x", "ground_truth": null}\n')
+    assert "expected a non-empty string" in str(check_dataset(tmp_path / "out", "demo_rl").problems[0])
 
 
 @pytest.mark.slow
