@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from if_factory.errors import UserError, suggest
 from if_factory.exporting.dataset_info import FILE_NAME, TRUTH_KEY, MergeReport, merge_entries
 from if_factory.files import write_atomic, write_jsonl
 from if_factory.pipeline.rundir import RunDir
+from if_factory.rewards.checks import How
 from if_factory.rewards.formats import ENTRY_COLUMNS, FORMATS, TRAINERS, RlFormat, llamafactory_rows, rows_of
 from if_factory.rewards.prompts import PromptExample, learnable, prompts_of
 from if_factory.training.bins import bin_names, cut_bins, split_bins
@@ -91,6 +93,35 @@ def export_rl(run_folder: AnyPath, into: AnyPath, *, trainer: RlFormat = "trl", 
     merged = merge_entries(into / FILE_NAME, entries, force=force)
     return RlReport(data, len(rows), reward, TRAINERS[trainer].use.format(data=data, reward=reward), sizes,
                     sum(e.pass_rate is not None for e in examples), +refused, merged)
+
+
+def serve_rewards(data: AnyPath, *, port: int = 8600, host: str = "127.0.0.1", how: How = "fraction",
+                  usefulness: bool = True, relevance: bool | str = False, after: str | None = None,
+                  undecided: float | None = None, workers: int | None = None, plugins: Sequence[AnyPath] = (),
+                  say: Callable[[str], None] = print) -> None:
+    """Answer reward requests over HTTP until Ctrl-C: LLaMA-Factory's ``reward_model_type: api``, slime's and
+    OpenRLHF's remote forms, and ``/health``.
+
+    Args:
+        data: prompts with what decides their rewards: a file that ``export_rl`` wrote.
+        port: 0 takes a free one.
+        host: the address to listen on; there is no access control, so leave it to this machine or a private network.
+        how: as in ``rewards.reward_of``; so are ``usefulness``, ``relevance``, ``workers`` and ``plugins``.
+        after: what the chat template puts between prompt and answer; default: the marks of common templates.
+        undecided: the reward where no verdict can be had; ``None`` refuses the request.
+        say: told the address once the server listens.
+
+    Raises:
+        UserError: the file is not one of prompts, or the port is taken.
+    """
+    from if_factory.rewards.function import Rewarder
+    from if_factory.rewards.known import KnownPrompts, read_known
+    from if_factory.rewards.server import RewardServer, serve
+
+    known = KnownPrompts(read_known(Path(data)), after)
+    rewarder = Rewarder(how=how, usefulness=usefulness, relevance=relevance, undecided="group_mean", workers=workers,
+                        plugins=plugins)
+    serve(RewardServer(known, rewarder, undecided), host, port, say=say)
 
 
 def _binned(stem: str, examples: list[PromptExample], cut: Any) -> list[tuple[str, list[PromptExample]]]:

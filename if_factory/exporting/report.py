@@ -19,7 +19,8 @@ class CheckReport:
     """``accepted`` of ``rows`` will be trained in ``stage``; 0 if anything ``fails``.
 
     ``cut_lines`` say what ``cutoff_len`` cuts, where it was asked for; ``cut``: of an answer or a prompt's end.
-    ``prompts``: the rows have no answers, and need none. ``unread``: the file could not be looked at here (a library is missing), which says nothing about it.
+    ``prompts``: the rows have no answers, and need none. ``unread``: the file could not be looked at here (a library
+    is missing), which says nothing about it.
     """
 
     name: str
