@@ -100,12 +100,34 @@ def run(recipe: Path, out: Path | None, **given: Any) -> None:
 @click.option("--files", default="", metavar="FOLDER",
               help="Put the data files into this folder inside the data folder; default beside dataset_info.json.")
 @click.option("--force", is_flag=True, help="Replace entries of the same name in dataset_info.json.")
-def export(run_folder: Path, into: Path, fmt: Any, bins: str | None, files: str, force: bool) -> None:
+@click.option("--rl", type=click.Choice(["trl", "verl", "easyr1", "ms-swift", "openrlhf", "open-instruct"]),
+              help="Write the prompts instead, with verified rewards, for this trainer and for LLaMA-Factory.")
+@click.option("--pass-rate", metavar="LOW-HIGH", help="With --rl: only prompts whose pass rate, where the student's "
+              "was measured, lies between these and is neither: 0-1.")
+def export(run_folder: Path, into: Path, fmt: Any, bins: str | None, files: str, force: bool, rl: Any,
+           pass_rate: str | None) -> None:
     """Write the verified datasets and merge them into dataset_info.json; every row is checked again."""
     from if_factory import api
-    from if_factory.cli.show import show_export
+    from if_factory.cli.show import show_export, show_rl
 
+    if rl:
+        show_rl(api.export_rl(run_folder, into, trainer=rl, bins=bins, files=files, force=force,
+                              pass_rate=_between(pass_rate)))
+        return
+    if pass_rate:
+        raise click.UsageError("--pass-rate goes with --rl")
     show_export(api.export(run_folder, into, format=fmt, bins=bins, files=files, force=force))
+
+
+def _between(given: str | None) -> tuple[float, float] | None:
+    if given is None:
+        return None
+    try:
+        low, high = map(float, given.split("-"))
+    except ValueError:
+        raise click.BadParameter(f"'{given}': expected LOW-HIGH, such as 0-1 or 0.1-0.9",
+                                 param_hint="--pass-rate") from None
+    return low, high
 
 
 @click.command()
