@@ -133,6 +133,8 @@ class Recipe(_Strict):
     categories: list[str] = Field(default_factory=list,
                                   description="only seeds with one of these in their `category`; default all")
     limit: Annotated[int, Field(ge=1)] | None = Field(None, description="only the first so many seeds")
+    shard: Annotated[str, Field(pattern=r"^[1-9][0-9]*/[1-9][0-9]*$")] | None = Field(
+        None, description="I/N: only every N-th seed from the I-th on; `if-factory merge` joins the N runs")
     models: dict[str, ModelSpec] = Field(default_factory=dict, description="role -> how to reach the model")
     budget: BudgetSpec = Field(default_factory=BudgetSpec)
     constraints: ConstraintSpec = Field(default_factory=ConstraintSpec)
@@ -152,6 +154,19 @@ class Recipe(_Strict):
     def _named(self) -> Recipe:
         self.name = self.name or self.method
         return self
+
+    @field_validator("shard")
+    @classmethod
+    def _within(cls, given: str | None) -> str | None:
+        if given is not None and int(given.split("/")[0]) > int(given.split("/")[1]):
+            raise ValueError(f"there is no shard {given}: the first number is at most the second")
+        return given
+
+    @property
+    def shard_numbers(self) -> tuple[int, int]:
+        """Which shard of how many, from 1; (1, 1) is the whole run."""
+        number, _, of = (self.shard or "1/1").partition("/")
+        return int(number), int(of)
 
     @property
     def definition(self) -> Method:
@@ -215,8 +230,8 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def load(path: Path, endpoints: Mapping[str, str] | None = None) -> Recipe:
-    """Read and validate a recipe; ``endpoints`` (role -> URL) take the place of the file's.
+def load(path: Path, endpoints: Mapping[str, str] | None = None, given: Mapping[str, Any] | None = None) -> Recipe:
+    """Read and validate a recipe; ``endpoints`` (role -> URL) and ``given`` (key -> value) take the file's place.
 
     Raises:
         UserError: broken YAML, an unknown key (with the nearest known one), a value out of range, a role the
@@ -232,7 +247,9 @@ def load(path: Path, endpoints: Mapping[str, str] | None = None) -> Recipe:
     for role, url in (endpoints or {}).items() if isinstance(data, dict) else ():
         models = data["models"] = data.get("models") or {}
         spec = models.get(role) or {}
-        models[role] = {**({} if isinstance(spec, str) else spec), "endpoint": url}
+        models[role] = {**(spec if isinstance(spec, dict) else {}), "endpoint": url}
+    if isinstance(data, dict):
+        data.update(given or {})
     recipe = parse(data, where=str(path))
     recipe._folder = path.resolve().parent
     return recipe
