@@ -30,7 +30,8 @@ def _load(path: Path, *, student: str | None, teacher: str | None, endpoints: tu
     from if_factory.cli.common import pairs
 
     given = {role: url for role, url in (("student", student), ("teacher", teacher)) if url}
-    return api.load_recipe(path, endpoints={**given, **pairs(endpoints, "--endpoint", "ROLE=URL")}, limit=limit, shard=shard)
+    return api.load_recipe(path, endpoints={**given, **pairs(endpoints, "--endpoint", "ROLE=URL")}, limit=limit,
+                           shard=shard)
 
 
 def _folder(recipe_path: Path, out: Path | None) -> Path:

@@ -7,6 +7,7 @@ import shutil
 import threading
 from asyncio import new_event_loop, run_coroutine_threadsafe
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -64,11 +65,12 @@ def test_every_seed_is_in_one_shard(endpoint, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, "complex_to_simple", url, 11)
     whole = [r.id for r in api.seeds_of(api.load_recipe(recipe))]
     shards = [[r.id for r in api.seeds_of(api.load_recipe(recipe, shard=f"{i}/4"))] for i in (1, 2, 3, 4)]
-    assert sorted(sum(shards, [])) == sorted(whole)
+    assert sorted(chain.from_iterable(shards)) == sorted(whole)
     assert max(map(len, shards)) - min(map(len, shards)) <= 1
 
 
-def test_from_the_command_line_with_what_can_go_wrong(endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_from_the_command_line_with_what_can_go_wrong(endpoint, tmp_path: Path,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     _, url = endpoint(CASES["complex_to_simple"])
     recipe = write_recipe(tmp_path, "complex_to_simple", url, 6)
@@ -96,5 +98,5 @@ def test_from_the_command_line_with_what_can_go_wrong(endpoint, tmp_path: Path, 
     other["options"] = {**other["options"], "max_constraints": 2}
     recipe.write_text(json.dumps(other))
     command("run", str(recipe), "--shard", "2/2", "-o", "runs/other")
-    with pytest.raises(UserError, match="differs .* in 'options'"):
+    with pytest.raises(UserError, match=r"differs .* in 'options'"):
         api.merge(["runs/recipe-shard-1-2", "runs/other"], "runs/again")
