@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from if_factory.constraints.base import load_plugin
 from if_factory.constraints.generated import configure
+from if_factory.errors import UserError
 from if_factory.inputs.seeds import builtin, read_seeds
 from if_factory.pipeline.rundir import RunDir
 from if_factory.recipe import Recipe, load, parse
@@ -52,7 +53,13 @@ def recipe_of_run(run_folder: AnyPath) -> Recipe:
 
 def seeds_of(recipe: Recipe) -> list[Record]:
     """The recipe's seeds as records: prompts, or whatever its method starts from."""
-    path = None if recipe.seeds == "builtin" else recipe.path(recipe.seeds)
+    name, _, language = recipe.seeds.partition(":")
+    path = None if name == "builtin" else recipe.path(recipe.seeds)
+    if name == "builtin" and language:
+        path = builtin(f"seeds_{language}")
+        if recipe.definition.inputs is not None or not path.is_file():
+            raise UserError(f"there are no shipped seeds '{recipe.seeds}' for {recipe.method}", where="seeds",
+                            fix="`builtin`, or for methods that start from prompts builtin:de, es, fr, ja or zh")
     if recipe.definition.inputs is not None:
         return recipe.definition.inputs(path, recipe.method_options(), recipe.limit)
     return read_seeds(path or builtin("seeds"), method=recipe.method, limit=recipe.limit)
