@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ def builtin(name: str) -> Path:
     return Path(str(files("if_factory") / "data" / f"{name}.jsonl"))
 
 
-def read_seeds(path: Path, *, method: str = "", limit: int | None = None) -> list[Record]:
+def read_seeds(path: Path, *, method: str = "", limit: int | None = None,
+               categories: Sequence[str] = ()) -> list[Record]:
     """Records from ``{"prompt", "system"?, "history"?, "id"?, "category"?}`` rows.
 
     A row that brings its own constraints, IFEval's (``instruction_id_list``, ``kwargs``) or ours (``constraints:
@@ -30,16 +32,27 @@ def read_seeds(path: Path, *, method: str = "", limit: int | None = None) -> lis
     provenance. A row with a constraint of an unknown type asks for something that nothing decides: it is left out,
     and a warning says how many there are.
 
+    Args:
+        limit: only the first so many, of those in ``categories``.
+        categories: only rows whose ``category`` is one of these; all rows where none is named.
+
     Raises:
-        UserError: names the row and the field; also for a file without a single seed.
+        UserError: names the row and the field; a category that no row has; a file without a single seed.
     """
     records: list[Record] = []
-    not_checkable = NotCheckable()
+    left, not_checkable = set(categories), NotCheckable()
     for n, row in read_rows(path):
-        if limit is not None and len(records) == limit:
+        left.discard(row.get("category"))
+        if len(records) == limit:
             break
+        if categories and row.get("category") not in categories:
+            continue
         if record := _record(row, f"{path}:{n}", method, not_checkable):
             records.append(record)
+    if left and len(records) != limit:
+        known = sorted({str(row["category"]) for _, row in read_rows(path) if row.get("category")})
+        raise UserError(f"no seed has the category '{min(left)}'", where="categories",
+                        fix=f"one of: {', '.join(known)}" if known else "the seeds have no `category`: leave it out")
     if note := not_checkable.note(str(path)):
         _logger.warning(note)
     if not records and not_checkable.rows:

@@ -90,3 +90,14 @@ def test_the_rows_in_the_documentation_are_read_as_it_says(tmp_path: Path) -> No
     assert with_system.system
     assert [c.type for c in constrained.constraints] == [NUMBER_WORDS]
     assert constrained.difficulty == 1
+
+
+def test_seeds_are_drawn_by_category_and_the_limit_counts_those(tmp_path: Path) -> None:
+    path = write(tmp_path, {"prompt": "a", "category": "math"}, {"prompt": "b", "category": "story"}, {"prompt": "c"},
+                 {"prompt": "d", "category": "story"}, {"prompt": "e", "category": "story"})
+    assert [r.prompt for r in read_seeds(path, categories=["story"])] == ["b", "d", "e"]
+    assert [r.prompt for r in read_seeds(path, categories=["story"], limit=2)] == ["b", "d"]
+    assert [r.prompt for r in read_seeds(path, categories=["story", "math"], limit=2)] == ["a", "b"]
+    with pytest.raises(UserError, match="no seed has the category 'poem'") as e:
+        read_seeds(path, categories=["story", "poem"])
+    assert e.value.fix == "one of: math, story"
