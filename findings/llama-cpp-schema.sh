@@ -4,9 +4,9 @@
 # A good guess: response_format makes the answer valid against the schema, its keys in the order given (as vLLM does), so a
 #   reason listed first is written before the verdict; what the server cannot enforce it refuses.
 # What happens: all required keys come first, then the optional ones. minimum and maximum hold for integers and are dropped for
-#   numbers; multipleOf and uniqueItems are dropped; a pattern without ^ and $ becomes any string (a line in the log, status
-#   200), while the same pattern anchored is kept. To get the reason first it must be required.
-# Versions: xllamacpp 2026.10.11549 (llama.cpp's server as a wheel), gguf 0.19.0, a random model of 0.1 MB with a token per
+#   numbers; multipleOf and uniqueItems are dropped; a pattern without ^ and $ becomes any string (a line in the log, the
+#   request succeeds), while the same pattern anchored is kept. To get the reason first it must be required.
+# Versions: xllamacpp 2026.10.11549 (llama.cpp's server as a wheel), gguf 0.19.0, a random model of 0.3 MB with a token per
 #   byte. Seen 2026-11-29. Source: llama.cpp, common/json-schema-to-grammar.cpp.
 set -euo pipefail
 tmp=$(mktemp -d); trap 'rm -rf "$tmp"' EXIT
