@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from if_factory.api.models import judge_at, open_models
     from if_factory.api.overlap import Contamination, Decontamination, contamination, decontaminate
     from if_factory.api.reinforcement import RlReport, export_rl, serve_rewards
+    from if_factory.api.sharding import merge
     from if_factory.api.training import Curriculum, curriculum, doctor, tokenize, train, write_model
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "judge_at",
     "load_plugins",
     "load_recipe",
+    "merge",
     "open_models",
     "plan",
     "prepare",
@@ -84,6 +86,7 @@ _MODULES = {
     "measuring": "RepetitionReport audit calibrate calibrate_usefulness evaluate rank repetition report scaling",
     "models": "judge_at open_models",
     "reinforcement": "RlReport export_rl serve_rewards",
+    "sharding": "merge",
     "overlap": "Contamination Decontamination contamination decontaminate",
 }
 _HOMES = {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names.split()}

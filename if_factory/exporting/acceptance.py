@@ -8,6 +8,7 @@ A file is read in pieces of 10 MB, so memory does not grow with it.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,10 +17,11 @@ from typing import Any
 from if_factory.errors import UserError
 from if_factory.exporting import arrow, rules
 from if_factory.exporting.batches import shards
+from if_factory.exporting.columns import Columns, learn_columns
 from if_factory.exporting.dataset_info import FILE_NAME, TRUTH_KEY, read_entries
 from if_factory.exporting.entry import REMOTE, Problem, entry_problems, maps_only
 from if_factory.exporting.loading import PIECE, Piece, Unreadable, read_pieces, split_rows
-from if_factory.exporting.plain import plain_piece
+from if_factory.exporting.plain import odd_rows
 from if_factory.exporting.report import KTO_BATCH, CheckReport, LoaderOptions
 from if_factory.exporting.rules import Shape, TrainingStage
 from if_factory.exporting.templates import template_problem
@@ -116,7 +118,7 @@ def trained_rows(dataset_dir: Path, name: str, stage: TrainingStage, options: Lo
     entry = local_entry(dataset_dir, name)
     options = options or LoaderOptions()
     shape = Shape.of(maps_only(entry))
-    types = _Types(shape, "iorpo")  # every row is wanted, so no piece is passed over
+    types = _Types()
 
     def pieces() -> Iterator[Piece]:
         return read_pieces(dataset_dir / str(entry["file_name"]), options.piece)
@@ -124,7 +126,7 @@ def trained_rows(dataset_dir: Path, name: str, stage: TrainingStage, options: Lo
     try:
         taken = _taken(pieces, entry, options)
         for piece in pieces():
-            for n, row in enumerate(types.rows(piece) or piece.rows, piece.first_row):
+            for n, row in enumerate(types.rows(piece), piece.first_row):
                 if taken is not None and not any(n - 1 in part for part in taken):
                     continue
                 t = rules.convert(row, shape)
@@ -184,6 +186,8 @@ def _check(pieces: Callable[[], Iterator[Piece]], entry: dict[str, Any], name: s
     if report.stage == "dpo" and shape.ranking is False:
         forgot = "the entry names chosen and rejected answers: " if shape.columns["chosen"] else ""
         report.add(None, "ranking", f'{forgot}stage dpo needs "ranking": true', "fails")
+    collecting = gc.isenabled()
+    gc.disable()  # rows have no cycles, and looking for some takes as long as parsing
     try:
         _read(pieces, entry, shape, report, options)
     except Unreadable as e:
@@ -192,6 +196,9 @@ def _check(pieces: Callable[[], Iterator[Piece]], entry: dict[str, Any], name: s
         return report
     except arrow.Unloadable as e:
         report.add(e.row, e.field, e.reason, "fails")
+    finally:
+        if collecting:
+            gc.enable()
     if report.fails:
         report.accepted = 0
     elif report.accepted == 0:
@@ -218,12 +225,14 @@ def _read(pieces: Callable[[], Iterator[Piece]], entry: dict[str, Any], shape: S
     if report.fails:
         report.rows = sum(len(p.rows) for p in pieces())
         return
-    types = _Types(shape, report.stage)
+    types = _Types()
     if taken is None or len(taken) == 1:
         for piece in pieces():
-            work.feed(types.rows(piece), piece, taken[0] if taken else None)
+            loaded, columns = types.of(piece)
+            odd = odd_rows(columns, types.first, shape, report.stage) if columns and taken is None else None
+            work.feed(piece, loaded, odd, taken[0] if taken else None)
     else:
-        every = [row for piece in pieces() for row in types.rows(piece) or ()]
+        every = [row for piece in pieces() for row in types.rows(piece)]
         for part in taken:
             for i in part:
                 work.row(every[i], i + 1)
@@ -244,28 +253,33 @@ def _first(taken: list[range], most: int) -> list[range]:
 class _Types:
     """The loader's types: the first piece's decide."""
 
-    def __init__(self, shape: Shape, stage: TrainingStage) -> None:
-        self.first: arrow.Type | None = None
-        self.shape, self.stage = shape, stage
+    def __init__(self) -> None:
+        self.first = arrow.Type()
 
-    def rows(self, piece: Piece) -> Sequence[dict[str, Any]] | None:
-        """The rows as loaded; ``None`` if they are as plain as can be and accepted (``plain_piece``)."""
-        own = plain_piece(piece, self.shape, self.stage)
-        plain = own is not None
-        if own is None:
-            own = arrow.learn_rows(piece.rows, piece.mode, piece.first_row)
-        if self.first is None:
+    def of(self, piece: Piece) -> tuple[Callable[[int], dict[str, Any]], Columns | None]:
+        """A row of the piece, from 0, as loaded; and its columns, where they were looked at as wholes.
+
+        Raises:
+            Unloadable: the piece does not fit the first one, or a field changes its type in it.
+        """
+        columns = learn_columns(piece.rows) if piece.mode == "lines" else None
+        own = columns.type if columns else arrow.learn_rows(piece.rows, piece.mode, piece.first_row)
+        if self.first.kind == "null":
             self.first = own
-        else:
+        first = self.first
+        if own is not first:
             try:
-                arrow.fits(self.first, own, lambda path: arrow.values_at(piece.rows, path), "the first 10 MB")
+                arrow.fits(first, own, lambda path: arrow.values_at(piece.rows, path), "the first 10 MB")
             except arrow.Unloadable as e:
                 raise arrow.Unloadable(e.reason, row=_where(piece, e.field), field=e.field) from None
-        if plain and own.same(self.first):
-            return None
-        if (own is self.first and not own.changes()) or (own.same(self.first) and not own.changes()):
-            return [row or {} for row in piece.rows] if None in piece.rows else piece.rows
-        return [arrow.cast(row or {}, self.first, own) for row in piece.rows]
+        rows = piece.rows
+        if not own.changes() and (own is first or own.same(first)):
+            return lambda i: rows[i] or {}, columns
+        return lambda i: arrow.cast(rows[i] or {}, first, own), columns
+
+    def rows(self, piece: Piece) -> Iterator[dict[str, Any]]:
+        """All of them."""
+        return map(self.of(piece)[0], range(len(piece.rows)))
 
 
 def _where(piece: Piece, path: str) -> int | None:

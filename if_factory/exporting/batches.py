@@ -54,6 +54,20 @@ class ConverterTypes:
         if self._rows == WRITER_BATCH:
             self.flush(row)
 
+    @property
+    def room(self) -> int:
+        """The number of rows that the open batch still takes, at least 1."""
+        return WRITER_BATCH - self._rows
+
+    def add_texts(self, rows: int, system: bool, row: int) -> None:
+        """``rows`` alpaca rows, at most ``room``, of which only texts are known; ``row``: the last one's number.
+
+        ``system``: at least one of them has a system prompt. Raises ``Unloadable`` as ``add`` does.
+        """
+        t = Turns([("user", "")], [("assistant", "")], "" if system else None)
+        self._rows += rows - 1
+        self.add(t, row)
+
     def _part(self, name: str) -> Type:
         part = self._now.parts.get(name)
         if part is None:

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,17 @@ from if_factory.exporting import arrow
 PIECE = 10 << 20  # bytes; datasets' JsonConfig.chunksize
 _KINDS = {"arrow": "arrow", "csv": "csv", "json": "json", "jsonl": "json", "parquet": "parquet", "txt": "text"}
 _SOLID = re.compile(r"[^ \t\r\n]")
+_SPACED_KEY = re.compile(rb'"[ \t\r]+:')
 _SURPLUS_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*\})', re.DOTALL)
 
 
 @dataclass(slots=True)
 class Piece:
-    """Rows that the loader types together. ``first_row`` counts from 1; ``plain``: no key is there twice in an
-    object, known without looking at each."""
+    """Rows that the loader types together. ``first_row`` counts from 1."""
 
     rows: list[Any]
     mode: arrow.Mode
     first_row: int = 1
-    raw: str | None = None
 
 
 class Unreadable(Exception):
@@ -80,10 +80,12 @@ def _json_pieces(file: Path, size: int, row: int) -> Iterator[Piece]:
             if first and raw.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):  # the loader goes by the content
                 yield Piece(parse_list(raw + f.read()), "list", row)
                 return
-            text = _decoded(raw, row)
-            rows = parse_lines(text.removeprefix("\ufeff") if first else text, row)
-            first = False
-            yield Piece(rows, "lines", row, text)
+            if first:
+                raw, first = raw.removeprefix(b"\xef\xbb\xbf"), False
+            rows = _line_by_line(raw)
+            if rows is None:
+                rows = parse_lines(_decoded(raw, row), row)
+            yield Piece(rows, "lines", row)
             row += len(rows)
 
 
@@ -122,8 +124,6 @@ def parse_lines(text: str, first_row: int = 1) -> list[Any]:
     Raises:
         Unloadable: not JSON, or a key is there twice in one object.
     """
-    if (rows := _plain_lines(text)) is not None:
-        return rows
     # Arrow asks for white space between values at most, not for lines.
     decoder = json.JSONDecoder(object_pairs_hook=_object)
     values: list[Any] = []
@@ -140,19 +140,35 @@ def parse_lines(text: str, first_row: int = 1) -> list[Any]:
     return values
 
 
-def _plain_lines(text: str) -> list[Any] | None:
-    """The same in one call of the parser, where every line is one object without objects inside."""
-    lines = text[:-1] if text.endswith("\n") else text
-    if not lines.startswith("{") or "\\\\\"" in text or "\" :" in text:
-        return None
+def _line_by_line(raw: bytes) -> list[Any] | None:
+    """The same where every line holds one object and nothing is wrong; ``None`` otherwise."""
+    scan = json.JSONDecoder().scan_once
+    if b"\r" in raw:
+        raw = raw.replace(b"\r\n", b"\n")
+    if not raw.endswith(b"\n") or raw.endswith(b"\n\n"):
+        raw = raw.rstrip(b"\n") + b"\n"
     try:
-        rows = json.loads(f"[{lines.replace(chr(10), ',')}]")
-    except (ValueError, RecursionError):
+        found = [scan(line.decode(), 0) for line in BytesIO(raw)]
+        rows = [row for row, _ in found]
+        length = len(raw) if raw.isascii() else sum(map(len, map(bytes.decode, BytesIO(raw))))
+        # each value ends before its line does, so the sums are equal only if nothing follows any of them
+        if sum(end for _, end in found) + len(rows) != length or set(map(type, rows)) != {dict}:
+            return None
+        # outside strings every `":` ends a key, so one too many may be a key that is there twice
+        if raw.count(b'":') != sum(map(len, rows)) or b" :" in raw or b"\t" in raw or b"\r" in raw:
+            for line, row in zip(BytesIO(raw), rows, strict=True):
+                if line.count(b'":') - line.count(b'\\":') != _keys(row) or b'\\\\":' in line or \
+                        _SPACED_KEY.search(line):
+                    json.loads(line, object_pairs_hook=_object)
+    except (ValueError, RecursionError, StopIteration):
         return None
-    if len(rows) != lines.count("\n") + 1 or any(type(row) is not dict for row in rows):
-        return None
-    # in a flat row every `":` that no backslash precedes ends a key, so a key too many is a key twice
-    return rows if text.count('":') - text.count('\\":') == sum(map(len, rows)) else None
+    return rows
+
+
+def _keys(value: Any) -> int:
+    if type(value) is dict:
+        return len(value) + sum(_keys(v) for v in value.values() if type(v) in (dict, list))
+    return sum(_keys(v) for v in value if type(v) in (dict, list))
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from if_factory.exporting import arrow, rules
@@ -10,7 +10,7 @@ from if_factory.exporting.batches import ConverterTypes, types_agree
 from if_factory.exporting.calls import call_problem
 from if_factory.exporting.loading import Piece
 from if_factory.exporting.remarks import dataset_remarks, remarks, text_remarks
-from if_factory.exporting.report import KTO_BATCH, CheckReport, LoaderOptions
+from if_factory.exporting.report import CheckReport, LoaderOptions
 from if_factory.exporting.rules import Fails, Shape
 from if_factory.exporting.templates import PLAIN, templates
 
@@ -31,32 +31,41 @@ class Work:
         self.batches = 0
         self.labels: set[bool] = set()
         self.thinks = 0
-        self.plain_so_far = True
+        self.counted = 0  # rows of the batch that need no look
 
-    def feed(self, rows: Sequence[dict[str, Any]] | None, piece: Piece, taken: range | None) -> None:
-        if rows is not None:
-            self.plain_so_far = False
-        elif taken is None and self.bounds is None and self.plain_so_far and self.options.batch == KTO_BATCH:
-            rows = self._plain(piece)
-        for i, row in enumerate(piece.rows if rows is None else rows, piece.first_row + len(piece.rows) -
-                                len(piece.rows if rows is None else rows)):
-            if taken is None or i - 1 in taken:
-                self.row(row, i)
+    def feed(self, piece: Piece, loaded: Callable[[int], dict[str, Any]], odd: set[int] | None,
+             taken: range | None) -> None:
+        """The rows of a piece; ``loaded`` gives one, from 0. All but the ``odd`` ones are ordinary
+        (``plain.odd_rows``); ``None``: none is known to be."""
+        if odd is None:
+            for i in range(len(piece.rows)):
+                if taken is None or piece.first_row - 1 + i in taken:
+                    self.row(loaded(i), piece.first_row + i)
+            return
+        at = 0
+        for i in sorted(odd):
+            self._ordinary(piece, at, i)
+            self.row(loaded(i), piece.first_row + i)
+            at = i + 1
+        self._ordinary(piece, at, len(piece.rows))
 
-    def _plain(self, piece: Piece) -> Sequence[dict[str, Any]]:
-        """Count the rows of a plain piece without looking at each; the rest of a batch goes the long way."""
-        open_rows = min(-self.at % KTO_BATCH, len(piece.rows)) if self.at else min(KTO_BATCH, len(piece.rows))
-        for i in range(open_rows):  # the open batch, or the first one, which decides the types
-            self.row(piece.rows[i], piece.first_row + i)
-        sure = (len(piece.rows) - open_rows) // KTO_BATCH * KTO_BATCH
-        self.at += sure
-        self.in_shard += sure
-        self.batches += sure // KTO_BATCH
-        self.report.rows += sure
-        self.report.accepted += sure
-        if self.facts.thinks:
-            self.thinks += sure
-        return piece.rows[open_rows + sure:]
+    def _ordinary(self, piece: Piece, start: int, stop: int) -> None:
+        """Count ordinary rows: all of them are trained, and of their types only a null system prompt can differ."""
+        system = self.shape.columns["system"]
+        while start < stop:
+            some = min(stop - start, self.options.batch - len(self.batch) - self.counted, self.types.room)
+            if self.bounds:
+                some = min(some, self.bounds[len(self.shard_types)].stop - self.at)
+            rows = piece.rows[start:start + some]
+            self.types.add_texts(some, system is None or any(row.get(system) is not None for row in rows),
+                                 piece.first_row + start + some - 1)
+            if self.facts.thinks:
+                answer = self.shape.columns["rejected" if self.report.stage == "dpo" else "response"]
+                self.thinks += sum("<think>" not in row[answer] for row in rows)
+            self.counted += some
+            self.report.rows += some
+            start += some
+            self._advance(some)
 
     def row(self, row: dict[str, Any], n: int) -> None:
         """One loaded row; ``n`` is its number in the file."""
@@ -70,11 +79,14 @@ class Work:
         except arrow.Unloadable as e:
             self.report.add(e.row, e.field, e.reason, "fails")
         self.batch.append((n, t, row))
-        self.at += 1
-        self.in_shard += 1
+        self._advance(1)
+
+    def _advance(self, rows: int) -> None:
+        self.at += rows
+        self.in_shard += rows
         if self.bounds and self.at >= self.bounds[len(self.shard_types)].stop:
             self._end_shard()
-        elif len(self.batch) >= self.options.batch:
+        elif len(self.batch) + self.counted >= self.options.batch:
             self._end_batch()
 
     def finish(self) -> None:
@@ -89,7 +101,7 @@ class Work:
         self.report.problems += dataset_remarks(self.facts, self.thinks)
 
     def _end_shard(self) -> None:
-        if self.batch:
+        if self.batch or self.counted:
             self._end_batch()
         try:
             self.types.flush(self.at)
@@ -104,7 +116,7 @@ class Work:
         self.types, self.empty, self.batches, self.in_shard = ConverterTypes(), [], 0, 0
 
     def _end_batch(self) -> None:
-        left = 0
+        left, self.counted = self.counted, 0
         for i in range(len(self.batch)):
             left += self._processed(i)
         self.batches += 1
