@@ -35,7 +35,7 @@ def _said(candidate: Candidate) -> list[dict[str, Any]]:
 
 
 def _useful(record: Record, candidate: Candidate) -> Usefulness:
-    """What was found out, or what the rules say where nobody was asked: no text leaves undecided."""
+    """What was found out, or what the rules say where no gate was asked: every emitted text was decided about."""
     if candidate.usefulness is not None:
         return candidate.usefulness
     return by_rules(record, candidate)

@@ -30,11 +30,12 @@ class PriceSpec(_Strict):
 class ModelSpec(_Strict):
     """How to reach one model."""
 
-    endpoint: str = Field("embedded", description="an OpenAI-compatible URL (http://localhost:8000/v1), "
-                          "`embedded` for the small built-in model, or `embedded:/path/to.gguf`")
+    endpoint: str | list[str] = Field(
+        "embedded", description="an OpenAI-compatible URL (http://localhost:8000/v1), a list of URLs that serve the "
+        "same model, `embedded` for the small built-in model, or `embedded:/path/to.gguf`")
     model: str | None = Field(None, description="model name at that endpoint; null takes the first it serves")
     api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the key")
-    concurrency: Annotated[int, Field(ge=1)] = Field(32, description="requests in flight at most")
+    concurrency: Annotated[int, Field(ge=1)] = Field(32, description="requests in flight at most, at each URL")
     temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
         0.7, description="sampling temperature; null sends none")
     top_p: Annotated[float, Field(gt=0, le=1)] | None = Field(1.0, description="nucleus sampling; null sends none")
@@ -56,12 +57,26 @@ class ModelSpec(_Strict):
     @property
     def embedded(self) -> bool:
         """Served by this machine, by our own process, and free."""
-        return self.endpoint.split(":")[0] == "embedded"
+        return isinstance(self.endpoint, str) and self.endpoint.split(":")[0] == "embedded"
+
+    @property
+    def urls(self) -> list[str]:
+        """The endpoint as a list."""
+        return [self.endpoint] if isinstance(self.endpoint, str) else self.endpoint
 
     @property
     def answer_tokens(self) -> int | None:
         """``max_tokens``, or what takes its place; ``None`` leaves it to the server."""
         return EMBEDDED_MAX_TOKENS if self.max_tokens is None and self.embedded else self.max_tokens
+
+    @field_validator("endpoint")
+    @classmethod
+    def _several_urls(cls, given: str | list[str]) -> str | list[str]:
+        if isinstance(given, str):
+            return given
+        if not given or len(set(given)) < len(given) or any(url.split(":")[0] == "embedded" for url in given):
+            raise ValueError("a list of endpoints holds different URLs, at least one")
+        return given[0] if len(given) == 1 else given
 
     @field_validator("extra_body")
     @classmethod
@@ -74,7 +89,7 @@ class ModelSpec(_Strict):
     @classmethod
     def _url_alone(cls, given: Any) -> Any:
         """``student: http://localhost:8000/v1`` is enough; so is ``student:`` alone."""
-        return {"endpoint": given} if isinstance(given, str) else given or {}
+        return {"endpoint": given} if isinstance(given, str | list) else given or {}
 
 
 class BudgetSpec(_Strict):
@@ -114,8 +129,12 @@ class Recipe(_Strict):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]*$")] = Field(
         "", description="prefix of the datasets in dataset_info.json; default the method's name")
     seed: int = Field(0, description="same seed, recipe and model answers: byte-identical files")
-    seeds: str = Field("builtin", description="`builtin`, or a .jsonl/.json file whose rows have a `prompt`")
+    seeds: str = Field("builtin", description="`builtin` (`builtin:de` for German; also es, fr, ja, zh), or a "
+                       ".jsonl/.json file whose rows have a `prompt`")
+    categories: list[str] = Field([], description="only seeds with one of these in their `category`; [] takes all")
     limit: Annotated[int, Field(ge=1)] | None = Field(None, description="only the first so many seeds")
+    shard: Annotated[str, Field(pattern=r"^[1-9][0-9]*/[1-9][0-9]*$")] | None = Field(
+        None, description="I/N: only every N-th seed from the I-th on; `if-factory merge` joins the N runs")
     models: dict[str, ModelSpec] = Field(default_factory=dict, description="role -> how to reach the model")
     budget: BudgetSpec = Field(default_factory=BudgetSpec)
     constraints: ConstraintSpec = Field(default_factory=ConstraintSpec)
@@ -135,6 +154,19 @@ class Recipe(_Strict):
     def _named(self) -> Recipe:
         self.name = self.name or self.method
         return self
+
+    @field_validator("shard")
+    @classmethod
+    def _within(cls, given: str | None) -> str | None:
+        if given is not None and int(given.split("/")[0]) > int(given.split("/")[1]):
+            raise ValueError(f"there is no shard {given}: the first number is at most the second")
+        return given
+
+    @property
+    def shard_numbers(self) -> tuple[int, int]:
+        """Which shard of how many, from 1; (1, 1) is the whole run."""
+        number, _, of = (self.shard or "1/1").partition("/")
+        return int(number), int(of)
 
     @property
     def definition(self) -> Method:
@@ -162,7 +194,7 @@ class Recipe(_Strict):
     def resolved(self) -> dict[str, Any]:
         """The recipe as plain data that means the same from any folder: every value, paths absolute."""
         data = self.model_dump(mode="json")
-        if self.seeds != "builtin":
+        if self.seeds.partition(":")[0] != "builtin":
             data["seeds"] = str(self.path(self.seeds))
         if self.replay.file:
             data["replay"]["file"] = str(self.path(self.replay.file))
@@ -198,8 +230,8 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def load(path: Path, endpoints: Mapping[str, str] | None = None) -> Recipe:
-    """Read and validate a recipe; ``endpoints`` (role -> URL) take the place of the file's.
+def load(path: Path, endpoints: Mapping[str, str] | None = None, given: Mapping[str, Any] | None = None) -> Recipe:
+    """Read and validate a recipe; ``endpoints`` (role -> URL) and ``given`` (key -> value) take the file's place.
 
     Raises:
         UserError: broken YAML, an unknown key (with the nearest known one), a value out of range, a role the
@@ -215,7 +247,9 @@ def load(path: Path, endpoints: Mapping[str, str] | None = None) -> Recipe:
     for role, url in (endpoints or {}).items() if isinstance(data, dict) else ():
         models = data["models"] = data.get("models") or {}
         spec = models.get(role) or {}
-        models[role] = {**({} if isinstance(spec, str) else spec), "endpoint": url}
+        models[role] = {**(spec if isinstance(spec, dict) else {}), "endpoint": url}
+    if isinstance(data, dict):
+        data.update(given or {})
     recipe = parse(data, where=str(path))
     recipe._folder = path.resolve().parent
     return recipe

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 import threading
 from asyncio import new_event_loop
 from pathlib import Path
@@ -46,6 +47,9 @@ def endpoint():
 def test_what_the_readme_does_with_commands_runs_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                                              endpoint: str, capsys) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # some/model is on no hub: not asked for again and again
+    if "huggingface_hub.constants" in sys.modules:
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     options = {"student_samples": 3, "max_constraints": 2,
                "include": ["punctuation", "length_constraints", "keywords", "list"]}  # a fake endpoint meets these
     (tmp_path / "recipe.yaml").write_text(json.dumps({"models": {"student": {}}, "options": options}))

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     )
     from if_factory.api.models import judge_at, open_models
     from if_factory.api.overlap import Contamination, Decontamination, contamination, decontaminate
+    from if_factory.api.reinforcement import RlReport, export_rl, serve_rewards
+    from if_factory.api.sharding import merge
     from if_factory.api.training import Curriculum, curriculum, doctor, tokenize, train, write_model
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "Plan",
     "Preview",
     "RepetitionReport",
+    "RlReport",
     "RunReport",
     "as_recipe",
     "audit",
@@ -49,10 +52,12 @@ __all__ = [
     "emit",
     "evaluate",
     "export",
+    "export_rl",
     "init",
     "judge_at",
     "load_plugins",
     "load_recipe",
+    "merge",
     "open_models",
     "plan",
     "prepare",
@@ -66,6 +71,7 @@ __all__ = [
     "run_recipe",
     "scaling",
     "seeds_of",
+    "serve_rewards",
     "tokenize",
     "train",
     "write_model",
@@ -79,6 +85,8 @@ _MODULES = {
     "training": "Curriculum curriculum doctor tokenize train write_model",
     "measuring": "RepetitionReport audit calibrate calibrate_usefulness evaluate rank repetition report scaling",
     "models": "judge_at open_models",
+    "reinforcement": "RlReport export_rl serve_rewards",
+    "sharding": "merge",
     "overlap": "Contamination Decontamination contamination decontaminate",
 }
 _HOMES = {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names.split()}

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from if_factory.constraints.base import load_plugin
 from if_factory.constraints.generated import configure
+from if_factory.errors import UserError
 from if_factory.inputs.seeds import builtin, read_seeds
 from if_factory.pipeline.rundir import RunDir
 from if_factory.recipe import Recipe, load, parse
@@ -21,19 +22,20 @@ T = TypeVar("T")
 AnyPath = str | Path
 
 
-def load_recipe(path: AnyPath, *, endpoints: Mapping[str, str] | None = None, limit: int | None = None) -> Recipe:
+def load_recipe(path: AnyPath, *, endpoints: Mapping[str, str] | None = None, limit: int | None = None,
+                shard: str | None = None) -> Recipe:
     """Read and validate a recipe file.
 
     Args:
         endpoints: role -> URL, in place of the file's (``{"student": "http://localhost:8000/v1"}``).
         limit: only the first so many seeds; default: as the file says.
+        shard: ``I/N``, only every N-th seed from the I-th on; default: as the file says.
 
     Raises:
         UserError: see ``if_factory.recipe.load``.
     """
-    recipe = load(Path(path), endpoints=endpoints)
-    recipe.limit = limit or recipe.limit
-    return recipe
+    given = {key: value for key, value in (("limit", limit), ("shard", shard)) if value is not None}
+    return load(Path(path), endpoints=endpoints, given=given)
 
 
 def as_recipe(recipe: Recipe | AnyPath) -> Recipe:
@@ -51,11 +53,26 @@ def recipe_of_run(run_folder: AnyPath) -> Recipe:
 
 
 def seeds_of(recipe: Recipe) -> list[Record]:
-    """The recipe's seeds as records: prompts, or whatever its method starts from."""
-    path = None if recipe.seeds == "builtin" else recipe.path(recipe.seeds)
+    """The recipe's seeds as records: prompts, or whatever its method starts from; those of its shard."""
+    number, of = recipe.shard_numbers
+    return _all_seeds(recipe)[number - 1::of]
+
+
+def _all_seeds(recipe: Recipe) -> list[Record]:
+    name, _, language = recipe.seeds.partition(":")
+    path = None if name == "builtin" else recipe.path(recipe.seeds)
+    if name == "builtin" and language:
+        path = builtin(f"seeds_{language}")
+        if recipe.definition.inputs is not None or not path.is_file():
+            raise UserError(f"there are no shipped seeds '{recipe.seeds}' for {recipe.method}", where="seeds",
+                            fix="`builtin`, or for methods that start from prompts builtin:de, es, fr, ja or zh")
     if recipe.definition.inputs is not None:
+        if recipe.categories:
+            raise UserError(f"{recipe.method} does not start from seed prompts with categories", where="categories",
+                            fix="leave it out")
         return recipe.definition.inputs(path, recipe.method_options(), recipe.limit)
-    return read_seeds(path or builtin("seeds"), method=recipe.method, limit=recipe.limit)
+    return read_seeds(path or builtin("seeds"), method=recipe.method, limit=recipe.limit,
+                      categories=recipe.categories)
 
 
 def gate_of(recipe: Recipe) -> Gate:

@@ -154,7 +154,7 @@ def check(folder: AnyPath, names: Sequence[str] = (), *, model: str | None = Non
     reports = [check_dataset(folder, name, template=template, say=say) for name in names or local_names(folder)]
     if model is not None:
         for report in reports:
-            if report.accepted:
+            if report.accepted and not report.prompts:
                 encoder = Encoder(model, {"template": template, "mask_history": report.stage == "sft"})
                 report.cut_lines, report.cut = cut_lines(folder, report.name, report.stage, encoder, cutoff_len)
     return reports

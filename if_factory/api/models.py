@@ -17,6 +17,7 @@ from if_factory.recipe import ModelSpec, Recipe
 async def open_models(recipe: Recipe, log: ResponseLog | None, usage: Usage,
                       budget: Budget) -> AsyncIterator[dict[str, ChatClient]]:
     """The recipe's models, ready to be asked; an embedded server is started once and stopped at the end."""
+    from if_factory.chat.balanced import BalancedBackend
     from if_factory.chat.embedded import EmbeddedServer
     from if_factory.chat.http import OpenAIBackend
 
@@ -25,8 +26,9 @@ async def open_models(recipe: Recipe, log: ResponseLog | None, usage: Usage,
         models: dict[str, ChatClient] = {}
         served: dict[str, str] = {}
         for role, spec in sorted(recipe.models.items()):
-            url = spec.endpoint
+            urls = spec.urls
             if spec.embedded:
+                (url,) = urls
                 if url not in servers:
                     sharing = [s for s in recipe.models.values() if s.endpoint == url]
                     gguf = url.partition(":")[2]
@@ -34,16 +36,17 @@ async def open_models(recipe: Recipe, log: ResponseLog | None, usage: Usage,
                         recipe.path(gguf) if gguf else None, parallel=max(s.concurrency for s in sharing),
                         context=max(s.context for s in sharing),
                         threads=min((s.threads for s in sharing if s.threads), default=None)))
-                url = servers[url].base_url
-            backend = OpenAIBackend(url, spec.model, api_key_env=spec.api_key_env, concurrency=spec.concurrency,
-                                    timeout=spec.timeout, wait=spec.wait_for_server,
-                                    revive=servers[spec.endpoint].revive if spec.embedded else None)
+                urls = [servers[url].base_url]
+            each = [OpenAIBackend(url, spec.model, api_key_env=spec.api_key_env, concurrency=spec.concurrency,
+                                  timeout=spec.timeout, wait=spec.wait_for_server,
+                                  revive=servers[spec.urls[0]].revive if spec.embedded else None) for url in urls]
+            backend = each[0] if len(each) == 1 else BalancedBackend(each, spec.concurrency)
             stack.push_async_callback(backend.close)
-            if not backend.model:
+            if not backend.model or isinstance(backend, BalancedBackend):
                 await backend.discover()
-            _refuse_namesake(served, backend.model, url, role)
+            _refuse_namesake(served, backend.model, ", ".join(urls), role)
             models[role] = ChatClient(
-                role, backend, log=log, budget=budget, usage=usage, concurrency=spec.concurrency,
+                role, backend, log=log, budget=budget, usage=usage, concurrency=spec.concurrency * len(each),
                 temperature=spec.temperature, top_p=spec.top_p, max_tokens=spec.answer_tokens, seed=recipe.seed,
                 price=price_of(spec), outage=spec.wait_for_server, extra_body=spec.extra_body)
         yield models

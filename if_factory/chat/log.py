@@ -120,6 +120,10 @@ class ResponseLog:
                          "completion": {"text": completion.text, "finish_reason": completion.finish_reason,
                                         "prompt_tokens": completion.prompt_tokens,
                                         "completion_tokens": completion.completion_tokens}}) + "\n").encode()
+        self._counted.add(self._append(key, line))
+
+    def _append(self, key: str, line: bytes) -> int:
+        """Where the line now begins."""
         try:
             written = os.write(self._file.fileno(), line)
             if written != len(line):
@@ -131,9 +135,24 @@ class ResponseLog:
             raise UserError(f"cannot write: {e.strerror or e}", where=str(self.path),
                             fix="free space and run the same command again; answers logged so far are kept"
                             ) from None
-        self._offsets[key] = self._end
-        self._counted.add(self._end)
+        place = self._offsets[key] = self._end
         self._end += len(line)
+        return place
+
+    def take_over(self, path: Path) -> None:
+        """Append the answers of another log that are not in this one, and what it knows of its models.
+
+        Raises:
+            UserError: it is not a response log, another process writes to it, or the disk is full.
+        """
+        with contextlib.closing(ResponseLog(path)) as other:
+            for key, offset in other._offsets.items():
+                if key not in self._offsets:
+                    self._append(key, other._line(offset) + b"\n")
+        with contextlib.suppress(OSError, ValueError):
+            known = json.loads(path.with_suffix(".models.json").read_text(encoding="utf-8"))
+            for model, about in known.items():
+                self.claim_model(model, about)
 
     def claim_model(self, model: str, about: dict[str, Any]) -> None:
         """Note what a server says of ``model`` (see ``catalogue.about``), or compare it with what stands here.

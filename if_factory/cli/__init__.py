@@ -7,7 +7,18 @@ import sys
 
 import click
 
-from if_factory.cli import constraints, data, decontaminate, evaluation, humpback, judge, online, report, training
+from if_factory.cli import (
+    constraints,
+    data,
+    decontaminate,
+    evaluation,
+    humpback,
+    judge,
+    online,
+    report,
+    rewards,
+    training,
+)
 from if_factory.errors import UserError
 from if_factory.version import __version__
 
@@ -35,6 +46,6 @@ def main() -> None:
     """Verified instruction-following data for LLaMA-Factory, and the training that goes with it."""
 
 
-for _module in (data, training, online, humpback, evaluation, decontaminate, judge, report, constraints):
+for _module in (data, training, rewards, online, humpback, evaluation, decontaminate, judge, report, constraints):
     for _command in _module.COMMANDS:
         main.add_command(_command)

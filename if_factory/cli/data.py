@@ -25,12 +25,13 @@ def overrides(f: Any) -> Any:
 
 
 def _load(path: Path, *, student: str | None, teacher: str | None, endpoints: tuple[str, ...],
-          limit: int | None) -> Recipe:
+          limit: int | None, shard: str | None = None) -> Recipe:
     from if_factory import api
     from if_factory.cli.common import pairs
 
     given = {role: url for role, url in (("student", student), ("teacher", teacher)) if url}
-    return api.load_recipe(path, endpoints={**given, **pairs(endpoints, "--endpoint", "ROLE=URL")}, limit=limit)
+    return api.load_recipe(path, endpoints={**given, **pairs(endpoints, "--endpoint", "ROLE=URL")}, limit=limit,
+                           shard=shard)
 
 
 def _folder(recipe_path: Path, out: Path | None) -> Path:
@@ -77,13 +78,33 @@ def preview(recipe: Path, out: Path | None, rows: int, **given: Any) -> None:
 @RECIPE
 @OUT
 @overrides
-def run(recipe: Path, out: Path | None, **given: Any) -> None:
+@click.option("--shard", metavar="I/N", help="Only every N-th seed from the I-th on; `merge` joins the N runs.")
+def run(recipe: Path, out: Path | None, shard: str | None, **given: Any) -> None:
     """Make the data. Safe to kill: the same command continues, and asks again only what was in flight."""
     from if_factory import api
     from if_factory.cli.show import show_run
     from if_factory.pipeline.progress import Progress
 
-    report = api.run(_load(recipe, **given), _folder(recipe, out), observer=Progress())
+    loaded = _load(recipe, shard=shard, **given)
+    folder = out or Path("runs") / "-".join([recipe.stem, *(["shard", *shard.split("/")] if shard else [])])
+    report = api.run(loaded, folder, observer=Progress())
+    show_run(report)
+    if not report.complete:
+        raise SystemExit(3)
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...",
+                type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path, file_okay=False),
+              help="Folder of the whole run.")
+def merge(runs: tuple[Path, ...], out: Path) -> None:
+    """Join the finished shards of a recipe (`run --shard`) into the run that one machine would have made."""
+    from if_factory import api
+    from if_factory.cli.show import show_run
+    from if_factory.pipeline.progress import Progress
+
+    report = api.merge(runs, out, observer=Progress())
     show_run(report)
     if not report.complete:
         raise SystemExit(3)
@@ -100,12 +121,34 @@ def run(recipe: Path, out: Path | None, **given: Any) -> None:
 @click.option("--files", default="", metavar="FOLDER",
               help="Put the data files into this folder inside the data folder; default beside dataset_info.json.")
 @click.option("--force", is_flag=True, help="Replace entries of the same name in dataset_info.json.")
-def export(run_folder: Path, into: Path, fmt: Any, bins: str | None, files: str, force: bool) -> None:
+@click.option("--rl", type=click.Choice(["trl", "verl", "easyr1", "ms-swift", "openrlhf", "open-instruct"]),
+              help="Write the prompts instead, with verified rewards, for this trainer and for LLaMA-Factory.")
+@click.option("--pass-rate", metavar="LOW-HIGH", help="With --rl: only prompts whose pass rate, where the student's "
+              "was measured, lies between these and is neither: 0-1.")
+def export(run_folder: Path, into: Path, fmt: Any, bins: str | None, files: str, force: bool, rl: Any,
+           pass_rate: str | None) -> None:
     """Write the verified datasets and merge them into dataset_info.json; every row is checked again."""
     from if_factory import api
-    from if_factory.cli.show import show_export
+    from if_factory.cli.show import show_export, show_rl
 
+    if rl:
+        show_rl(api.export_rl(run_folder, into, trainer=rl, bins=bins, files=files, force=force,
+                              pass_rate=_between(pass_rate)))
+        return
+    if pass_rate:
+        raise click.UsageError("--pass-rate goes with --rl")
     show_export(api.export(run_folder, into, format=fmt, bins=bins, files=files, force=force))
+
+
+def _between(given: str | None) -> tuple[float, float] | None:
+    if given is None:
+        return None
+    try:
+        low, high = map(float, given.split("-"))
+    except ValueError:
+        raise click.BadParameter(f"'{given}': expected LOW-HIGH, such as 0-1 or 0.1-0.9",
+                                 param_hint="--pass-rate") from None
+    return low, high
 
 
 @click.command()
@@ -131,4 +174,4 @@ def check(folder: Path, names: tuple[str, ...], all_problems: bool, model_path: 
         raise SystemExit(1)
 
 
-COMMANDS = (init, plan, preview, run, export, check)
+COMMANDS = (init, plan, preview, run, merge, export, check)

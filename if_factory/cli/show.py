@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from if_factory.api import Contamination, ExportReport, Plan, RunReport
+    from if_factory.api import Contamination, ExportReport, Plan, RlReport, RunReport
     from if_factory.api.measuring import GateReport
     from if_factory.chat.budget import Usage
     from if_factory.exporting.acceptance import CheckReport
@@ -131,6 +131,19 @@ def show_export(report: ExportReport) -> None:
     kinds = {"added": merged.added, "replaced": merged.replaced, "unchanged": merged.unchanged}
     changes = "; ".join(f"{what} {', '.join(names)}" for what, names in kinds.items() if names)
     console.print(f"{merged.path}: {changes}", highlight=False)
+
+
+def show_rl(report: RlReport) -> None:
+    """The files, how many prompts there are and were left out, and how the trainer is told of them."""
+    console.print(f"{report.data}: {report.rows} prompts, the student's pass rate measured for {report.measured}",
+                  highlight=False)
+    if report.refused:
+        console.print("left out: " + ", ".join(f"{why} {n}" for why, n in sorted(report.refused.items())))
+    if report.reward is not None:
+        console.print(f"{report.reward}: the reward function", highlight=False)
+    console.print(f"for the trainer: {report.use}", highlight=False, markup=False, soft_wrap=True)
+    sizes = ", ".join(f"{name} {n}" for name, n in report.datasets.items())
+    console.print(f"{report.merged.path}: {sizes}", highlight=False)
 
 
 def rows_read(rows: int) -> None:

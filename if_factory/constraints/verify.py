@@ -12,22 +12,23 @@ Mode = Literal["strict", "loose"]
 
 
 def verify(response: str, constraints: Sequence[Constraint], mode: Mode = "strict", *,
-           ifeval_compat: bool = False) -> tuple[Verdict, ...]:
+           ifeval_compat: bool = False, reasons: bool = True) -> tuple[Verdict, ...]:
     """One verdict per constraint, by position.
 
     ``loose`` is IFEval's: a constraint passes if it holds for the response or for one of seven variants
     without its first line, its last line, or asterisks. A checker that raises gives ``no_verdict``; so does a
     constraint that only a judge can decide. ``generated_code`` is decided in the sandbox, one fork per function
     (``generated.verify_many`` takes many responses at once). ``ifeval_compat`` reproduces the reference checkers
-    where they are known to err (docs/constraints.md lists the cases).
+    where they are known to err (docs/constraints.md lists the cases). ``reasons=False`` leaves out why a check
+    failed, which costs about as much as the check.
 
     Raises:
         UserError: an unknown constraint type, or generated code on a machine that cannot isolate it.
     """
-    return tuple(_verdict(response, c, mode, ifeval_compat) for c in constraints)
+    return tuple(_verdict(response, c, mode, ifeval_compat, reasons) for c in constraints)
 
 
-def _verdict(response: str, constraint: Constraint, mode: Mode, compat: bool) -> Verdict:
+def _verdict(response: str, constraint: Constraint, mode: Mode, compat: bool, reasons: bool) -> Verdict:
     if constraint.kind == "generated_code":
         return _generated(response, constraint, mode)
     if constraint.kind != "code":
@@ -42,12 +43,12 @@ def _verdict(response: str, constraint: Constraint, mode: Mode, compat: bool) ->
             return Verdict(outcome=Outcome.PASS)
     except Exception as e:
         return Verdict(outcome=Outcome.NO_VERDICT, reason=f"checker raised {type(e).__name__}: {e}")
-    return Verdict(outcome=Outcome.FAIL, reason=_why(kind, response, constraint))
+    return Verdict(outcome=Outcome.FAIL, reason=_why(kind, response, constraint, compat) if reasons else "")
 
 
-def _why(kind: ConstraintType, response: str, constraint: Constraint) -> str:
+def _why(kind: ConstraintType, response: str, constraint: Constraint, compat: bool) -> str:
     try:
-        return kind.why(response, constraint.kwargs)
+        return (kind.why_compat if compat else kind.why)(response, constraint.kwargs)
     except Exception as e:  # the reference decides texts that our own measures do not: its verdict stands
         return f"no reason can be given: {e}"
 

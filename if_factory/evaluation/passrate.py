@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from if_factory.constraints.verify import Mode, verify
@@ -31,7 +31,8 @@ MODES: tuple[Mode, ...] = ("strict", "loose")
 class Item:
     """One evaluation prompt. ``prompt`` is sent as it is; its constraints are what the answer is checked for.
 
-    ``request`` is the prompt without its constraints, where it is known.
+    ``request`` is the prompt without its constraints, where it is known. ``not_checkable`` holds the types of the
+    row's constraints that are not registered here: they are in no rate.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Item:
     system: str = ""
     history: tuple[Turn, ...] = ()
     request: str | None = None
+    not_checkable: tuple[str, ...] = ()
 
     def messages(self) -> list[dict[str, str]]:
         turns = [Turn(role="system", content=self.system)] if self.system else []
@@ -87,7 +89,8 @@ class Results:
     ``rates[label][mode]``, ``comparisons[label][mode]`` (no entry for the first label),
     ``by_type[mode][type][label]`` and ``by_family[mode][family][label]`` count constraints (a family is the part
     of a type before the colon), ``by_difficulty[mode][number of constraints][label]`` whole prompts.
-    ``headline`` is ``None`` where nobody decided which answers are useful.
+    ``headline`` is ``None`` where nobody decided which answers are useful. ``not_checkable`` counts the prompts'
+    constraints of unknown types, which are in none of the other figures.
     """
 
     labels: tuple[str, ...]
@@ -99,6 +102,7 @@ class Results:
     by_family: dict[str, dict[str, dict[str, Rate]]]
     by_difficulty: dict[str, dict[int, dict[str, Rate]]]
     headline: Headline | None = None
+    not_checkable: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON; every rate carries its ``value`` beside the counts."""
@@ -209,7 +213,8 @@ def measure(items: Sequence[Item], responses: Mapping[str, Responses], *, seed: 
                      for label in labels[1:]},
         by_type={m: per_type(items, verdicts[m]) for m in MODES},
         by_family={m: per_type(items, verdicts[m], families=True) for m in MODES},
-        by_difficulty={m: per_difficulty(items, verdicts[m]) for m in MODES})
+        by_difficulty={m: per_difficulty(items, verdicts[m]) for m in MODES},
+        not_checkable=dict(sorted(Counter(name for i in items for name in i.not_checkable).items())))
 
 
 def markdown(results: Results) -> str:
@@ -239,6 +244,9 @@ def markdown(results: Results) -> str:
     unknown = {label: results.rates[label]["strict"].no_verdict for label in results.labels}
     lines += ["", "Without a verdict (counted, never as a pass): "
               + ", ".join(f"{label} {k}" for label, k in unknown.items()) + "."]
+    if results.not_checkable:
+        lines.append("Not checkable (unknown types, in no rate): "
+                     + ", ".join(f"{name} {n}" for name, n in results.not_checkable.items()) + ".")
     return "\n".join(lines) + "\n"
 
 

@@ -7,11 +7,12 @@ of types that were never trained: a gain on the trained types alone is no gain i
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from pathlib import Path
 from random import Random
 
-from if_factory.constraints.base import all_types, get
+from if_factory.constraints.base import all_types
 from if_factory.constraints.compose import compose
 from if_factory.constraints.held_out import HELD_OUT_TYPES
 from if_factory.constraints.join import join
@@ -19,11 +20,12 @@ from if_factory.errors import UserError
 from if_factory.evaluation.passrate import Item
 from if_factory.files import read_rows
 from if_factory.inputs.history import read_history
-from if_factory.inputs.rows import constraints_of, prompt_of
+from if_factory.inputs.rows import NotCheckable, constraints_of, prompt_of
 from if_factory.inputs.seeds import builtin
 from if_factory.pipeline.rundir import RunDir
-from if_factory.records import Constraint, content_id
+from if_factory.records import content_id
 
+_logger = logging.getLogger(__name__)
 _UNSEEN_EVERY = 3
 
 
@@ -87,11 +89,14 @@ def load_suite(path: Path) -> list[Item]:
     """A suite of your own: rows with a prompt and constraints, IFEval's or ``constraints: [{type, kwargs}]``.
 
     Optional fields: ``id`` or ``key`` (else a hash of the row), ``system``, ``history`` (``[{role, content}]``).
+    Constraints of unknown types are counted apart as not checkable, in a warning and in the item; a row that has no
+    others is left out.
 
     Raises:
-        UserError: naming the row that has no prompt, no constraints, or an unknown type; or no rows at all.
+        UserError: naming the row that has no prompt or no constraints; or no rows at all that can be checked.
     """
     items = []
+    not_checkable = NotCheckable()
     for n, row in read_rows(path):
         where = f"{path}:{n}"
         prompt, constraints = prompt_of(row), constraints_of(row, where)
@@ -100,23 +105,21 @@ def load_suite(path: Path) -> list[Item]:
         if not constraints:
             raise UserError("no constraints that code can check", where=where,
                             fix="give `constraints: [{type, kwargs}]`, or `instruction_id_list` and `kwargs`")
-        for constraint in constraints:
-            _known(constraint, where)
+        known, unknown = not_checkable.split(constraints)
+        if not known:
+            not_checkable.rows += 1
+            continue
         key = row.get("id", row.get("key", content_id(prompt, n)))
         history = read_history(row.get("history"), f"{where}: field 'history'")
-        items.append(Item(str(key), prompt, constraints, system=row.get("system") or "", history=history))
+        items.append(Item(str(key), prompt, known, system=row.get("system") or "", history=history,
+                          not_checkable=unknown))
+    if note := not_checkable.note(str(path)):
+        _logger.warning(note)
+    if not items and not_checkable.rows:
+        raise not_checkable.error(str(path))
     if not items:
         raise UserError("no rows", where=str(path))
     return items
-
-
-def _known(constraint: Constraint, where: str) -> None:
-    """Say now what would otherwise be said after the answers were generated."""
-    if constraint.kind == "code":
-        try:
-            get(constraint.type)
-        except UserError as e:
-            raise UserError(e.problem, where=where, fix=e.fix) from None
 
 
 def suite(name: str, n: int | None = None, **options: object) -> list[Item]:

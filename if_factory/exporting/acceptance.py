@@ -18,7 +18,7 @@ from if_factory.errors import UserError
 from if_factory.exporting import arrow, rules
 from if_factory.exporting.batches import shards
 from if_factory.exporting.columns import Columns, learn_columns
-from if_factory.exporting.dataset_info import FILE_NAME, read_entries
+from if_factory.exporting.dataset_info import FILE_NAME, TRUTH_KEY, read_entries
 from if_factory.exporting.entry import REMOTE, Problem, entry_problems, maps_only
 from if_factory.exporting.loading import PIECE, Piece, Unreadable, read_pieces, split_rows
 from if_factory.exporting.plain import odd_rows
@@ -82,10 +82,27 @@ def check_dataset(dataset_dir: Path, name: str, *, stage: TrainingStage | None =
             if say:
                 say(piece.first_row - 1 + len(piece.rows))
 
-    report = _check(pieces, entry, name, stage, options)
+    prompts = stage is None and isinstance(entry.get(TRUTH_KEY), str)
+    report = _check_prompts(pieces, entry, name) if prompts else _check(pieces, entry, name, stage, options)
     if options.template and (reason := template_problem(options.template)):
         report.problems.insert(0, Problem(None, "template", reason, "fails"))
         report.accepted = 0
+    return report
+
+
+def _check_prompts(pieces: Callable[[], Iterator[Piece]], entry: dict[str, Any], name: str) -> CheckReport:
+    """Rows of a dataset of prompts (``export --rl``): each needs a prompt and the string that decides its reward."""
+    answers = "does not name response"  # which is as it should be
+    report = CheckReport(name, "sft", prompts=True,
+                         problems=[p for p in entry_problems(entry) if not p.reason.startswith(answers)])
+    needed = (str(maps_only(entry).get("columns", {}).get("prompt")), str(entry[TRUTH_KEY]))
+    for piece in pieces():
+        for n, row in enumerate(piece.rows, piece.first_row):
+            report.rows += 1
+            lost = [c for c in needed if not (isinstance(row, dict) and isinstance(row.get(c), str) and row[c].strip())]
+            for column in lost:
+                report.add(n, column, "expected a non-empty string", "dropped")
+            report.accepted += not lost
     return report
 
 

@@ -21,6 +21,7 @@ from if_factory.files import dump_json, write_atomic
 
 FILE_NAME = "dataset_info.json"
 KINDS: tuple[TrainingStage, ...] = get_args(TrainingStage)
+TRUTH_KEY = "ground_truth"  # a key of ours in an entry: the column that decides rewards; the rows are prompts only
 CORRUPTED = "instruction_corrupted"  # the column of an I-ORPO triple's x_l
 _SHAREGPT_TAGS = dict(zip(TAGS, ("from", "value", "human", "gpt", "observation", "function_call", "system"),
                           strict=True))

@@ -10,6 +10,7 @@ from if_factory.exporting.rules import Effect, TrainingStage
 
 IORPO_NOTE = ("stage iorpo comes with if-factory[train]; stock LLaMA-Factory trains the responses on the true "
               "instructions in stage sft and refuses the dataset in stage dpo")
+PROMPTS_NOTE = "prompts for stages that generate their own answers (ppo, grpo); other stages drop every row"
 KTO_BATCH = 1000  # preprocessing_batch_size: KTO pairs each row with the answer of the row before it in its batch
 
 
@@ -18,7 +19,8 @@ class CheckReport:
     """``accepted`` of ``rows`` will be trained in ``stage``; 0 if anything ``fails``.
 
     ``cut_lines`` say what ``cutoff_len`` cuts, where it was asked for; ``cut``: of an answer or a prompt's end.
-    ``unread``: the file could not be looked at here (a library is missing), which says nothing about it.
+    ``prompts``: the rows have no answers, and need none. ``unread``: the file could not be looked at here (a library
+    is missing), which says nothing about it.
     """
 
     name: str
@@ -29,11 +31,12 @@ class CheckReport:
     unread: bool = False
     cut_lines: list[str] = field(default_factory=list)
     cut: bool = False
+    prompts: bool = False
 
     @property
     def note(self) -> str:
         """What to know about the stage itself; empty for LLaMA-Factory's own stages."""
-        return IORPO_NOTE if self.stage == "iorpo" else ""
+        return PROMPTS_NOTE if self.prompts else IORPO_NOTE if self.stage == "iorpo" else ""
 
     @property
     def ok(self) -> bool:

@@ -30,7 +30,7 @@ def ground_truth(row: Mapping[str, Any], where: str) -> Listed | None:
     """
     value = row.get("ground_truth")
     if isinstance(value, str):
-        value = _literal(value)
+        value = literal(value)
     where = f"{where}: field 'ground_truth'"
     if isinstance(value, dict) and isinstance(value.get("func_name"), str):
         return _function(value, where)
@@ -52,7 +52,7 @@ def ground_truth(row: Mapping[str, Any], where: str) -> Listed | None:
     return found or None
 
 
-def _literal(text: str) -> Any:
+def literal(text: str) -> Any:
     """JSON or a Python literal; ``None`` if it is neither."""
     if len(text) > _LONGEST or not text.lstrip().startswith(("{", "[")):
         return None

@@ -7,14 +7,15 @@ another file or in a sidecar is the audit's business.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from if_factory.constraints.base import all_types
-from if_factory.errors import UserError
+from if_factory.constraints.base import all_types, is_known
+from if_factory.errors import UserError, suggest
 from if_factory.inputs.ground_truth import eval_functions, ground_truth, worded
 from if_factory.inputs.ifeval import read_constraints
 from if_factory.records import Constraint
@@ -35,6 +36,41 @@ class Answered:
     side: Side
     text: str
     good: bool
+
+
+@dataclass(slots=True)
+class NotCheckable:
+    """Constraints of types that are not registered here: no checker decides them, so they are counted apart.
+
+    Attributes:
+        types: how many there are, by type.
+        rows: rows that were left out for them.
+    """
+
+    types: Counter[str] = field(default_factory=Counter)
+    rows: int = 0
+
+    def split(self, constraints: Sequence[Constraint]) -> tuple[tuple[Constraint, ...], tuple[str, ...]]:
+        """The constraints that something decides, and the types of the others, which are counted."""
+        unknown = tuple(c.type for c in constraints if c.kind == "code" and not is_known(c.type))
+        self.types.update(unknown)
+        return tuple(c for c in constraints if c.kind != "code" or is_known(c.type)), unknown
+
+    def note(self, where: str) -> str:
+        """One line for the user; empty where nothing was counted."""
+        if not self.types:
+            return ""
+        listed = ", ".join(f"{name} {n}" for name, n in self.types.most_common(10))
+        left_out = f"; rows left out for them: {self.rows}" if self.rows else ""
+        return f"{where}: {self.types.total()} constraints of unknown types are not checkable ({listed}){left_out}"
+
+    def error(self, where: str) -> UserError:
+        """For a file of which no row is left."""
+        name = self.types.most_common(1)[0][0]
+        return UserError(f"no row can be checked: unknown constraint type '{name}' and {len(self.types) - 1} others"
+                         if len(self.types) > 1 else f"no row can be checked: unknown constraint type '{name}'",
+                         where=where, fix=suggest(name, [k.type for k in all_types()])
+                         or "see `if-factory constraints` for the types that are known")
 
 
 def constraints_of(row: Mapping[str, Any], where: str) -> tuple[Constraint, ...] | None:

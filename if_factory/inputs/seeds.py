@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -9,32 +11,52 @@ from typing import Any
 from if_factory.errors import UserError
 from if_factory.files import read_rows, read_text
 from if_factory.inputs.history import read_history
-from if_factory.inputs.ifeval import read_constraints
-from if_factory.inputs.rows import constraints_of
+from if_factory.inputs.rows import NotCheckable, constraints_of
 from if_factory.records import Record
+
+_logger = logging.getLogger(__name__)
 
 
 def builtin(name: str) -> Path:
-    """A data file of the package: ``seeds``, ``held_out`` or ``instructions``."""
+    """A data file of the package: ``seeds``, ``seeds_de`` (``es``, ``fr``, ``ja``, ``zh``), ``held_out``..."""
     return Path(str(files("if_factory") / "data" / f"{name}.jsonl"))
 
 
-def read_seeds(path: Path, *, method: str = "", limit: int | None = None) -> list[Record]:
+def read_seeds(path: Path, *, method: str = "", limit: int | None = None,
+               categories: Sequence[str] = ()) -> list[Record]:
     """Records from ``{"prompt", "system"?, "history"?, "id"?, "category"?}`` rows.
 
     A row that brings its own constraints, IFEval's (``instruction_id_list``, ``kwargs``) or ours (``constraints:
     [{"type", "kwargs", "text"}]``), keeps its prompt as it is and gets no further ones.
     ``history`` is a list of ``{"role": "user" | "assistant", "content": str}``. Other keys are kept as
-    provenance.
+    provenance. A row with a constraint of an unknown type asks for something that nothing decides: it is left out,
+    and a warning says how many there are.
+
+    Args:
+        limit: only the first so many, of those in ``categories``.
+        categories: only rows whose ``category`` is one of these; all rows where none is named.
 
     Raises:
-        UserError: names the row and the field; also for a file without a single seed.
+        UserError: names the row and the field; a category that no row has; a file without a single seed.
     """
     records: list[Record] = []
+    left, not_checkable = set(categories), NotCheckable()
     for n, row in read_rows(path):
-        if limit is not None and len(records) == limit:
+        left.discard(row.get("category"))
+        if len(records) == limit:
             break
-        records.append(_record(row, f"{path}:{n}", method))
+        if categories and row.get("category") not in categories:
+            continue
+        if record := _record(row, f"{path}:{n}", method, not_checkable):
+            records.append(record)
+    if left and len(records) != limit:
+        known = sorted({str(row["category"]) for _, row in read_rows(path) if row.get("category")})
+        raise UserError(f"no seed has the category '{min(left)}'", where="categories",
+                        fix=f"one of: {', '.join(known)}" if known else "the seeds have no `category`: leave it out")
+    if note := not_checkable.note(str(path)):
+        _logger.warning(note)
+    if not records and not_checkable.rows:
+        raise not_checkable.error(str(path))
     if not records:
         raise UserError("no seeds: the file has no rows", where=str(path), fix='add rows like {"prompt": "..."}')
     return records
@@ -64,7 +86,7 @@ def read_instructions(path: Path) -> list[tuple[str, bool | None]]:
     return found
 
 
-def _record(row: dict[str, Any], where: str, method: str) -> Record:
+def _record(row: dict[str, Any], where: str, method: str, not_checkable: NotCheckable) -> Record | None:
     prompt = row.get("prompt")
     if not isinstance(prompt, str) or not prompt.strip():
         near = [k for k in ("instruction", "query", "question", "text") if k in row]
@@ -80,5 +102,8 @@ def _record(row: dict[str, Any], where: str, method: str) -> Record:
     history = read_history(row.get("history"), f"{where}: field 'history'", alternating=True)
     record = Record.from_seed(prompt.strip(), system=system, history=history, method=method,
                               extra=rest)
-    own = read_constraints(row, where) if "instruction_id_list" in row else constraints_of(row, where)
+    own, unknown = not_checkable.split(constraints_of(row, where) or ())
+    if unknown:
+        not_checkable.rows += 1
+        return None
     return record.child(record.prompt, own, difficulty=len(own)) if own else record

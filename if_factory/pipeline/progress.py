@@ -97,14 +97,16 @@ class Progress:
     def share(self) -> float:
         """How much of the run is done, 0 to 1: the mean over stages of the records that have left each one.
 
-        What has not been made yet is taken to be as many per seed as so far.
+        What has not been made yet is taken to be as many per seed as so far. A stage that asks no model takes no time.
         """
         if not self.total:
             return 0.0
         expected, parts = float(self.total), []
+        asking = {stage for stage, _ in list(self.usage.tallies)}
         for row in self.ledger.rows[1:]:
             done = row.advanced + row.dropped.total()
-            parts.append(min(1.0, done / expected) if expected else 1.0)
+            if not asking or row.stage in asking or not row.taken:
+                parts.append(min(1.0, done / expected) if expected else 1.0)
             if done:
                 expected *= row.produced / done
         return sum(parts) / len(parts) if parts else 0.0

@@ -31,7 +31,7 @@ from if_factory.pipeline.ledger import Ledger
 from if_factory.pipeline.runner import DroppedRecord, RunResult
 from if_factory.records import Record
 
-_IDENTITY = ("method", "seed")
+_IDENTITY = ("method", "seed", "shard")
 
 
 class RunDir:
@@ -63,11 +63,11 @@ class RunDir:
     def claim(self, recipe: Mapping[str, Any], *, force: bool = False) -> None:
         """Say which recipe is about to run here, and keep a copy of it.
 
-        An edited recipe may run here: what was asked before is taken from the log. Another method or seed would
-        ask everything again and replace the outcome, so that needs ``force``.
+        An edited recipe may run here: what was asked before is taken from the log. Another method, seed or shard
+        would ask everything again and replace the outcome, so that needs ``force``.
 
         Raises:
-            UserError: the folder holds a run of another method or seed.
+            UserError: the folder holds a run of another method, seed or shard.
         """
         if not force and (self.path / "recipe.yaml").exists():
             before = self.recipe()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from if_factory.embedding import available
 from if_factory.judge.judge import Ask
-from if_factory.records import Candidate, Record, Usefulness
+from if_factory.records import Candidate, Record, Turn, Usefulness
 from if_factory.usefulness.asked import Asked
 from if_factory.usefulness.judge import judged
 from if_factory.usefulness.relevance import Relevance
@@ -112,8 +113,13 @@ def by_rules(record: Record, candidate: Candidate) -> Usefulness:
 
 def first_useless_turn(record: Record) -> tuple[str, str, str] | None:
     """Reason, prompt and response of the first answer in a conversation's history that the rules refuse."""
+    return _first_useless_turn(record.history)
+
+
+@lru_cache(maxsize=64)  # a conversation's rows share their history
+def _first_useless_turn(history: tuple[Turn, ...]) -> tuple[str, str, str] | None:
     said: list[str] = []
-    for turn in record.history:
+    for turn in history:
         if turn.role == "user":
             said.append(turn.content)
         elif turn.role == "assistant" and said:

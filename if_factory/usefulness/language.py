@@ -1,6 +1,6 @@
 """The language of a text, where it can be told for certain; else nothing.
 
-Two witnesses must agree for a language in Latin letters: its own function words, and langdetect. A list of Italian
+Two signals must agree for a language in Latin letters: its own function words, and langdetect. A list of Italian
 dishes is then no Italian text, and no poem in plain English becomes Danish. Other scripts speak for themselves.
 """
 

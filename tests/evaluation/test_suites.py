@@ -7,6 +7,7 @@ from if_factory.chat.budget import Usage
 from if_factory.constraints.conflicts import conflict
 from if_factory.constraints.held_out import HELD_OUT_TYPES
 from if_factory.errors import UserError
+from if_factory.evaluation.passrate import markdown, measure
 from if_factory.evaluation.suites import (
     held_out_suite,
     load_suite,
@@ -113,7 +114,7 @@ def _with_history(history):
     ("", "no rows"),
     ('{"prompt": "p"}', r"s\.jsonl:1: no constraints"),
     ('{"constraints": [{"type": "punctuation:no_comma"}]}', r"s\.jsonl:1: no prompt"),
-    ('{"prompt": "p", "constraints": [{"type": "punctuation:no_coma"}]}', r"s\.jsonl:1: unknown constraint type"),
+    ('{"prompt": "p", "constraints": [{"type": "punctuation:no_coma"}]}', r"s\.jsonl: no row can be checked: unknown"),
     ('{"prompt": "p", "instruction_id_list": ["punctuation:no_coma"], "kwargs": [{}]}', "did you mean"),
     (_with_history("hi"), r"s\.jsonl:1: field 'history': expected a list"),
     (_with_history({"role": "user", "content": "hi"}), r"s\.jsonl:1: field 'history': expected a list"),
@@ -130,6 +131,21 @@ def test_a_broken_suite_names_the_row(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(UserError, match=message):
         load_suite(path)
+
+
+def test_constraints_of_unknown_types_are_counted_apart_and_the_rest_is_evaluated(tmp_path, caplog):
+    path = tmp_path / "s.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in (
+        {"prompt": "p", "instruction_id_list": ["punctuation:no_comma", "new:kind"], "kwargs": [{}, {"n": 1}]},
+        {"prompt": "q", "instruction_id_list": ["new:kind"], "kwargs": [{}]},
+        {"prompt": "r", "constraints": [{"type": "punctuation:no_comma"}]})))
+    first, last = items = load_suite(path)
+    assert [c.type for c in first.constraints] == ["punctuation:no_comma"]
+    assert (first.not_checkable, last.prompt, last.not_checkable) == (("new:kind",), "r", ())
+    assert "2 constraints of unknown types are not checkable (new:kind 2); rows left out for them: 1" in caplog.text
+    results = measure(items, {"before": {i.id: "fine" for i in items}})
+    assert (results.constraints, results.not_checkable) == (2, {"new:kind": 1})
+    assert "Not checkable (unknown types, in no rate): new:kind 1." in markdown(results)
 
 
 @pytest.mark.parametrize("options", [{"n": 0}, {"low": 0}, {"low": 3, "high": 2}, {"types": ["no_such"]}])

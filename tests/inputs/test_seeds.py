@@ -38,7 +38,6 @@ def write(tmp_path: Path, *rows: Any) -> Path:
     ({**GOOD, "history": [{"role": "assistant", "content": "x"}]}, "history", "turn 1", "alternate"),
     ({**GOOD, "history": [{"role": "user", "content": None}]}, "history", "content: ", "a list of"),
     ({**GOOD, "history": [{"role": "user", "content": "x"}]}, "history", "ends with a user turn", "`prompt`"),
-    ({**GOOD, "instruction_id_list": ["no:such"], "kwargs": [{}]}, "instruction_id_list", "no:such", ""),
     ({**GOOD, "instruction_id_list": [NUMBER_WORDS], "kwargs": []}, "kwargs", "", ""),
     ({**GOOD, "instruction_id_list": NUMBER_WORDS, "kwargs": [{}]}, "instruction_id_list", "", ""),
 ])
@@ -62,6 +61,16 @@ def test_rows_after_the_limit_are_not_looked_at(tmp_path: Path) -> None:
     assert len(read_seeds(write(tmp_path, GOOD, {}), limit=1)) == 1
 
 
+def test_rows_with_constraints_of_unknown_types_are_left_out_and_counted(tmp_path: Path, caplog) -> None:
+    unknown = {"prompt": "p", "instruction_id_list": ["new:kind"], "kwargs": [{}]}
+    own = {"prompt": "q", "constraints": [{"type": "other:kind"}, {"type": "punctuation:no_comma"}]}
+    records = read_seeds(write(tmp_path, unknown, GOOD, own))
+    assert [record.prompt for record in records] == [GOOD["prompt"].strip()]
+    assert "unknown types are not checkable (new:kind 1, other:kind 1); rows left out for them: 2" in caplog.text
+    with pytest.raises(UserError, match="no row can be checked: unknown constraint type 'new:kind'"):
+        read_seeds(write(tmp_path, unknown))
+
+
 def test_the_shipped_prompts_are_seeds() -> None:
     seeds, held_out = read_seeds(builtin("seeds")), read_seeds(builtin("held_out"))
     assert len({record.id for record in seeds + held_out}) == len(seeds) + len(held_out)
@@ -81,3 +90,14 @@ def test_the_rows_in_the_documentation_are_read_as_it_says(tmp_path: Path) -> No
     assert with_system.system
     assert [c.type for c in constrained.constraints] == [NUMBER_WORDS]
     assert constrained.difficulty == 1
+
+
+def test_seeds_are_drawn_by_category_and_the_limit_counts_those(tmp_path: Path) -> None:
+    path = write(tmp_path, {"prompt": "a", "category": "math"}, {"prompt": "b", "category": "story"}, {"prompt": "c"},
+                 {"prompt": "d", "category": "story"}, {"prompt": "e", "category": "story"})
+    assert [r.prompt for r in read_seeds(path, categories=["story"])] == ["b", "d", "e"]
+    assert [r.prompt for r in read_seeds(path, categories=["story"], limit=2)] == ["b", "d"]
+    assert [r.prompt for r in read_seeds(path, categories=["story", "math"], limit=2)] == ["a", "b"]
+    with pytest.raises(UserError, match="no seed has the category 'poem'") as e:
+        read_seeds(path, categories=["story", "poem"])
+    assert e.value.fix == "one of: math, story"

@@ -61,7 +61,7 @@ def test_over_many_draws_most_types_occur():
     composable = {kind.type for kind in all_types() if kind.composable}
 
     def found(include: Collection[str] = ()) -> set[str]:
-        return {d.constraint.type for i in range(40) for t in TEXTS + ODD
+        return {d.constraint.type for i in range(16) for t in TEXTS + ODD
                 for d in draw_corruptible(t, Random(i), 12, include=include)}
 
     by_default, named = found(), found(sorted({t.partition(":")[0] for t in composable}))

@@ -156,6 +156,8 @@ def _is_abbreviation(before: str, following: str, *, small: bool = False) -> boo
         return False
     if len(word) == 1 and word.isalpha() and (word.isupper() or small) and lower != "i":
         return True  # an initial
+    if len(word) == 1 and word.isalpha() and re.match(r"[^\W\d_]\.", following):
+        return True  # "z. B.", as German spaces it
     if lower in _NUMBERED:
         return following[0].isdigit()
     if lower in _TITLES:
@@ -192,7 +194,28 @@ def _trained() -> Callable[[str], list[str]] | None:
     except ImportError:
         return None
     divide: Callable[[str], list[str]] = punkt.PunktSentenceTokenizer(punkt.load_model("english")).tokenize
-    return divide
+
+    def as_nltk(text: str) -> list[str]:
+        found = divide(text)
+        if not found or found[-1][-1] not in "?!":
+            return found
+        last = found.pop()
+        if last[-2:-1] == "." and len(divide(f"{last[:-1]} The end.")) > 1:
+            return [*found, last[:-1], last[-1]]
+        return [*found, *_last_marks(last)]
+
+    return as_nltk
+
+
+def _last_marks(sentence: str) -> list[str]:
+    """Of several marks that close a text NLTK makes the last one a sentence: "No", "No!" and "!" of ``No!!``."""
+    tail: list[str] = []
+    while found := re.fullmatch(r"(.*[.?!])(?:(?<=[?!])|\s+)([?!])", sentence, re.DOTALL):
+        sentence = found[1]
+        tail.insert(0, found[2])
+        if sentence[-1] == "." or not re.search(r"\s[?!]+$", sentence):
+            break
+    return [sentence, *tail]
 
 
 def _punkt_rules(text: str) -> list[str]:

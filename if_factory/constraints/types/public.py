@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from random import Random
 from typing import Any, ClassVar
 
@@ -50,10 +51,27 @@ _APART = re.compile(r"""(\.{3}|--|[;@#$%&?!\[\](){}<>"“”«»`]|[:,](?!\d))""
 _CLITIC = re.compile(r"(?i)(?<=[^'\s])('s|'m|'d|'ll|'re|'ve|n't)$")
 
 
+@lru_cache(maxsize=1)
+def _nltk() -> Callable[[str], list[str]] | None:
+    """NLTK's tokeniser of a sentence, or ``None`` where it is not installed."""
+    try:
+        from nltk.tokenize import NLTKWordTokenizer
+    except ImportError:
+        return None
+    tokenize: Callable[[str], list[str]] = NLTKWordTokenizer().tokenize
+    return tokenize
+
+
 def treebank_words(text: str) -> list[str]:
-    """Tokens as NLTK's ``word_tokenize`` gives them, as far as plain rules go: marks and clitics stand alone."""
-    found: list[str] = []
+    """Tokens as NLTK's ``word_tokenize`` gives them: marks and clitics stand alone.
+
+    With the extra ``[compat]`` NLTK's own; without it by plain rules, which differ in rare marks.
+    """
+    tokenize, found = _nltk(), list[str]()
     for sentence in measure.punkt_sentences(text):
+        if tokenize:
+            found += tokenize(sentence)
+            continue
         chunks = sentence.split()
         for i, chunk in enumerate(chunks):
             parts = [part for part in _APART.split(chunk) if part]

@@ -144,8 +144,9 @@ class StopWords(Public):
 class _SentenceTypes(Public):
     def _kinds(self, found: list[str], *, bare: bool) -> tuple[int, int, int]:
         ends = [(s if bare else s.rstrip("\"'”’)*_ "))[-1:] for s in found]
-        return (sum(e in (".", "。") for e in ends), sum(e in ("?", "？") for e in ends),
-                sum(e in ("!", "！") for e in ends))
+        marks = ((".",), ("?",), ("!",)) if bare else ((".", "。"), ("?", "？"), ("!", "！"))
+        said, asked, cried = (sum(end in mark for end in ends) for mark in marks)
+        return said, asked, cried
 
     def fits(self, said: int, asked: int, cried: int) -> bool:
         raise NotImplementedError

@@ -278,11 +278,10 @@ class QuotesCsv(_Csv):
         return self._shaped(response) and self._quoted(response)
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        table = [line.split("\t") for line in response.split("\n")]
-        table = table[:-1] if table[-1] == [""] else table
-        return (len(table) == 4 and [f.strip().strip('"') for f in table[0]] == list(self.columns)
-                and all(len(row) == 5 and all(f.strip() and f.strip()[0] == f.strip()[-1] == '"' for f in row)
-                        for row in table))
+        head = "\t *".join(f'(?:{name}|"{name}")' for name in self.columns)
+        table = list(csv.reader(io.StringIO(response.replace('"', '"""')), delimiter="\t"))
+        return (re.fullmatch(head, response.split("\n")[0].strip()) is not None and len(table) == 4
+                and all(len(row) == 5 and all(f.strip()[0] == f.strip()[-1] == '"' for f in row) for row in table))
 
 
 @register

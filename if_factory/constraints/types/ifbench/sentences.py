@@ -220,7 +220,7 @@ class AlphabetStory(Public):
         return firsts == list("abcdefghijklmnopqrstuvwxyz")
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        return [s[:1].lower() for s in measure.punkt_sentences(response)] == list("abcdefghijklmnopqrstuvwxyz")
+        return [s.lstrip()[:1].lower() for s in measure.punkt_sentences(response)] == list("abcdefghijklmnopqrstuvwxyz")
 
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
         return Demands(counts={"sentences": Range(26, 26)})

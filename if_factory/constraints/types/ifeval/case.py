@@ -124,7 +124,9 @@ class CapitalWordFrequency(ConstraintType):
                                          kwargs["capital_frequency"], "word in capitals", "words in capitals")
 
 
-_APART = re.compile(r"""[;@#$%&?!\[\](){}<>"“”«»`]|--|\.\.\.|[:,](?!\d)""")
+_APART = re.compile(r"""[;@#$%&?!*\[\](){}<>"“”„‘’«»`\u2012-\u2015]|--|\.\.+|[:,](?!\d)""")
+# Written as one word, two to the Treebank.
+_JOINED = re.compile(r"(?i)\b(can(?=not\b)|gim(?=me\b)|gon(?=na\b)|got(?=ta\b)|lem(?=me\b)|wan(?=na\b))")
 _CLITIC = re.compile(r"(?i)(?<=[^'\s])('s|'m|'d|'ll|'re|'ve|n't)$")
 
 
@@ -142,5 +144,5 @@ def _treebank_tokens(text: str) -> list[str]:
             while found := _CLITIC.search(rest):
                 tokens.append(found.group())
                 rest = rest[:found.start()]
-            tokens.append(rest)
+            tokens += _JOINED.sub(r"\1 ", rest).split()
     return tokens

@@ -12,6 +12,7 @@ from if_factory.constraints import text as measure
 from if_factory.constraints.base import register
 from if_factory.constraints.demands import Demands, Range
 from if_factory.constraints.types.ifeval.keywords import LetterFrequency
+from if_factory.constraints.types.ifevalg.splitting import divided
 from if_factory.constraints.types.public import Public, no_marks, treebank_words
 
 
@@ -215,7 +216,7 @@ class CountingComposition(Public):
         if len(inner) != 3:
             return False
         # An empty part at either end has no sentences, so it fails where n_sent is not 0.
-        return all(len(found := measure.punkt_sentences(part)) == int(kwargs["n_sent"])
+        return all(len(found := divided(part)) == int(kwargs["n_sent"])
                    and all(len(treebank_words(s)) == int(kwargs["n_words"]) for s in found) for part in parts)
 
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
@@ -314,6 +315,7 @@ class KeywordPosition(Public):
     type = "keywords:keyword_specific_position"
     arguments = ("keyword", "n", "m")
     case = True
+    divide = staticmethod(divided)
     descriptions = (
         'Include the keyword "{keyword}" in sentence {n}, as word {m} of that sentence',
         'Word {m} of sentence {n} must be "{keyword}"',
@@ -326,7 +328,7 @@ class KeywordPosition(Public):
         return 0 < m <= len(words) and words[m - 1] == measure.plain(kwargs["keyword"]).lower()
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        found, n, m = measure.punkt_sentences(response), int(kwargs["n"]), int(kwargs["m"])
+        found, n, m = self.divide(response), int(kwargs["n"]), int(kwargs["m"])
         tokens = treebank_words(found[n - 1]) if n <= len(found) else []
         if not self.case:
             tokens = [t.lower() for t in tokens if any(map(str.isalnum, t))]
@@ -347,3 +349,4 @@ class KeywordPositionIfbench(KeywordPosition):
 
     type = "words:keywords_specific_position"
     case = False
+    divide = staticmethod(measure.punkt_sentences)

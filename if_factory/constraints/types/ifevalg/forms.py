@@ -9,6 +9,7 @@ from typing import Any
 from if_factory.constraints import text as measure
 from if_factory.constraints.base import register
 from if_factory.constraints.demands import Demands, Range
+from if_factory.constraints.types.ifevalg.splitting import divided
 from if_factory.constraints.types.public import Public, treebank_words
 
 
@@ -28,7 +29,7 @@ class SentenceHyphens(Public):
         return len(parts) > 1 and all(measure.count_sentences(part) == 1 for part in parts)
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        gold = measure.punkt_sentences(response.replace("-", " "))
+        gold = divided(response.replace("-", " "))
         return all(part == part.strip() == whole
                    for part, whole in zip(response.split("-"), gold, strict=False))
 
@@ -158,7 +159,7 @@ class FirstWordSentence(Public):
         return bool(found) and all(measure.opens_with(sentence, kwargs["first_word"]) for sentence in found)
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        return all(s.split()[0].lower() == kwargs["first_word"].lower() for s in measure.punkt_sentences(response))
+        return all(s.split()[:1] and s.split()[0].lower() == kwargs["first_word"].lower() for s in divided(response))
 
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
         return Demands(words=(kwargs["first_word"],), starts=kwargs["first_word"])
@@ -210,7 +211,7 @@ class LastWordSentence(Public):
                                    (sentence.rstrip("\"'”’)*_ ") for sentence in found))
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        return all(_bare(s.split()[-1]) == kwargs["last_word"].lower() for s in measure.punkt_sentences(response))
+        return all(s.split() and _bare(s.split()[-1]) == kwargs["last_word"].lower() for s in divided(response))
 
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
         return Demands(words=(kwargs["last_word"],), ends=kwargs["last_word"])

@@ -1,0 +1,87 @@
+"""The prompts of a run as reinforcement learning takes them: each once, with what decides its reward.
+
+A constraint that only a judge can decide is no part of the reward; it is counted in the row. A prompt without any
+other has no verified reward and is left out, and counted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from if_factory.records import Constraint, Example, Record
+from if_factory.rewards.function import Rewarder
+from if_factory.rewards.truth import ground_truth_of
+
+
+class PromptExample(Example):
+    """A prompt without an answer.
+
+    Attributes:
+        constraints: those that decide the reward.
+        ground_truth: the string of them.
+        undecided: how many further constraints only a judge can decide.
+        pass_rate: the share of the student's answers that satisfy them all and are useful; ``None``: not measured.
+        measured: how many answers that is of.
+    """
+
+    ground_truth: str
+    undecided: int = 0
+    pass_rate: float | None = None
+    measured: int = 0
+
+    def messages(self) -> list[dict[str, str]]:
+        """The conversation so far, as ``{"role", "content"}``: system prompt, history, prompt."""
+        said = [{"role": "system", "content": self.system}] if self.system else []
+        return [*said, *(t.model_dump() for t in self.history), {"role": "user", "content": self.prompt}]
+
+
+@dataclass
+class Prompts:
+    """The prompts, in the order of the records, and how many records gave none, by reason."""
+
+    examples: list[PromptExample] = field(default_factory=list)
+    refused: Counter[str] = field(default_factory=Counter)
+
+
+def prompts_of(records: Iterable[Record], *, seconds: float = 10.0) -> Prompts:
+    """One example per distinct conversation: the first record's, measured on the student's answers to all of them.
+
+    Raises:
+        UserError: see ``Rewarder.judge``.
+    """
+    found = Prompts()
+    kept: dict[tuple[Any, ...], tuple[Record, tuple[Constraint, ...], list[str]]] = {}
+    for record in records:
+        verifiable = tuple(c for c in record.constraints if c.kind != "judge")
+        if not verifiable:
+            found.refused["no_constraint_that_code_decides"] += 1
+            continue
+        key = (record.system, record.history, record.prompt)
+        if key in kept:
+            found.refused["same_prompt"] += 1
+        _, constraints, answers = kept.setdefault(key, (record, verifiable, []))
+        if constraints == verifiable:
+            answers += [c.text for c in record.candidates if c.model == "student"]
+    rewarder = Rewarder(how="all", seconds=seconds)
+    for record, constraints, answers in kept.values():
+        truth = ground_truth_of(constraints, record.prompt)
+        passed = [j.reward for j in rewarder.judge([record.messages()] * len(answers), answers, [truth] * len(answers))]
+        known = [r for r in passed if r is not None]
+        found.examples.append(PromptExample(
+            record_id=record.id, prompt=record.prompt, system=record.system, history=record.history,
+            difficulty=record.difficulty, constraints=constraints, ground_truth=truth,
+            undecided=len(record.constraints) - len(constraints), measured=len(known),
+            pass_rate=round(sum(known) / len(known), 4) if known else None,
+            provenance={"method": record.method, "seed_prompt": record.seed_prompt}))
+    rewarder.close()
+    return found
+
+
+def learnable(examples: Sequence[PromptExample], low: float, high: float) -> tuple[list[PromptExample], int]:
+    """Prompts whose measured pass rate lies strictly between ``low`` and ``high``, or was not measured; and how many
+    others there were. All answers right or all wrong teach nothing: no answer is better than another."""
+    kept = [e for e in examples if e.pass_rate is None or low < e.pass_rate < high]
+    return kept, len(examples) - len(kept)
