@@ -131,8 +131,7 @@ class Recipe(_Strict):
     seed: int = Field(0, description="same seed, recipe and model answers: byte-identical files")
     seeds: str = Field("builtin", description="`builtin` (`builtin:de` for German; also es, fr, ja, zh), or a "
                        ".jsonl/.json file whose rows have a `prompt`")
-    categories: list[str] = Field(default_factory=list,
-                                  description="only seeds with one of these in their `category`; default all")
+    categories: list[str] = Field([], description="only seeds with one of these in their `category`; [] takes all")
     limit: Annotated[int, Field(ge=1)] | None = Field(None, description="only the first so many seeds")
     shard: Annotated[str, Field(pattern=r"^[1-9][0-9]*/[1-9][0-9]*$")] | None = Field(
         None, description="I/N: only every N-th seed from the I-th on; `if-factory merge` joins the N runs")

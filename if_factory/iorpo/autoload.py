@@ -1,4 +1,4 @@
-"""Registers ``stage: iorpo`` when ``llamafactory.train.tuner`` is imported by LLaMA-Factory's own command.
+"""Registers ``stage: iorpo`` and ``stage: grpo`` when LLaMA-Factory's command imports ``llamafactory.train.tuner``.
 
 The start-up hook (``if_factory_autoload.py``; what it costs: ``benchmarks/startup.py``) calls ``find_spec`` here
 when, and only if, that module is imported. ``IF_FACTORY_AUTOLOAD=0`` switches it off.
@@ -7,6 +7,7 @@ when, and only if, that module is imported. ``IF_FACTORY_AUTOLOAD=0`` switches i
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -28,7 +29,7 @@ def installed() -> bool:
 
 
 def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
-    """For the start-up hook: TARGET as any other finder finds it, with the stage registered once it has run."""
+    """For the start-up hook: TARGET as any other finder finds it, with the stages registered once it has run."""
     return _Forced.find_spec(name, path, target) if wanted() else None
 
 
@@ -67,5 +68,9 @@ def _register_after(loader: Loader) -> None:
             add_stage(module)
         except Exception as e:  # LLaMA-Factory's other stages do not depend on us
             print(f"if_factory: stage iorpo is not available ({type(e).__name__}: {e})", file=sys.stderr)
+        try:  # by name: the stage stands on a floor above this one
+            import_module("if_factory.grpo.register").add_stage(module)
+        except Exception as e:
+            print(f"if_factory: stage grpo is not available ({type(e).__name__}: {e})", file=sys.stderr)
 
     loader.exec_module = exec_module  # type: ignore[method-assign]
