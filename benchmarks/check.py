@@ -24,7 +24,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-WORDS = ["the", "a", "of", "to", "in", "and", "is", "that", "for", "with", "on", "as", "at", "from", "by", "this", "it", "be", "are", "was", "not", "have", "one", "all", "can", "more", "when", "there", "which", "their", "time", "about", "write", "answer", "because", "water", "light", "house", "people", "small", "large", "question"]
+WORDS = ["the", "a", "of", "to", "in", "and", "is", "that", "for", "with", "as", "at", "from", "by", "this", "it", "be",
+         "are", "was", "not", "have", "one", "all", "can", "more", "when", "there", "which", "their", "time", "about",
+         "write", "answer", "because", "water", "light", "house", "people", "small", "large", "question"]
 FOREIGN = ["é", "naïve", "Größe", "日本語", "привет", "“so”", "–"]
 EMOJI = ["🙂", "🚀", "👍"]
 KINDS = ("plain", "ordinary")

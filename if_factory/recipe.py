@@ -129,9 +129,9 @@ class Recipe(_Strict):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]*$")] = Field(
         "", description="prefix of the datasets in dataset_info.json; default the method's name")
     seed: int = Field(0, description="same seed, recipe and model answers: byte-identical files")
-    seeds: str = Field("builtin", description="`builtin`, or a .jsonl/.json file whose rows have a `prompt`")
-    categories: list[str] = Field(default_factory=list,
-                                  description="only seeds with one of these in their `category`; default all")
+    seeds: str = Field("builtin", description="`builtin` (`builtin:de` for German; also es, fr, ja, zh), or a "
+                       ".jsonl/.json file whose rows have a `prompt`")
+    categories: list[str] = Field([], description="only seeds with one of these in their `category`; [] takes all")
     limit: Annotated[int, Field(ge=1)] | None = Field(None, description="only the first so many seeds")
     shard: Annotated[str, Field(pattern=r"^[1-9][0-9]*/[1-9][0-9]*$")] | None = Field(
         None, description="I/N: only every N-th seed from the I-th on; `if-factory merge` joins the N runs")
@@ -194,7 +194,7 @@ class Recipe(_Strict):
     def resolved(self) -> dict[str, Any]:
         """The recipe as plain data that means the same from any folder: every value, paths absolute."""
         data = self.model_dump(mode="json")
-        if self.seeds != "builtin":
+        if self.seeds.partition(":")[0] != "builtin":
             data["seeds"] = str(self.path(self.seeds))
         if self.replay.file:
             data["replay"]["file"] = str(self.path(self.replay.file))

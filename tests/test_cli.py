@@ -80,6 +80,17 @@ def test_a_users_day_from_recipe_to_curriculum(recipe, tmp_path):
     config = yaml.safe_load((tmp_path / "yaml" / "demo_3_dpo_easy.yaml").read_text())
     assert config["learning_rate"] == 5e-7
     assert config["create_new_adapter"] is True
+    assert config["cutoff_len"] == 2048
+
+    # a row that 2048 tokens would cut: the curriculum takes a value that holds it, and says which row
+    with (into / "demo_sft_hard.jsonl").open("a") as f:
+        f.write(json.dumps({**rows[0], "output": "word " * 4000}) + "\n")
+    said = cli("curriculum", run, "--model", "some/model", "--dataset-dir", into, "-o", tmp_path / "longer")
+    chosen = {yaml.safe_load(p.read_text()).get("cutoff_len") for p in (tmp_path / "longer").glob("demo_[0-9]*.yaml")}
+    assert len(chosen) == 1
+    assert min(chosen) > 4000
+    assert f"cutoff_len {min(chosen)}: the longest row has about" in " ".join(said.split())
+    assert "demo_sft_hard row" in " ".join(said.split())
 
 
 def test_a_finished_run_costs_nothing_again_and_writes_the_same_bytes(recipe, tmp_path):

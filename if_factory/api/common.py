@@ -59,7 +59,13 @@ def seeds_of(recipe: Recipe) -> list[Record]:
 
 
 def _all_seeds(recipe: Recipe) -> list[Record]:
-    path = None if recipe.seeds == "builtin" else recipe.path(recipe.seeds)
+    name, _, language = recipe.seeds.partition(":")
+    path = None if name == "builtin" else recipe.path(recipe.seeds)
+    if name == "builtin" and language:
+        path = builtin(f"seeds_{language}")
+        if recipe.definition.inputs is not None or not path.is_file():
+            raise UserError(f"there are no shipped seeds '{recipe.seeds}' for {recipe.method}", where="seeds",
+                            fix="`builtin`, or for methods that start from prompts builtin:de, es, fr, ja or zh")
     if recipe.definition.inputs is not None:
         if recipe.categories:
             raise UserError(f"{recipe.method} does not start from seed prompts with categories", where="categories",

@@ -85,6 +85,12 @@ def _pool(kinds: tuple[ConstraintType, ...], include: tuple[str, ...], exclude: 
     weights = dict(weighted)
     known = {kind.type for kind in kinds} | {_family(kind.type) for kind in kinds}
     for name in (*include, *exclude, *weights):
+        # A type that is only read from data may be excluded: it never comes anyway.
+        if name not in known and any(name in (k.type, _family(k.type)) for k in all_types()):
+            if name not in exclude:
+                raise UserError(f"'{name}' is known but only read from data, never drawn",
+                                fix="leave it out: what is to be drawn needs a sampler (docs/constraints.md)")
+            continue
         if name not in known:
             raise UserError(f"'{name}' is neither a constraint type nor a family of types",
                             fix=suggest(name, sorted(known)) or "see `if-factory constraints`")

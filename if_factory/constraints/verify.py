@@ -43,12 +43,12 @@ def _verdict(response: str, constraint: Constraint, mode: Mode, compat: bool, re
             return Verdict(outcome=Outcome.PASS)
     except Exception as e:
         return Verdict(outcome=Outcome.NO_VERDICT, reason=f"checker raised {type(e).__name__}: {e}")
-    return Verdict(outcome=Outcome.FAIL, reason=_why(kind, response, constraint) if reasons else "")
+    return Verdict(outcome=Outcome.FAIL, reason=_why(kind, response, constraint, compat) if reasons else "")
 
 
-def _why(kind: ConstraintType, response: str, constraint: Constraint) -> str:
+def _why(kind: ConstraintType, response: str, constraint: Constraint, compat: bool) -> str:
     try:
-        return kind.why(response, constraint.kwargs)
+        return (kind.why_compat if compat else kind.why)(response, constraint.kwargs)
     except Exception as e:  # the reference decides texts that our own measures do not: its verdict stands
         return f"no reason can be given: {e}"
 

@@ -109,7 +109,7 @@ class Work:
             self.report.add(e.row, e.field, e.reason, "fails")
         if self.types.first is not None:
             self.shard_types.append(self.types.first)
-        if self.empty and self.batches > 1:
+        if self.empty and self.batches > 1 and self.report.stage != "kto":  # its processor returns an empty column
             self.report.add(None, "", f"every row of the batch that begins with row {self.empty[0]} is dropped; "
                             f"LLaMA-Factory works in batches of {self.options.batch} and raises \"Schema and "
                             "number of arrays unequal\": remove the bad rows or mix them among good ones", "fails")

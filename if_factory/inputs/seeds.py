@@ -18,7 +18,7 @@ _logger = logging.getLogger(__name__)
 
 
 def builtin(name: str) -> Path:
-    """A data file of the package: ``seeds``, ``held_out`` or ``instructions``."""
+    """A data file of the package: ``seeds``, ``seeds_de`` (``es``, ``fr``, ``ja``, ``zh``), ``held_out``..."""
     return Path(str(files("if_factory") / "data" / f"{name}.jsonl"))
 
 

@@ -199,3 +199,10 @@ def test_pairs_of_types_that_never_meet_are_few_enough_for_variety() -> None:
         met |= set(combinations(sorted(c.type for c in drawn), 2))
     types = len({c.type for drawn in _draws(1_000) for c in drawn})
     assert len(met) > 0.6 * types * (types - 1) / 2
+
+
+@pytest.mark.parametrize("name", ["copy:copy", "copy"])
+def test_a_type_that_is_only_read_from_data_is_said_to_be_known_but_not_drawn(name):
+    with pytest.raises(UserError, match=f"'{name}' is known but only read from data"):
+        compose("Describe a garden", Random(0), include=[name])
+    assert compose("Describe a garden", Random(0), n=2, exclude=[name])

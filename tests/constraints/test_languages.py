@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from random import Random
 
 import pytest
 
+from if_factory.api.common import seeds_of
 from if_factory.constraints.base import all_types, get
 from if_factory.constraints.compose import compose
 from if_factory.constraints.join import join
 from if_factory.constraints.languages import languages, prompt_language
 from if_factory.constraints.verify import verify
+from if_factory.errors import UserError
+from if_factory.inputs.seeds import builtin, read_seeds
+from if_factory.recipe import parse
+from if_factory.records import Constraint, Outcome
 
 PROMPTS = {
     "de": "Erkläre mir, wie man einen kleinen Garten anlegt",
@@ -19,6 +25,7 @@ PROMPTS = {
     "ja": "東京でおすすめの場所を教えてください",
     "zh": "请介绍一下北京的历史",
 }
+MODELS = dict.fromkeys(("student", "teacher"), "http://localhost:1/v1")
 ARGUMENTS = {"detectable_format:constrained_response": {}}
 
 
@@ -54,6 +61,58 @@ def test_prompts_get_constraints_in_their_own_language(code: str) -> None:
             assert c.text in texts
             verify(prompt, [c])
         assert join(prompt, drawn, Random(state)).startswith(prompt)
+
+
+@pytest.mark.parametrize("code", sorted(PROMPTS))
+def test_every_shipped_seed_gets_constraints_in_its_language_that_its_checkers_decide(code: str) -> None:
+    language = languages()[code]
+    seeds = seeds_of(parse({"seeds": f"builtin:{code}", "models": MODELS}))
+    assert len({seed.prompt for seed in seeds}) == 40
+    assert {seed.extra["category"] for seed in seeds} == {s.extra["category"] for s in read_seeds(builtin("seeds"))}
+    drawn_types = set()
+    for place, seed in enumerate(seeds):
+        assert prompt_language(seed.prompt) == code, seed.prompt
+        rng = Random(place)
+        drawn = compose(seed.prompt, rng, n=3)
+        assert len(drawn) == 3
+        drawn_types.update(c.type for c in drawn)
+        for c in drawn:
+            assert c.text in [t.format_map(language.words(get(c.type), c.kwargs)) for t in language.templates[c.type]]
+        assert all(v.outcome is not Outcome.NO_VERDICT for v in verify(seed.prompt, drawn)), seed.prompt
+        assert join(seed.prompt, drawn, rng).startswith(seed.prompt)
+    assert len(drawn_types) >= 20
+
+
+@pytest.mark.parametrize(("code", "answer", "holds", "fails"), [
+    ("de", "Erst lüften, dann lesen, z. B. abends. Das hilft.", {"relation": "less than", "num_sentences": 3},
+     {"relation": "at least", "num_sentences": 3}),
+    ("fr", "Ouvrez la fenêtre. Attendez dix minutes !", {"relation": "at least", "num_sentences": 2},
+     {"relation": "less than", "num_sentences": 2}),
+    ("es", "¿Qué hora es? Son las tres.", {"relation": "at least", "num_sentences": 2},
+     {"relation": "less than", "num_sentences": 2}),
+    ("zh", "先洗米。再加水，煮十五分钟。", {"relation": "less than", "num_sentences": 3},
+     {"relation": "at least", "num_sentences": 3}),
+    ("ja", "窓を開けます。五分待ちます。閉めます。", {"relation": "at least", "num_sentences": 3},
+     {"relation": "less than", "num_sentences": 3})])
+def test_sentences_are_counted_in_the_language(code: str, answer: str, holds: dict[str, object],
+                                               fails: dict[str, object]) -> None:
+    kind = "length_constraints:number_sentences"
+    verdicts = verify(answer, [Constraint(type=kind, kwargs=holds), Constraint(type=kind, kwargs=fails)])
+    assert [v.outcome for v in verdicts] == [Outcome.PASS, Outcome.FAIL], code
+
+
+def test_seed_rows_have_the_fields_of_the_english_ones() -> None:
+    for code in PROMPTS:
+        for n, line in enumerate(builtin(f"seeds_{code}").read_text(encoding="utf-8").splitlines(), 1):
+            row = json.loads(line)
+            assert set(row) == {"id", "prompt", "category"}
+            assert row["id"] == f"seed-{code}-{n:02}"
+
+
+@pytest.mark.parametrize("recipe", [{"seeds": "builtin:xx"}, {"seeds": "builtin:de", "method": "autoif"}])
+def test_shipped_seeds_that_do_not_exist_are_an_error(recipe: dict[str, str]) -> None:
+    with pytest.raises(UserError, match="there are no shipped seeds"):
+        seeds_of(parse({"models": MODELS, **recipe}))
 
 
 @pytest.mark.parametrize("prompt", [

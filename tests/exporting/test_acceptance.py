@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from if_factory.errors import UserError
-from if_factory.exporting.acceptance import check_dataset, check_rows, local_names
+from if_factory.exporting.acceptance import LoaderOptions, check_dataset, check_rows, local_names
 from tests.exporting.cases import CASES, HISTORY, KTO, PAIR, SHARE, SHARE_KTO, SHARE_PAIR, kto, pair, sft, talk
 from tests.exporting.reference import accepted_by_llamafactory, jsonl, need_llamafactory, put
 
@@ -246,3 +246,66 @@ def test_instructions_registered_as_rejected_answers_are_pointed_out() -> None:
                                           "rejected": "instruction_corrupted"}}
     report = check_rows([sft(instruction_corrupted="shout")], entry)
     assert any("seems to hold instructions" in p.reason for p in report.problems)
+
+
+KTO_BAD = [*({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}], "label": good}
+             for good in (True, False)), {"conversations": [{"from": "human", "value": "q"}], "label": True}]
+
+
+def test_a_batch_that_kto_drops_whole_is_no_failure_and_one_that_sft_drops_is(tmp_path: Path) -> None:
+    """Seed 1722 of the differential test: KTO's processor returns an empty column where SFT's returns none."""
+    entry = {"formatting": "sharegpt", "columns": {"messages": "conversations", "kto_tag": "label"}}
+    put(tmp_path, {"file_name": "d.jsonl"} | entry, jsonl(KTO_BAD))
+    report = check_dataset(tmp_path, "d", options=LoaderOptions(batch=2))
+    assert (report.accepted, report.fails) == (2, [])
+    del entry["columns"]["kto_tag"]  # type: ignore[attr-defined]
+    put(tmp_path, {"file_name": "d.jsonl"} | entry, jsonl(KTO_BAD))
+    report = check_dataset(tmp_path, "d", options=LoaderOptions(batch=2))
+    assert "Schema and number of arrays unequal" in str(report.fails)
+
+
+def test_ordinary_rows_beside_odd_ones_get_the_verdicts_of_a_look_at_every_row(tmp_path: Path) -> None:
+    """The fast way passes over whole stretches of rows; the others keep their numbers, batches and remarks."""
+    rows = [{"instruction": f"q{i}", "input": "", "output": "a", "system": None if i % 3 else "s",
+             "history": [["h", "i"]] if i % 7 == 0 else []} for i in range(2500)]
+    rows[3]["output"], rows[1500]["output"], rows[2400]["instruction"] = "", None, "see <image>"  # type: ignore
+    rows[999]["history"] = [["h", None]]  # type: ignore
+    columns = {"prompt": "instruction", "query": "input", "response": "output", "system": "system"}
+    found = []
+    for more in ({"history": "history"}, {"history": "history", "tools": "tools"}):  # tools: every row is looked at
+        put(tmp_path, {"file_name": "d.jsonl", "columns": columns | more}, jsonl([r | {"tools": ""} for r in rows]))
+        report = check_dataset(tmp_path, "d")
+        found.append((report.rows, report.accepted, [str(p) for p in report.problems]))
+    assert found[0] == found[1]
+    assert [p for p in found[0][2] if "row 1000" in p and "fails" in p]
+
+
+def test_two_slices_of_a_file_of_ordinary_rows_are_taken_together(tmp_path: Path) -> None:
+    """This ended in an IndexError: the rows of an ordinary file were passed over."""
+    put(tmp_path, {"file_name": "d.jsonl", "split": "train[:1]+train[2:]"}, jsonl([sft() for _ in range(4)]))
+    assert check_dataset(tmp_path, "d").accepted == 3
+
+
+@pytest.mark.parametrize("line", [
+    '{"instruction": "q", "input": "", "output": "a", "output": "b"}',
+    '{"instruction" : "q", "input": "", "output": "a", "output"\t: "b"}',
+    '{"instruction": "q", "input": "", "output": "a", "in\\\\": 1, "in\\\\": 2, "x": ":)"}'])
+def test_a_key_that_is_there_twice_is_found_however_it_is_written(line: str, tmp_path: Path) -> None:
+    put(tmp_path, {"file_name": "d.jsonl"}, jsonl([sft()]) + line.encode() + b"\n")
+    assert "twice" in str(check_dataset(tmp_path, "d").fails)
+
+
+@pytest.mark.parametrize("line", ["", '{"instruction": "q", "input": "", "output": ":)"}',
+                                  '{"instruction": "q", "input": "", "output": "C:\\\\"}  '])
+def test_blank_lines_colons_and_backslashes_are_no_fault(line: str, tmp_path: Path) -> None:
+    put(tmp_path, {"file_name": "d.jsonl"}, jsonl([sft()]) + line.encode() + b"\n" + jsonl([sft()]))
+    report = check_dataset(tmp_path, "d")
+    assert (report.accepted, report.fails) == (3 if line else 2, [])
+
+
+def test_half_a_surrogate_pair_is_found_among_whole_ones(tmp_path: Path) -> None:
+    good, bad = sft(output="\U0001f600"), sft(output="\ud83d")
+    put(tmp_path, {"file_name": "d.jsonl"}, jsonl([good, good]))
+    assert check_dataset(tmp_path, "d").accepted == 2
+    put(tmp_path, {"file_name": "d.jsonl"}, jsonl([good, bad]))
+    assert "row 2" in str(check_dataset(tmp_path, "d").fails[0])

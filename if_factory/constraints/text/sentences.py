@@ -156,6 +156,8 @@ def _is_abbreviation(before: str, following: str, *, small: bool = False) -> boo
         return False
     if len(word) == 1 and word.isalpha() and (word.isupper() or small) and lower != "i":
         return True  # an initial
+    if len(word) == 1 and word.isalpha() and re.match(r"[^\W\d_]\.", following):
+        return True  # "z. B.", as German spaces it
     if lower in _NUMBERED:
         return following[0].isdigit()
     if lower in _TITLES:

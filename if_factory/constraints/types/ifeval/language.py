@@ -69,6 +69,8 @@ class ResponseLanguage(ConstraintType):
         return {"name": LANGUAGES[self._code(kwargs)]}
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
+        if _impossible(response, self._code(kwargs)):
+            return f"is in plain Latin letters, not in {LANGUAGES[self._code(kwargs)]}"
         found = detect_language(response)
         name = LANGUAGES.get(found or "", found)
         return f"is in {name}, not in {LANGUAGES[self._code(kwargs)]}" if found else "has no detectable language"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from random import Random
 from typing import Any
 
@@ -31,8 +32,14 @@ class _Counted(ConstraintType):
     def count(self, response: str) -> int:
         raise NotImplementedError
 
+    def count_compat(self, response: str) -> int:
+        raise NotImplementedError
+
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         return relations.holds(self.count(response), kwargs["relation"], kwargs[self.argument])
+
+    def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
+        return relations.holds(self.count_compat(response), kwargs["relation"], kwargs[self.argument])
 
     def demands(self, kwargs: Mapping[str, Any]) -> Demands:
         return Demands(counts={self.unit: relations.as_range(kwargs["relation"], kwargs[self.argument])})
@@ -42,8 +49,16 @@ class _Counted(ConstraintType):
         return {"bound": relations.bound(kwargs["relation"], n), "noun": relations.plural(n, self.noun)}
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
-        count, relation, n = self.count(response), kwargs["relation"], kwargs[self.argument]
-        return relations.too_many_or_few(count, relation, n, self.noun)
+        return relations.too_many_or_few(self.count(response), kwargs["relation"], kwargs[self.argument], self.noun)
+
+    def why_compat(self, response: str, kwargs: Mapping[str, Any]) -> str:
+        count = self.count_compat(response)
+        return relations.too_many_or_few(count, kwargs["relation"], kwargs[self.argument], self.noun)
+
+
+@lru_cache(maxsize=256)
+def _count_punkt(response: str) -> int:
+    return len(punkt_sentences(response))
 
 
 @register
@@ -64,8 +79,8 @@ class NumberSentences(_Counted):
     def count(self, response: str) -> int:
         return count_sentences(response)
 
-    def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        return relations.holds(len(punkt_sentences(response)), kwargs["relation"], kwargs["num_sentences"])
+    def count_compat(self, response: str) -> int:
+        return _count_punkt(response)
 
     def words(self, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
         return {**super().words(kwargs), "bound_number": f"{kwargs['relation']} {kwargs['num_sentences']}"}
@@ -93,8 +108,8 @@ class NumberWords(_Counted):
     def count(self, response: str) -> int:
         return count_words(response)
 
-    def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        return relations.holds(len(re.findall(r"\w+", response)), kwargs["relation"], kwargs["num_words"])
+    def count_compat(self, response: str) -> int:
+        return len(re.findall(r"\w+", response))
 
     def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
         relation, n = relations.draw(rng, (3, 20), (4, 20))
