@@ -62,15 +62,13 @@ def _register_after(loader: Loader) -> None:
 
     def exec_module(module: ModuleType) -> None:
         execute(module)
-        try:
-            from if_factory.iorpo.register import add_stage
-
-            add_stage(module)
-        except Exception as e:  # LLaMA-Factory's other stages do not depend on us
-            print(f"if_factory: stage iorpo is not available ({type(e).__name__}: {e})", file=sys.stderr)
-        try:  # by name: the stage stands on a floor above this one
-            import_module("if_factory.grpo.register").add_stage(module)
-        except Exception as e:
-            print(f"if_factory: stage grpo is not available ({type(e).__name__}: {e})", file=sys.stderr)
+        missing = []
+        for stage in ("iorpo", "grpo"):  # by name: grpo stands on a floor above this one
+            try:
+                import_module(f"if_factory.{stage}.register").add_stage(module)
+            except Exception as e:  # LLaMA-Factory's other stages do not depend on us
+                missing.append(f"stage {stage} is not available ({type(e).__name__}: {e})")
+        if missing:
+            print(f"if_factory: {'; '.join(missing)}", file=sys.stderr)
 
     loader.exec_module = exec_module  # type: ignore[method-assign]

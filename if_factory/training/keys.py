@@ -55,7 +55,7 @@ def key_notes(config: Mapping[str, Any]) -> list[KeyNote]:
                              stops=config.get("interleave_probs") is not None))
     if stage == "ppo":
         notes.append(KeyNote("stage: ppo", "cannot run: it wants trl 0.8.6 to 0.9.6, and LLaMA-Factory 0.9.5 "
-                             "wants 0.18 to 0.24", "train with dpo", stops=True))
+                             "wants 0.18 to 0.24", "train with stage: grpo (docs/grpo.md) or dpo", stops=True))
     if config.get("streaming") is True and not int(_number(config.get("dataloader_num_workers"))):
         notes.append(KeyNote("streaming", "a local file then has 0 shards, and training raises StopIteration",
                              "write dataloader_num_workers: 1", stops=True))
