@@ -118,7 +118,8 @@ def main() -> int:
                             trained.strip().removesuffix("<|im_end|>").strip() in ("Oak.", "A rose.", "HiOak.",
                                                                                   "Hi<|im_end|>Oak.")
                             for _, trained in seen)
-    print(f"\n{bad} of the trl exports fail or train more than answers" if bad else "\nthe trl exports train answers only")
+    print(f"\n{bad} of the trl exports fail or train more than answers" if bad else
+          "\nthe trl exports train answers only")
     return 1 if bad else 0
 
 
