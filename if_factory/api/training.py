@@ -6,19 +6,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from if_factory.api.common import AnyPath, recipe_of_run
 from if_factory.api.datasets import bins_of
 from if_factory.errors import UserError, deprecated
-from if_factory.exporting.dataset_info import FILE_NAME, read_entries, stage_of
+from if_factory.exporting.dataset_info import FILE_NAME, TRUTH_KEY, read_entries
 from if_factory.exporting.manifest import WHOLE, Manifest, manifest_of_names, manifest_path, read_manifest
 from if_factory.files import read_text
 from if_factory.iorpo import launcher
 from if_factory.pipeline.rundir import RunDir
 from if_factory.recipe import Recipe
-from if_factory.training.curriculum import CurriculumOptions, bin_names, write_curriculum
+from if_factory.training.curriculum import CurriculumOptions, bin_names, kind_of, write_curriculum
 from if_factory.training.cutoff import Settings, count_cuts, encoder_for, fitting_cutoff
 from if_factory.training.deepspeed import Zero
 from if_factory.training.doctor import Finding, check_environment
@@ -61,6 +62,7 @@ def curriculum(run_folder: AnyPath, *, model: str, dataset_dir: AnyPath, out: An
         template: LLaMA-Factory template; ``None`` uses the tokenizer's own chat template.
         saves: where the adapters go.
         stages: datasets in training order (``["sft", "dpo"]``); default: all exported SFT, then I-ORPO, then DPO.
+            ``grpo`` trains on the prompts that ``export_rl`` wrote.
         bins: train in this many bins; default as exported. ``1`` trains whole datasets.
         keep_order: train the rows of a stage in the order of the file.
         settings: any LLaMA-Factory key, for every stage or, after its name and a dot, for one stage or kind:
@@ -73,10 +75,16 @@ def curriculum(run_folder: AnyPath, *, model: str, dataset_dir: AnyPath, out: An
     """
     recipe, dataset_dir = recipe_of_run(run_folder), Path(dataset_dir)
     entries = read_entries(dataset_dir / FILE_NAME)
-    manifest = read_manifest(dataset_dir, recipe.name) or _without_record(recipe, run_folder, dataset_dir, bins)
+    manifest = read_manifest(dataset_dir, recipe.name)
+    if manifest is None and list(stages) == ["grpo"]:  # prompts need no export of examples beside them
+        manifest = Manifest(recipe.name, len(bins_of(recipe, bins).labels), False, ())
+    manifest = manifest or _without_record(recipe, run_folder, dataset_dir, bins)
     wanted = tuple(stages) or default_stages(manifest, recipe.definition.separate)
     number = len(bins_of(recipe, bins).labels) if bins else manifest.bins
-    datasets = _chosen(manifest, wanted, number, f"run `if-factory export {run_folder} --into {dataset_dir}")
+    export = f"run `if-factory export {run_folder} --into {dataset_dir}"
+    datasets = _chosen(manifest, [stage for stage in wanted if stage != "grpo"], number, export)
+    if "grpo" in wanted:
+        datasets |= _prompts(recipe.name, entries, number, export)
     for name in (*datasets.values(), *manifest.replay()):
         if name not in entries:
             raise UserError(f"the exported dataset '{name}' is not in it any more",
@@ -88,8 +96,8 @@ def curriculum(run_folder: AnyPath, *, model: str, dataset_dir: AnyPath, out: An
         disable_shuffling=keep_order, deepspeed=deepspeed,
         stage_overrides=stage_overrides(settings or {}, wanted, recipe.definition.training))
     encoder = encoder_for(model, {"template": template, "mask_history": True})
-    reports = [count_cuts(dataset_dir, [name], stage_of(stage), encoder, Settings())
-               for (stage, _), name in datasets.items()]
+    reports = [count_cuts(dataset_dir, [name], kind, encoder, Settings())
+               for (stage, _), name in datasets.items() if (kind := kind_of(stage)) != "grpo"]
     cutoff, sentence = fitting_cutoff(reports)
     paths = write_curriculum(replace(options, cutoff_len=cutoff), datasets, Path(out))
     merge = None if "output_dir" in yaml.safe_load(read_text(paths[-1])) else paths.pop()
@@ -129,6 +137,16 @@ def _chosen(manifest: Manifest, stages: Sequence[str], number: int, export: str)
                                 f"'{manifest.recipe}' did not write it", where="curriculum",
                                 fix=f"{export} --bins {number}`, or {whole}")
     return chosen
+
+
+def _prompts(recipe: str, entries: Mapping[str, Any], number: int, export: str) -> dict[tuple[str, str], str]:
+    """(``grpo``, bin label) -> prompt dataset that ``export_rl`` registered; one without prompts is left out."""
+    names = {label: f"{recipe}_rl" if label == WHOLE else f"{recipe}_rl_{label}" for label in bin_names(number)}
+    found = {("grpo", label): name for label, name in names.items() if TRUTH_KEY in entries.get(name, {})}
+    if not found:
+        raise UserError(f"no prompt dataset '{next(iter(names.values()))}' for stage grpo", where="curriculum",
+                        fix=f"{export} --rl trl --bins {number}`, or leave 'grpo' out of --stages")
+    return found
 
 
 def _without_record(recipe: Recipe, run_folder: AnyPath, dataset_dir: Path, bins: str | int | None) -> Manifest:

@@ -58,8 +58,8 @@ def doctor() -> None:
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path, file_okay=False),
               help="Folder for the YAML files.")
 @click.option("--saves", default="saves", show_default=True, help="Where the adapters go.")
-@click.option("--stages", help="Datasets in training order, e.g. sft,dpo or sft,iorpo; default: all exported SFT, "
-              "then I-ORPO, DPO.")
+@click.option("--stages", help="Datasets in training order, e.g. sft,dpo or sft,iorpo or sft,grpo; default: all "
+              "exported SFT, then I-ORPO, DPO. grpo takes the prompts of `export --rl`.")
 @click.option("--bins", metavar="N | 1-3,4-5", help="Default: as exported; 1 trains whole datasets.")
 @click.option("--keep-order", is_flag=True, help="Train the rows of a stage in the order of the file; bins by "
               "difficulty go from easy to hard.")

@@ -8,6 +8,7 @@ Hence:
 - The first preference stage merges everything before it in memory and starts a new adapter
   (``create_new_adapter: true``), so its reference is the SFT model and not the bare base model.
 - I-ORPO continues the adapter like SFT: its loss compares two instructions under one model, without a reference.
+  So does GRPO, whose weight of the KL term is 0: it needs no reference either.
 - Later preference stages, ``reference="previous"`` (default): the same again, so every stage is compared with the
   model it starts from, and its first step has the loss ln 2. ``reference="sft"``: they continue the preference
   adapter, so the reference stays the SFT model throughout; the first step's loss is then not ln 2.
@@ -40,19 +41,23 @@ from if_factory.training.deepspeed import Zero, ds_config, ds_name
 __all__ = ["CurriculumOptions", "StagePlan", "bin_names", "cut_bins", "export_config", "plan_stages", "read_bins",
            "split_bins", "stage_config", "write_curriculum", "write_export", "write_stage"]
 LN2_NOTE = "ln 2 = 0.693"
-_COMPARED: tuple[TrainingStage, ...] = ("dpo", "kto")  # stages whose loss needs a reference model
+Kind = TrainingStage | Literal["grpo"]  # what a YAML calls a stage; GRPO's rows are prompts, not examples
+_COMPARED: tuple[Kind, ...] = ("dpo", "kto")  # stages whose loss needs a reference model
 # Suri's i-orpo/orpo.yaml: lambda (LLaMA-Factory's pref_beta), LoRA, no warm-up, sequences of up to 15,024 tokens.
 _IORPO = {"pref_beta": 0.4, "lora_rank": 16, "lora_alpha": 16, "learning_rate": 5e-5,
           "warmup_ratio": 0.0, "cutoff_len": 15024}
+# trl counts answers, not prompts: eight answers to a prompt are one group, and two prompts make a step.
+_GRPO = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 2, "learning_rate": 1e-5,
+         "grpo_num_generations": 8, "grpo_max_completion_length": 256, "grpo_beta": 0.0}
 
 
 @dataclass(frozen=True, slots=True)
 class CurriculumOptions:
     """What a curriculum trains and how.
 
-    ``stages`` are datasets in training order: ``sft``, ``dpo``, ``kto``, ``iorpo``, or ``sft_external`` where a
-    method keeps rows of one kind apart. ``lr`` is for SFT, ``pref_lr`` for DPO and KTO, I-ORPO has its own
-    (``_IORPO``); ``batch`` is sequences (or pairs) per optimizer step on one device.
+    ``stages`` are datasets in training order: ``sft``, ``dpo``, ``kto``, ``iorpo``, ``grpo``, or ``sft_external``
+    where a method keeps rows of one kind apart. ``lr`` is for SFT, ``pref_lr`` for DPO and KTO, I-ORPO and GRPO have
+    their own (``_IORPO``, ``_GRPO``); ``batch`` is sequences (or pairs) per optimizer step on one device.
     ``stage_overrides`` sets any LLaMA-Factory key for one stage or all stages of a kind (``{"dpo":
     {"learning_rate": 5e-6}}``); a stage's own entry wins over its kind's.
     ``replay``: datasets of general data mixed into every SFT stage against forgetting.
@@ -108,7 +113,7 @@ class StagePlan:
 
     name: str
     stage: str
-    kind: TrainingStage
+    kind: Kind
     bin: str
     datasets: tuple[str, ...]
     output_dir: str
@@ -132,7 +137,7 @@ def plan_stages(options: CurriculumOptions, datasets: Mapping[tuple[str, str], s
     serve: tuple[str, ...] = ()
     model = sft_model = options.model
     for stage in options.stages:
-        kind = stage_of(stage)
+        kind = kind_of(stage)
         whole = _tuning(options, kind, stage) != "lora"
         bins = [b for b in bin_names(options.bins) if (stage, b) in datasets]
         if not bins:
@@ -165,6 +170,15 @@ def plan_stages(options: CurriculumOptions, datasets: Mapping[tuple[str, str], s
             reference = _reference(load, new, model) if kind in _COMPARED else ""
             plans.append(StagePlan(name, stage, kind, b, names, out, load, new, serve, reference, model))
     return plans
+
+
+def kind_of(stage: str) -> Kind:
+    """The stage of LLaMA-Factory, or of this package, that trains the dataset ``stage``.
+
+    Raises:
+        UserError: there is none.
+    """
+    return "grpo" if stage == "grpo" else stage_of(stage)
 
 
 def _tuning(options: CurriculumOptions, kind: str, stage: str) -> str:
@@ -223,6 +237,8 @@ def stage_config(options: CurriculumOptions, plan: StagePlan, *, deepspeed_folde
     if plan.kind == "iorpo":
         config |= {k: v for k, v in _IORPO.items() if not (plan.whole and k.startswith("lora_"))}
         config["cutoff_len"] = max(o.cutoff_len, _IORPO["cutoff_len"])
+    if plan.kind == "grpo":
+        config |= _GRPO | {"learning_rate": _GRPO["learning_rate"] / (10 if plan.whole else 1)}
     config |= o.keys_for(plan.kind, plan.stage)
     if config.get("pref_loss") in ("orpo", "simpo") and "pref_ftx" not in o.keys_for(plan.kind, plan.stage):
         config["pref_ftx"] = 0.0  # ORPO has the term already, and would count it twice
@@ -289,9 +305,10 @@ def _yaml(config: Mapping[str, Any]) -> str:
 
 def _header(path: Path, plan: StagePlan, number: int, of: int, zero: Zero | None = None) -> str:
     title = "I-ORPO" if plan.kind == "iorpo" else plan.kind.upper()
+    rows = "prompts" if plan.kind == "grpo" else "rows"
     apart = f" of {plan.stage}" if plan.stage != plan.kind else ""
     torchrun = "FORCE_TORCHRUN=1 " if zero else ""
-    lines = [f"Stage {number} of {of}: {title} on the '{plan.bin}' rows{apart}.", "",
+    lines = [f"Stage {number} of {of}: {title} on the '{plan.bin}' {rows}{apart}.", "",
              f"  {torchrun}llamafactory-cli train {path.as_posix()}", "",
              *([f"DeepSpeed {zero} (pip install deepspeed), on all GPUs of this machine. On N machines, on each:",
                 "  FORCE_TORCHRUN=1 NNODES=N NODE_RANK=0.. MASTER_ADDR=... MASTER_PORT=29500 "
@@ -311,6 +328,10 @@ def _header(path: Path, plan: StagePlan, number: int, of: int, zero: Zero | None
     if plan.kind == "iorpo":
         lines += ['The stage needs `pip install "if-factory[train]"`; `if-factory train` runs it too. It has no',
                   "reference: (x_w, y) and (x_l, y) are compared under the model that is trained."]
+    if plan.kind == "grpo":
+        lines += ['The stage needs `pip install "if-factory[train]"`; `if-factory train` runs it too (docs/grpo.md).',
+                  "The batch counts answers: per_device_train_batch_size x gradient_accumulation_steps x processes",
+                  "is a multiple of grpo_num_generations."]
     if plan.reference:
         lines.append(f"Reference: {plan.reference}.")
         if plan.reference == plan.model or plan.new_adapter or (not plan.load and not plan.whole):

@@ -226,7 +226,9 @@ def count_cuts(dataset_dir: Path, names: Sequence[str], stage: TrainingStage, en
 
 
 def fitting_cutoff(reports: Sequence[CutReport], least: int = DEFAULT) -> tuple[int, str]:
-    """A ``cutoff_len`` that cuts no row, ``least`` at least, and the sentence to say about it."""
+    """A ``cutoff_len`` that cuts no row, ``least`` at least, and the sentence to say about it (none without rows)."""
+    if not reports:
+        return least, ""
     longest = max(reports, key=lambda r: r.longest[0])
     tokens, name, row = longest.longest
     chosen = max(least, longest.fitting)

@@ -170,7 +170,8 @@ def _run_stage(path: Path, config: dict[str, Any], root: Path, command: list[str
         env = {"FORCE_TORCHRUN": "1", **(env or {})}
     _call(command, path, root, out / "train.log", env, say)
     result = _result(path, out, skipped=False)
-    _trained_something(result, _json(out / "train_results.json"), resumed=resumes is not None)
+    _trained_something(result, _json(out / "train_results.json"), resumed=resumes is not None,
+                       stage=str(config.get("stage", "sft")))
     if why := fault_of(out, _start(config, root)):
         raise UserError(why, where=str(path), fix=f"look at {out / 'train.log'}; lower learning_rate, or set "
                         "bf16: false on hardware without it")
@@ -269,7 +270,7 @@ def _error_line(lines: list[str]) -> str:
     return (errors or said or ["it printed nothing"])[-1].strip()
 
 
-def _trained_something(result: StageResult, metrics: dict[str, Any], *, resumed: bool) -> None:
+def _trained_something(result: StageResult, metrics: dict[str, Any], *, resumed: bool, stage: str) -> None:
     loss = metrics.get("train_loss")
     fix = f"look at {result.output_dir / 'train.log'}; are there rows left after LLaMA-Factory's checks?"
     if result.steps == 0 or not result.losses:
@@ -279,8 +280,9 @@ def _trained_something(result: StageResult, metrics: dict[str, Any], *, resumed:
     if not all(math.isfinite(x) for x in (*result.losses, *map(float, norms))):
         raise UserError("the loss or the gradient is not a finite number any more", where=str(result.path),
                         fix="lower learning_rate, or set bf16: false on hardware without it")
-    # A stage killed after its last checkpoint resumes with nothing left to do: its loss is then 0 rightly.
-    if not loss and not resumed:
+    # A stage killed after its last checkpoint resumes with nothing left to do: its loss is then 0 rightly. GRPO's is
+    # 0 by design where the policy is the one that wrote the answers; whether it learnt, its weights say.
+    if not loss and not resumed and stage != "grpo":
         raise UserError(f"the stage ended with train_loss {loss}: nothing was learnt", where=str(result.path),
                         fix=fix)
 
