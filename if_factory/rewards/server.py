@@ -12,8 +12,10 @@ Sources: llamafactory 0.9.5 ``train/ppo/ppo_utils.py``, OpenRLHF 0.11.2 ``utils/
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -168,8 +170,18 @@ def serve(server: RewardServer, host: str, port: int, *, say: Any = print) -> No
         bound = runner.addresses[0][1]
         say(f"http://{host}:{bound}  {len(server.known)} prompts; health: http://{host}:{bound}/health")
         try:
-            await asyncio.Event().wait()
+            await _signalled()
         finally:
             await runner.cleanup()
+        raise KeyboardInterrupt
 
     asyncio.run(forever())
+
+
+async def _signalled() -> None:
+    """Wait for Ctrl-C or a request to end; a shell that starts a server in the background has Ctrl-C ignored."""
+    told, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C ends the wait as an exception
+            loop.add_signal_handler(number, told.set)
+    await told.wait()

@@ -56,7 +56,8 @@ def data_file(folder: Path) -> Path:
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     process = subprocess.Popen([sys.executable, "-u", "-m", "if_factory", "serve-rewards", "--data",
                                 str(data_file(tmp_path_factory.mktemp("data"))), "--port", "0"],
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=dict(os.environ))
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=dict(os.environ),
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))  # as in `... &`
     assert process.stdout
     line = process.stdout.readline()
     found = re.match(r"(http://127\.0\.0\.1:\d+)  4 prompts", line)
