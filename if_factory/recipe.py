@@ -51,7 +51,7 @@ class ModelSpec(_Strict):
     context: Annotated[int, Field(ge=256)] = Field(
         2048, description="embedded only: tokens per request at most, prompt and answer together")
     threads: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="embedded only: CPU threads; null takes the cores that other work leaves free, less one")
+        None, description="embedded only: CPU threads; null takes the cores that other work leaves free")
     price: PriceSpec | None = Field(None, description="{prompt, completion} in USD per million tokens")
 
     @property

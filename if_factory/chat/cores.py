@@ -44,18 +44,14 @@ def busy_cores(seconds: float = _SAMPLE_SECONDS) -> float:
 
 
 def free_threads(busy: float | None = None) -> tuple[int, int, float]:
-    """``(threads, usable cores, busy cores)``: usable cores less busy ones and one more, and at least one.
-
-    The one more is for the server's own HTTP thread and for whoever asks. Without it, on two idle cores, two threads
-    wrote less than a third of the tokens that one wrote (``docs/servers.md``).
-    """
+    """``(threads, usable cores, busy cores)``: usable cores less busy ones, and at least one."""
     usable = usable_cores()
     busy = busy_cores() if busy is None else busy
     try:
         seen = len(os.sched_getaffinity(0))
     except (AttributeError, OSError):
         seen = os.cpu_count() or 1
-    return max(1, min(usable, seen - int(busy + 0.5)) - 1), usable, busy
+    return max(1, min(usable, seen - int(busy + 0.5))), usable, busy
 
 
 def _ticks() -> dict[str, tuple[int, int]]:

@@ -43,7 +43,7 @@ class EmbeddedServer:
         parallel: requests decoded together; more wait in the server's queue.
         context: tokens per request at most, prompt and answer together; memory grows with
             ``parallel * context`` (SmolLM2: 23 kB per token).
-        threads: CPU threads; ``None`` takes the cores that other work leaves free at the start, less one.
+        threads: CPU threads; ``None`` takes the cores that other work leaves free at the start.
         port: 0 takes a free one.
         start_timeout: seconds until the server must answer.
 
