@@ -17,7 +17,7 @@ import psutil
 from tests.support.fake_endpoint import FakeEndpoint
 
 # Seeds of the large runs: enough to be killed in the middle of. IF_FACTORY_SEEDS=5000 is a longer look.
-LARGE = int(os.environ.get("IF_FACTORY_SEEDS", "600"))
+LARGE = int(os.environ.get("IF_FACTORY_SEEDS", "300"))
 
 
 async def start(recipe: Path, out: Path) -> asyncio.subprocess.Process:
