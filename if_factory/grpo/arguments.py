@@ -5,13 +5,11 @@ Everything else of a run (model, LoRA, data, optimizer, checkpoints) is spelt as
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-import yaml
-
 from if_factory.errors import UserError, suggest
+from if_factory.flags import take_flags
 
 PREFIX = "grpo_"
 STAGE = "grpo"
@@ -39,12 +37,12 @@ _OWN = tuple(f.name for f in fields(GrpoArguments) if f.name != "trl")
 
 def asks_for_grpo(args: Args) -> bool:
     """Whether these arguments, a config or a list of flags, ask for the stage."""
-    return (args if isinstance(args, dict) else _flags(args)[0]).get("stage") == STAGE
+    return (args if isinstance(args, dict) else take_flags(args, PREFIX)[0]).get("stage") == STAGE
 
 
 def split(args: Args) -> tuple[Args, GrpoArguments]:
     """LLaMA-Factory's arguments, as an SFT run, which passes all its checks for a policy that is trained; and ours."""
-    given, rest = (dict(args), []) if isinstance(args, dict) else _flags(args)
+    given, rest = (dict(args), []) if isinstance(args, dict) else take_flags(args, PREFIX)
     own = {key.removeprefix(PREFIX): given.pop(key) for key in list(given) if str(key).startswith(PREFIX)}
     arguments = GrpoArguments(**{k: own.pop(k) for k in _OWN if k in own}, trl=own)
     if arguments.reward not in ("fraction", "all"):
@@ -81,21 +79,3 @@ def config_of(config: Any, base: Any, arguments: GrpoArguments, training_args: A
         raise UserError(f"trl refuses these values: {e}", where="stage grpo",
                         fix="per_device_train_batch_size x gradient_accumulation_steps x processes counts answers, and "
                             f"is a multiple of {PREFIX}num_generations") from None
-
-
-def _flags(args: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """What ``--stage`` and our own flags say, and the arguments without them."""
-    taken: dict[str, Any] = {}
-    rest: list[str] = []
-    tokens = list(args)
-    while tokens:
-        token = tokens.pop(0)
-        flag, equals, value = token.partition("=")
-        key = flag.removeprefix("--").replace("-", "_") if flag.startswith("--") else ""
-        if key != "stage" and not key.startswith(PREFIX):
-            rest.append(token)
-            continue
-        if not equals:
-            value = tokens.pop(0) if tokens and not tokens[0].startswith("--") else ""
-        taken[key] = yaml.safe_load(value)
-    return taken, rest

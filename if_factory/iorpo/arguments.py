@@ -6,15 +6,14 @@ data, optimizer, evaluation, checkpoints) is spelt as for any other stage.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
-import yaml
-
 from if_factory.errors import UserError, suggest
+from if_factory.flags import take_flags
 
 PREFIX = "iorpo_"
+_KEYS = ("stage", "pref_loss")  # keys of LLaMA-Factory that the stage reads or sets itself
 STAGE = "iorpo"
 NllOn = Literal["response", "prompt_and_response"]
 Head = Literal["auto", "chunked", "full"]
@@ -53,7 +52,7 @@ class IorpoArguments:
 
 def asks_for_iorpo(args: Args) -> bool:
     """Whether these arguments, a config or a list of flags, ask for the stage."""
-    return (args if isinstance(args, dict) else _flags(args)[0]).get("stage") == STAGE
+    return (args if isinstance(args, dict) else take_flags(args, PREFIX, _KEYS)[0]).get("stage") == STAGE
 
 
 def split(args: Args) -> tuple[Args, IorpoArguments]:
@@ -62,7 +61,7 @@ def split(args: Args) -> tuple[Args, IorpoArguments]:
     Raises:
         UserError: an unknown ``iorpo_`` key, a bad value, or a ``pref_loss`` that is not this stage's.
     """
-    given, rest = (dict(args), []) if isinstance(args, dict) else _flags(args)
+    given, rest = (dict(args), []) if isinstance(args, dict) else take_flags(args, PREFIX, _KEYS)
     own = {key: given.pop(key) for key in list(given) if key.startswith(PREFIX)}
     arguments = _arguments(own)
     if (loss := given.pop("pref_loss", "orpo")) != "orpo":
@@ -81,21 +80,3 @@ def _arguments(own: dict[str, Any]) -> IorpoArguments:
             problem = filter(None, (f"stage iorpo has no key '{key}'", suggest(key, known)))
             raise UserError("; ".join(problem), where=f"field '{key}'", fix="the keys are: " + ", ".join(known))
     return IorpoArguments(**{known[key]: value for key, value in own.items()})
-
-
-def _flags(args: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """What ``--stage``, ``--pref_loss`` and our own flags say, and the arguments without them."""
-    taken: dict[str, Any] = {}
-    rest: list[str] = []
-    tokens = list(args)
-    while tokens:
-        token = tokens.pop(0)
-        flag, equals, value = token.partition("=")
-        key = flag.removeprefix("--").replace("-", "_") if flag.startswith("--") else ""
-        if key not in ("stage", "pref_loss") and not key.startswith(PREFIX):
-            rest.append(token)
-            continue
-        if not equals:
-            value = tokens.pop(0) if tokens and not tokens[0].startswith("--") else ""
-        taken[key] = yaml.safe_load(value) if key.startswith(PREFIX) else value
-    return taken, rest
