@@ -33,7 +33,7 @@ def train_easy_then_hard(folder: Path, method: str, stage: str, *settings: str) 
     Returns the second stage's YAML, which goes on from the first one's adapter.
     """
     if_factory(folder, "model", "--to", "model")
-    given = ("max_steps=2", "cutoff_len=384", "gradient_accumulation_steps=1", *settings)
+    given = ("max_steps=2", "cutoff_len=1024", "gradient_accumulation_steps=1", *settings)
     if_factory(folder, "curriculum", "run", "--model", "model", "--dataset-dir", "data", "-o", "yaml",
                "--stages", stage, *(word for key in given for word in ("--set", key)))
     if_factory(folder, "train", "yaml")
