@@ -52,7 +52,7 @@ class ResponseLogps:
     """Computes ``TokenLogps`` for batches of one model; ``close()`` gives the model its head back.
 
     Args:
-        chunk_size: tokens per chunk; 4 * chunk_size * V * 4 bytes are alive at a time, roughly.
+        chunk_size: tokens per chunk, as for ``ChunkedLogps``.
         chunked: ``False`` asks for full logits from the start, for frameworks that replace forwards, like unsloth.
         say: gets the one sentence, if full logits are used after all.
 

@@ -69,7 +69,8 @@ class ChunkedLogps:
     of ours is under way, so generation, saving and torch.compile see the same module as before.
 
     Args:
-        chunk_size: tokens per chunk; 4 * chunk_size * V * 4 bytes are alive at a time, roughly.
+        chunk_size: tokens per chunk; 2 * chunk_size * V * 4 bytes are alive at a time, roughly, and twice that where
+            the head is trained.
     """
 
     def __init__(self, chunk_size: int = 1024) -> None:
@@ -202,27 +203,36 @@ class _ChunkedHead:
             return torch.cat([self.chunk(h, y) for h, y in chunks])
         if any(p.requires_grad for p in self.module.parameters()):
             return torch.cat([checkpoint(self.chunk, h, y, use_reentrant=False) for h, y in chunks])
-        return torch.cat([_Sloped.apply(h, y, self.chunk) for h, y in chunks])
+        return torch.cat([_Sloped.apply(h, y, self.logits) for h, y in chunks])
 
     def chunk(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        return -F.cross_entropy(self.original(hidden).float(), targets, reduction="none")
+        return -F.cross_entropy(self.logits(hidden).float(), targets, reduction="none")
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        logits: Tensor = self.original(hidden)
+        return logits
 
 
 class _Sloped(torch.autograd.Function):  # type: ignore[misc]
     """A chunk's log-probabilities under a head without trainable weights.
 
     A head works on each position by itself, so the gradient of their sum holds, row by row, each one's own slope
-    [n, H]. It is taken while the logits are there; backward multiplies it.
+    [n, H]. It is taken while the logits are there; backward multiplies it. Beside the logits one tensor [n, V] is
+    made: the log-probabilities of all entries, then, in its place, their gradient, one-hot minus softmax.
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, targets: Tensor, chunk: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, targets: Tensor, head: Callable[[Tensor], Tensor]) -> Tensor:
         with torch.enable_grad():
             own = hidden.detach().requires_grad_()
-            logps = chunk(own, targets)
-            (slope,) = torch.autograd.grad(logps.sum(), own)
+            logits = head(own)
+        entries = logits.detach().log_softmax(-1, dtype=torch.float32)
+        target = targets.unsqueeze(1)
+        logps = entries.gather(1, target).squeeze(1)
+        entries.exp_().neg_().scatter_add_(1, target, torch.ones_like(target, dtype=torch.float32))
+        (slope,) = torch.autograd.grad(logits, own, entries.to(logits.dtype))
         ctx.save_for_backward(slope)
-        return logps.detach()
+        return logps
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
