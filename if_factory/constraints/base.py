@@ -30,14 +30,19 @@ class ConstraintType(ABC):
         type: the id, ``family:name``; IFEval's own id for IFEval's 25 types.
         descriptions: at least three paraphrases, formatted with the arguments by ``str.format_map``; each
             says exactly what ``check`` checks, as one sentence or clause without final punctuation.
-        difficulty_hint: 1 (most models manage) to 5 (few do); ``compose(max_difficulty=)`` leaves harder types
-        out. composable: whether the composer may draw it; a type that only wraps others may not be drawn.
+        difficulty_hint: 1 (most models manage) to 5 (few do); ``compose(max_difficulty=)`` leaves harder types out.
+        composable: whether the composer may draw it; ``only_read`` says why not.
+        by_default: whether it is drawn where nothing is named, or a family that it shares with such types.
+        benchmark: the public benchmark whose id it is, as ``include`` may name it (``ifbench``).
     """
 
     type: ClassVar[str]
     descriptions: ClassVar[tuple[str, ...]]
     difficulty_hint: ClassVar[int] = 2
     composable: ClassVar[bool] = True
+    only_read: ClassVar[str] = ""
+    by_default: ClassVar[bool] = True
+    benchmark: ClassVar[str] = ""
 
     @abstractmethod
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
@@ -54,6 +59,16 @@ class ConstraintType(ABC):
     def demands(self, kwargs: Mapping[str, Any]) -> Demands:
         """What a complying response must be like; see ``Demands``."""
         return Demands()
+
+    @property
+    def family(self) -> str:
+        """The part of the id before the colon."""
+        return self.type.partition(":")[0]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """What ``include`` and ``exclude`` may call it: its id, its family, its benchmark."""
+        return frozenset((self.type, self.family, self.benchmark)) - {""}
 
     def required_text(self, kwargs: Mapping[str, Any]) -> tuple[str, ...]:
         """Texts that a complying response holds whatever it answers: phrases, keywords, markers.

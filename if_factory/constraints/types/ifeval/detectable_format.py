@@ -27,6 +27,13 @@ def parse_json(response: str) -> Any:
     return json.loads(strip_code_fence(response, "json"), parse_constant=refuse)
 
 
+def is_closed_question(prompt: str) -> bool:
+    """Whether a prompt ends with a question that "yes" or "no" answers: only that fits fixed answers."""
+    last = prompt.strip().rsplit("\n", 1)[-1]
+    closed = r"\b(is|are|was|were|do|does|did|can|could|should|would|will|has|have|must)\s+\w+[^.?!]*\?\s*$"
+    return re.match(closed, last.strip(), re.IGNORECASE) is not None
+
+
 @register
 class NumberBulletLists(ConstraintType):
     """Exactly ``num_bullets`` lines that open with ``* `` or ``- ``."""
@@ -87,10 +94,7 @@ class ConstrainedResponse(ConstraintType):
         return any(option in response for option in self.options)
 
     def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
-        # A fixed yes/no/maybe only fits a question that can be answered by it.
-        last = seed_prompt.strip().rsplit("\n", 1)[-1]
-        closed = r"\b(is|are|was|were|do|does|did|can|could|should|would|will|has|have|must)\s+\w+[^.?!]*\?\s*$"
-        return {} if re.match(closed, last.strip(), re.IGNORECASE) else None
+        return {} if is_closed_question(seed_prompt) else None
 
     def demands(self, kwargs: Mapping[str, Any]) -> Demands:
         return Demands(owns="fixed_answer", words=("my answer is",), language="en",
