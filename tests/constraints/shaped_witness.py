@@ -18,7 +18,7 @@ Words = Sequence[str]
 _SHORT = "air bud cub dim fig gum hub mix nut oat pot rug sky tub zip arm".split()  # noqa: SIM905
 _CONTENT = "garden bread music bright river stone window green paper summer field winter".split()  # noqa: SIM905
 _ALPHABET = """ant bee cat dog egg fox gem hen ink jar key log map net oak pig quiz rat sun top urn van web xylem yak
-zoo""".split()
+zoo""".split()  # noqa: SIM905
 _PRIME = (2, 3, 5, 7)
 
 

@@ -81,6 +81,9 @@ class _Plan:
         capped = {u[-1] for u, r in self.demands.counts.items() if u.startswith("letter:") and r.high is not None}
         counted = {u[5:] for u in self.demands.counts if u.startswith("word:")}
         banned = {w.lower() for w in self.demands.forbidden} | counted
+        # Words that are counted by kind are written as atoms, which a first filler of a sentence must not replace.
+        banned |= {"and", "but", "for", "nor", "or", "so", "yet"} if self.has("count:conjunctions") else set()
+        banned |= {"it", "he", "us", "me", "him"} if self.has("count:pronouns") else set()
         every = [w for w in _WORDS[language] if w not in banned]
         poor = [w for w in every if not capped & set(w)]
         return poor or every
@@ -152,7 +155,8 @@ def _public_atoms(p: _Plan) -> list[str]:
     a, b, c, d, e = map(p.item, range(1, 6))
     atoms = p.enough("so and or but yet for nor", p.arg("count:conjunctions", "small_n", 0))
     atoms += p.enough("Emma Liam Ava Mia Noah Leo Zoe Owen", p.arg("count:person_names", "N", 0))
-    atoms += ["it", "he", "us", "me", "him"] * 3 if p.has("count:pronouns") else []
+    allowed = [w for w in ("it", "he", "us", "me", "him") if w not in p.demands.forbidden]
+    atoms += allowed * 3 if p.has("count:pronouns") else []
     atoms += p.usable(_PALINDROMES)[:10] if p.has("words:palindrome") else []
     atoms += p.usable(_PALINDROMES)[:1] if p.has("keywords:palindrome") else []
     if p.has("count:punctuation"):
@@ -213,7 +217,8 @@ def _structures(p: _Plan) -> list[str]:
         lines += [f"{p.args['format:list']['sep']} {p.item(i)}" for i in range(2)]
     if p.has("format:sub-bullets"):
         lines = [line for line in lines if not line.startswith("- ")]
-        lines += [line for i in range(2) for line in (f"* {p.item(2 * i)}", f"  - {p.item(2 * i + 1)}")]
+        most = 2 if p.whole.high("sentences") is p.whole.high("lines") is None else 1
+        lines += [line for i in range(most) for line in (f"* {p.item(2 * i)}", f"  - {p.item(2 * i + 1)}")]
     if p.has("code:blocks"):
         a = p.args["code:blocks"]
         for _ in range(a["count"]):
@@ -252,6 +257,8 @@ def _text(p: _Plan, sentences: int, fillers: int, more_lines: int) -> str:
         last = i == len(groups) - 1
         below = structures if i == 0 else []
         inline = last and closing and not tail and not below
+        if inline and i and p.whole.high("sentences") is not None and closing[-1] in ".?!":
+            tokens = [*tokens[:-1], tokens[-1].removesuffix(".")]  # the closing sentence is this paragraph's only one
         lines = _wrap([*tokens, closing] if inline else tokens, p.whole.high("line_characters"), 1 + shares[i])
         if p.demands.case == "lower":  # a stop before a small letter ends a sentence only at a line's end
             lines = [part for line in lines for part in re.sub(r"\. ", ".\n", line).split("\n")]
@@ -268,6 +275,7 @@ def _text(p: _Plan, sentences: int, fillers: int, more_lines: int) -> str:
         text = text.replace(".", "!")
     if p.has("format:title_case") or p.has("count:lowercase_counting"):
         text = re.sub(r"[^\W\d_]+", lambda word: word.group()[0].upper() + word.group()[1:], text)
+        text = text.replace("Em>", "em>")
     if p.has("keywords:start_end"):
         text = text.rstrip(".!") + ("\n" if structures and len(blocks) == 1 else " ") + measure.first_word(text)
     if p.demands.case:
@@ -286,6 +294,10 @@ def _prose(p: _Plan, sentences: int, words: list[str], atoms: list[str], paragra
            nth: int) -> list[list[str]]:
     """Tokens by paragraph; tokens that end a sentence carry its stop."""
     tokens = atoms + words or [p.item(0)]
+    long = [atom for atom in atoms if " " in atom]
+    for i, atom in enumerate(long):  # apart, for the sake of a cap on the words of a sentence
+        tokens.remove(atom)
+        tokens.insert(min(12 * i + 6, len(tokens)), atom)
     count = max(paragraphs, min(sentences, len(tokens)))
     tokens += [p.fillers[i % len(p.fillers)] for i in range(count - len(tokens))]
     size, more = divmod(len(tokens), count)

@@ -13,7 +13,7 @@ from if_factory.constraints.base import register
 from if_factory.constraints.demands import Demands, Range
 from if_factory.constraints.text.vocabulary import draw_keywords
 from if_factory.constraints.types.extra.counts import WordRange
-from if_factory.constraints.types.ifevalg.counting import COUNT_WORDS
+from if_factory.constraints.types.ifevalg.counting import COUNTERS
 from if_factory.constraints.types.public import PLAIN, PUNCTUATION, Public, no_marks, treebank_words, unmarked
 
 _CONJUNCTIONS = frozenset(("and", "but", "for", "nor", "or", "so", "yet"))
@@ -420,7 +420,7 @@ class KeywordsMultiple(Public):
 
     type = "count:keywords_multiple"
     difficulty_hint = 5
-    never_with = COUNT_WORDS
+    never_with = COUNTERS
     arguments = ("keyword1", "keyword2", "keyword3", "keyword4", "keyword5")
     times = (1, 2, 3, 5, 7)
     descriptions = (

@@ -423,8 +423,9 @@ class OutputTemplate(Public):
     type = "format:output_template"
     room = 3
     # It owns the first words, and two of its sentences begin alike.
-    never_with = frozenset(("start", "first_word", "startend:quotation", "combination:repeat_prompt", "paragraph", "xml",
-                            "length_constraints:nth_paragraph_first_word", "sentence:distinct_starts"))
+    never_with = frozenset(("start", "first_word", "startend:quotation", "combination:repeat_prompt", "paragraph",
+                            "xml", "length_constraints:nth_paragraph_first_word", "length:exact_lines",
+                            "sentence:distinct_starts"))
     headings = ("My Answer:", "My Conclusion:", "Future Outlook:")
     descriptions = (
         "Use this exact template for your response: My Answer: [answer] My Conclusion: [conclusion] Future "

@@ -11,7 +11,6 @@ from if_factory.constraints.demands import Demands
 from if_factory.constraints.text import plain
 from if_factory.constraints.types.public import Public
 
-
 _PHRASES = (
     "every cloud has a silver lining",
     "the early bird catches the worm",

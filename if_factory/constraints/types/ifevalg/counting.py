@@ -18,10 +18,10 @@ from if_factory.constraints.types.ifeval.keywords import LetterFrequency
 from if_factory.constraints.types.ifevalg.splitting import divided
 from if_factory.constraints.types.public import AVOIDING, PLAIN, Public, no_marks, treebank_words
 
-# Each of them says how often a word occurs; a set holds at most one that a benchmark added.
-COUNT_WORDS = frozenset(("keywords:existence", "keywords:frequency", "word:exact_count", "keywords:word_once",
-                         "keywords:word_count_different_numbers", "count:count_increment_word",
-                         "count:keywords_multiple"))
+# What else says how often a word occurs, or a letter, of which a repeated word may hold many.
+COUNTERS = frozenset(("keywords:existence", "keywords:frequency", "word:exact_count", "keywords:word_once",
+                      "keywords:word_count_different_numbers", "count:count_increment_word",
+                      "count:keywords_multiple", "keywords:letter_frequency", "letters:letter_counting2"))
 
 
 @register
@@ -31,7 +31,7 @@ class WordOnce(Public):
     type = "keywords:word_once"
     arguments = ("keyword",)
     difficulty_hint = 2
-    never_with = COUNT_WORDS
+    never_with = COUNTERS
     descriptions = (
         'Include the keyword "{keyword}" exactly once',
         'Use the word "{keyword}" once in your response, and only once',
@@ -61,7 +61,7 @@ class WordCountDifferent(Public):
 
     type = "keywords:word_count_different_numbers"
     arguments = ("keyword", "frequency")
-    never_with = COUNT_WORDS
+    never_with = COUNTERS
     descriptions = (
         'The word "{keyword}" should appear {bound} {times}',
         'Use the word "{keyword}" {bound} {times} in your response',
@@ -311,7 +311,7 @@ class CountIncrement(Public):
 
     type = "count:count_increment_word"
     arguments = ("keyword1", "keyword2")
-    never_with = COUNT_WORDS
+    never_with = COUNTERS
     descriptions = (
         'Include the keyword "{keyword1}" once and the keyword "{keyword2}" twice in your response',
         'Use "{keyword1}" exactly once and "{keyword2}" exactly twice',

@@ -287,7 +287,7 @@ class StartEnd(Public):
     # What prescribes the last characters, or counts what the last word adds to.
     never_with = frozenset(("startend", "end", "last_word", "xml", "combination:repeat_prompt", "paragraph",
                             "length_constraints:nth_paragraph_first_word", "length_constraints:number_sentences",
-                            "length:exact_lines", "format:output_template"))
+                            "length:exact_lines", "sentence:distinct_starts", "format:output_template"))
     descriptions = (
         "Start and end your response with the same word, with nothing after the last word, not even punctuation",
         "The first and the last word of the response must be the same; write no punctuation after the last",
