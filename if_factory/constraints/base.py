@@ -138,16 +138,16 @@ def load_plugin(path: Path) -> None:
 
 def get(type_id: str) -> ConstraintType:
     """The registered type; an unknown id is a ``UserError`` that suggests the nearest known one."""
-    is_known(type_id)
-    try:
+    if is_known(type_id):
         return _REGISTRY[type_id]
-    except KeyError:
-        raise UserError(f"unknown constraint type '{type_id}'",
-                        fix=suggest(type_id, _REGISTRY) or "see `if-factory constraints`") from None
+    raise UserError(f"unknown constraint type '{type_id}'",
+                    fix=suggest(type_id, _REGISTRY) or "see `if-factory constraints`")
 
 
 def is_known(type_id: str) -> bool:
     """Whether a type of this id is registered."""
+    if type_id in _REGISTRY:
+        return True
     _load_builtin("if_factory.constraints.types.ifeval")  # most ids are IFEval's; the others cost as much again
     if type_id not in _REGISTRY:
         _load_builtin()
