@@ -33,7 +33,7 @@ class _Asked:
 
     def __init__(self, demands: Demands, fillers: Words, banned: set[str]) -> None:
         self.banned = banned
-        self.fillers = [w for w in fillers if w not in banned]
+        self.fillers = list(dict.fromkeys(w for w in fillers if w not in banned))
         self.short = self.free(_SHORT)
         self.required = [w.lower() for w in demands.words if f"word:{w.lower()}" not in demands.counts]
         self.required += [u[5:] for u, limit in demands.counts.items() if u.startswith("word:")

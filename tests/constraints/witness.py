@@ -57,9 +57,10 @@ def build(constraints: Sequence[Constraint]) -> str | None:
     """A text that passes every constraint, or ``None`` where this builder finds none."""
     plan = _Plan(constraints)
     shape = next((c for c in constraints if c.type in SHAPES), None)
-    for text in shaped(shape, plan.demands, plan.fillers) if shape else _attempts(plan):
-        if all(v.passed for v in verify(text, constraints)):
-            return text
+    for plan.spread in (False, True):
+        for text in shaped(shape, plan.demands, plan.fillers) if shape else _attempts(plan):
+            if all(v.passed for v in verify(text, constraints)):
+                return text
     return None
 
 
@@ -68,6 +69,7 @@ class _Plan:
         self.args: dict[str, dict[str, Any]] = {c.type: c.kwargs for c in constraints}
         self.demands = merge(get(c.type).demands(c.kwargs) for c in constraints)
         self.whole = Whole(self.demands)
+        self.spread = False  # whether what must be written stands apart, in many sentences
         self.fillers = self._fillers()
 
     def has(self, kind: str) -> bool:
@@ -262,6 +264,8 @@ def _text(p: _Plan, sentences: int, fillers: int, more_lines: int) -> str:
         lines = _wrap([*tokens, closing] if inline else tokens, p.whole.high("line_characters"), 1 + shares[i])
         if p.demands.case == "lower":  # a stop before a small letter ends a sentence only at a line's end
             lines = [part for line in lines for part in re.sub(r"\. ", ".\n", line).split("\n")]
+        if p.spread and below and below[-1].startswith("- ") and last and closing:
+            below = [*below[:-1], below[-1] + "."]  # what follows is no part of the last item
         if below and p.whole.high("sentences") is not None:  # lists then close the last sentence
             lines[-1] = lines[-1].removesuffix(".")
         lines += below
@@ -294,10 +298,10 @@ def _prose(p: _Plan, sentences: int, words: list[str], atoms: list[str], paragra
            nth: int) -> list[list[str]]:
     """Tokens by paragraph; tokens that end a sentence carry its stop."""
     tokens = atoms + words or [p.item(0)]
-    long = [atom for atom in atoms if " " in atom]
-    for i, atom in enumerate(long):  # apart, for the sake of a cap on the words of a sentence
-        tokens.remove(atom)
-        tokens.insert(min(12 * i + 6, len(tokens)), atom)
+    if p.spread:
+        step = max(1, len(words) // max(1, len(atoms)))
+        tokens = [token for i, atom in enumerate(atoms) for token in (*words[i * step:(i + 1) * step], atom)]
+        tokens += words[len(atoms) * step:] or ([] if tokens else [p.item(0)])
     count = max(paragraphs, min(sentences, len(tokens)))
     tokens += [p.fillers[i % len(p.fillers)] for i in range(count - len(tokens))]
     size, more = divmod(len(tokens), count)
