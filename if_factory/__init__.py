@@ -36,7 +36,6 @@ if TYPE_CHECKING:
         export_rl,
         init,
         load_recipe,
-        make_vllm_env,
         merge,
         plan,
         preview,
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
         serve_rewards,
         tokenize,
         train,
+        vllm_env,
         write_model,
     )
     from if_factory.errors import UserError
@@ -73,7 +73,6 @@ __all__ = [
     "humpback_sizes",
     "init",
     "load_recipe",
-    "make_vllm_env",
     "merge",
     "online",
     "plan",
@@ -86,6 +85,7 @@ __all__ = [
     "serve_rewards",
     "tokenize",
     "train",
+    "vllm_env",
     "write_model",
 ]
 _ELSEWHERE = {"Recipe": "if_factory.recipe", "UserError": "if_factory.errors",

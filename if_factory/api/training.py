@@ -274,7 +274,7 @@ def write_model(out: AnyPath, gguf: AnyPath | None = None) -> Path:
     return Path(out)
 
 
-def make_vllm_env(to: AnyPath | None = None, *, cpu: bool | None = None,
+def vllm_env(to: AnyPath | None = None, *, cpu: bool | None = None,
                   say: Callable[[str], object] = print) -> VllmEnvironment:
     """Make the environment that ``endpoint: vllm:MODEL`` starts; one that is there already is kept.
 

@@ -120,8 +120,10 @@ def make(folder: Path | None = None, *, cpu: bool | None = None,
         _do([sys.executable, "-m", "venv", str(folder)], "cannot make a venv", folder,
             "on Debian and Ubuntu: apt install python3-venv")
         _do([str(python), "-m", "pip", "install", "--quiet", package], f"pip cannot install {package}", folder,
-            "see pip's message above; vLLM needs Linux and Python 3.10 to 3.13")
-    _drop_broken_torchvision(python, say)
+            "see pip's message above; vLLM needs Linux and Python 3.11 or newer" + (
+                "; its CPU build takes PyTorch's CPU builds: set PIP_EXTRA_INDEX_URL to PyTorch's index of them"
+                if cpu else ""))
+    _drop_broken_extras(python, say)
     say("importing vLLM's server for the first time")
     _do([str(python), "-c", "import vllm.entrypoints.openai.api_server"], "vLLM does not import", folder,
         "see its message above; delete the folder and make it anew")
@@ -131,13 +133,14 @@ def make(folder: Path | None = None, *, cpu: bool | None = None,
     return found
 
 
-def _drop_broken_torchvision(python: Path, say: Callable[[str], object]) -> None:
-    """vLLM imports it where it is there, and a torchvision for another torch then breaks the start."""
-    there = "import importlib.util, sys; sys.exit(importlib.util.find_spec('torchvision') is None)"
-    if _status(python, there) == 0 and _status(python, "import torchvision") != 0:
-        say("torchvision does not fit its torch and is removed; text models do not need it")
-        _do([str(python), "-m", "pip", "uninstall", "--quiet", "--yes", "torchvision"],
-            "pip cannot remove torchvision", python, "remove it by hand")
+def _drop_broken_extras(python: Path, say: Callable[[str], object]) -> None:
+    """vLLM's imports take them where they are there; one that was built for another torch then breaks the start."""
+    for package in ("torchvision", "torchaudio", "torchcodec"):
+        there = f"import importlib.util, sys; sys.exit(importlib.util.find_spec('{package}') is None)"
+        if _status(python, there) == 0 and _status(python, f"import {package}") != 0:
+            say(f"{package} does not fit the torch beside it and is removed; text models do not need it")
+            _do([str(python), "-m", "pip", "uninstall", "--quiet", "--yes", package],
+                f"pip cannot remove {package}", python, "remove it by hand")
 
 
 def _status(python: Path, code: str) -> int:

@@ -45,7 +45,7 @@ def vllm_env(folder: Path | None, cpu: bool | None) -> None:
     """Make vLLM's own environment, for `endpoint: vllm:MODEL`: vLLM cannot share LLaMA-Factory's."""
     from if_factory import api
 
-    found = api.make_vllm_env(folder, cpu=cpu, say=lambda line: click.echo(line, err=True))
+    found = api.vllm_env(folder, cpu=cpu, say=lambda line: click.echo(line, err=True))
     click.echo(f"vLLM {found.version}{' (CPU)' if found.cpu else ''}: {found.python}")
     if folder:
         click.echo(f"export IF_FACTORY_VLLM_PYTHON={found.python}")
