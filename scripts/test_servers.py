@@ -28,9 +28,9 @@ from if_factory.chat.embedded import EmbeddedServer
 from if_factory.chat.vllm import VllmServer
 from if_factory.embedded_model.requantize import embedded_for_serving
 
-PARTS = ("schemas", "keywords", "fields", "run", "kill")
+PARTS = ("schemas", "keywords", "fields", "run", "kill-own", "kill-url")
 CONTEXT = 2048
-ARGS = {"max-model-len": CONTEXT, "enforce-eager": True}
+ARGS = {"max-model-len": CONTEXT, "enforce-eager": True, "kv-cache-memory-bytes": 2**30}
 KEY = "IF_FACTORY_TEST_KEY"  # the variable that holds the key of this script's own vLLM
 
 
@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--vllm-url", help=f"use this vLLM that runs already; its key is in ${KEY}")
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=48, help="max_tokens of the runs")
+    parser.add_argument("--concurrency", type=int, default=8)
     parser.add_argument("--only", default=",".join(PARTS), help=f"parts of {','.join(PARTS)}")
     given = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
@@ -61,7 +62,7 @@ async def test(given: argparse.Namespace, parts: list[str], schemas: Mapping[str
              f"llama.cpp (xllamacpp {version('xllamacpp')})"]
     say(f"{names[0]}, {names[1]}; Python {platform.python_version()}, {os.cpu_count()} cores, load "
         f"{os.getloadavg()[0]:.1f}", given.out)
-    if set(parts) - {"kill"}:
+    if set(parts) - {"kill-own", "kill-url"}:
         # One after the other: together they would measure each other.
         found: dict[str, list[dict[str, str]]] = {part: [] for part in parts}
         for i, name in enumerate(names):
@@ -72,8 +73,9 @@ async def test(given: argparse.Namespace, parts: list[str], schemas: Mapping[str
         for part in parts:
             if found[part]:
                 table(part, names, found[part], given.out)
-    if "kill" in parts:
+    if "kill-own" in parts:
         await kill_own(given)
+    if "kill-url" in parts:
         async with started_vllm(given, environment) as server:
             await kill_foreign(given, server)
 
@@ -138,7 +140,7 @@ def recipe(given: argparse.Namespace, name: str, **model: Any) -> tuple[Path, Pa
     path.write_text(yaml.safe_dump({
         "method": "complex_to_simple", "limit": given.seeds, "options": {"student_samples": 2},
         "usefulness": {"relevance": "off"},
-        "models": {"student": {"max_tokens": given.tokens, "concurrency": 8, **model}}}))
+        "models": {"student": {"max_tokens": given.tokens, "concurrency": given.concurrency, **model}}}))
     return path, folder
 
 

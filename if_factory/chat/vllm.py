@@ -36,7 +36,8 @@ _KEEPER = Path(__file__).with_name("keeper.py")
 _SAY_EVERY = 20.0  # seconds between two lines about a server that is starting
 _END_SECONDS = 10.0  # between asking a server to end and killing it
 _OURS = ("model", "host", "port", "api-key", "uds", "root-path")
-_PREFIX = re.compile(r"\x1b\[[0-9;]*m|^\(\w+ pid=\d+\) |^(?:DEBUG|INFO|WARNING|ERROR|CRITICAL) \S+ \S+ \[\S+\] ")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_PREFIX = re.compile(r"^\(\w+ pid=\d+\) |^(?:DEBUG|INFO|WARNING|ERROR|CRITICAL) \S+ \S+ \[\S+\] ")
 _ERROR = re.compile(r"\b[A-Za-z]*(?:Error|Exception)\b\s*[:(]|(?:^|\s)error: ")
 
 
@@ -86,7 +87,7 @@ class VllmServer:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115
         command = [sys.executable, "-I", str(_KEEPER), str(self.environment.python), "-m",
                    "vllm.entrypoints.openai.api_server", "--model", self.model, "--host", "127.0.0.1",
-                   "--port", str(self.port), *self._name_flag(), *self.flags]
+                   "--port", str(self.port), "--disable-uvicorn-access-log", *self._name_flag(), *self.flags]
         # A session of its own, so that Ctrl-C reaches us alone, and all of the server's processes end as one group.
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=self._output,  # noqa: ASYNC220
                                          stderr=subprocess.STDOUT, start_new_session=True, env=self._environment())
@@ -118,14 +119,14 @@ class VllmServer:
         _logger.warning("vLLM %s starts with %s%s; this takes a minute or more", self.environment.version, self.model,
                         f" on GPU {','.join(self.gpus)}" if self.gpus else "")
         async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {self.api_key}"},
-                                         timeout=aiohttp.ClientTimeout(total=5)) as session:
+                                         timeout=aiohttp.ClientTimeout(total=30)) as session:
             while not await self._is_ready(session):
                 now = time.monotonic()
                 if self._process.poll() is not None:
                     raise UserError(f"vLLM did not start ({self._how_it_ended()}): {self.last_words()}",
                                     where=f"vllm:{self.model}",
                                     fix="correct `args` or the model; on too little memory lower max-model-len or "
-                                        "gpu-memory-utilization (without a GPU: $VLLM_CPU_KVCACHE_SPACE, in GB)")
+                                        "gpu-memory-utilization (without a GPU: kv-cache-memory-bytes)")
                 if now - began > self.start_timeout:
                     raise UserError(f"vLLM was not ready after {self.start_timeout:g} s: {self.last_words()}",
                                     where=f"vllm:{self.model}", fix="set the model's `start_timeout` higher; "
@@ -204,7 +205,7 @@ class VllmServer:
             return []
         end = self._output.seek(0, os.SEEK_END)
         text = os.pread(self._output.fileno(), 65536, max(0, end - 65536)).decode("utf-8", "replace")
-        lines = [_PREFIX.sub("", _PREFIX.sub("", line)).rstrip() for line in text.splitlines()]
+        lines = [_PREFIX.sub("", _PREFIX.sub("", _COLOUR.sub("", line))).rstrip() for line in text.splitlines()]
         return [line.replace(self.api_key, "***") for line in lines if line.strip()]
 
     def _last_line(self) -> str:

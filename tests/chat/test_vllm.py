@@ -89,7 +89,7 @@ async def test_a_recipe_starts_the_server_asks_it_and_ends_it_with_its_helpers(
         assert await ask(models["student"], 3) == ["answer to 0", "answer to 1", "answer to 2"]
     log.close()
     (start,) = starts(folder)
-    assert start["flags"] == ["--max-model-len", "2048", "--enforce-eager"]
+    assert start["flags"] == ["--disable-uvicorn-access-log", "--max-model-len", "2048", "--enforce-eager"]
     assert start["host"] == "127.0.0.1"
     assert gone(start["pid"])
     assert gone(start["helper"])
@@ -325,7 +325,7 @@ async def test_models_that_share_a_gpu_share_its_memory(folder: Path, monkeypatc
         "teacher": {"endpoint": "vllm:org/large", "args": {"gpu-memory-utilization": 0.3}}}})
     async with open_models(given, None, Usage(), Budget()):
         pass
-    assert {start["model"]: start["flags"] for start in starts(folder)} == {
+    assert {start["model"]: start["flags"][1:] for start in starts(folder)} == {
         str(folder / "model"): ["--gpu-memory-utilization", "0.45"], "org/large": ["--gpu-memory-utilization", "0.3"]}
 
 
