@@ -10,10 +10,10 @@ export HYPOTHESIS_PROFILE="${HYPOTHESIS_PROFILE:-decide}"
 ruff check .
 mypy
 lint-imports
-# Two processes: nothing in these tests needs the machine for itself. OMP_NUM_THREADS=1, or torch asks for all cores twice.
-OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" pytest -q -n "${TEST_PROCESSES:-2}" --dist worksteal
+# Two tests at a time; OMP_NUM_THREADS=1, or torch asks for all cores twice.
+run() { OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" pytest -q -n "${TEST_PROCESSES:-2}" --dist worksteal --durations=15 "$@"; }
+run
 if [ "${1:-all}" != fast ]; then
-  OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" pytest -q -n "${TEST_PROCESSES:-2}" --dist worksteal -m "slow and not gpu"
-  # One process at a time on purpose: training and serving share the cores.
-  OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}" pytest -q -m "e2e and not gpu"
+  run -m "slow and not gpu and not e2e"
+  run -m "e2e and not gpu"
 fi

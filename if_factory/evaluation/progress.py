@@ -78,7 +78,7 @@ class Progress:
         """``before: 50 of 200 answers, 312 tokens/s, 2 min 10 s left``."""
         text = f"{self._label}: {self.done} of {self.answers} answers"
         seconds = self._clock() - self._started if self._started is not None else 0.0
-        if not seconds or not self.tokens:
+        if seconds < 1 or not self.tokens:  # the first tokens have no rate yet
             return text
         rate = self.tokens / seconds
         text += f", {rate:.0f} tokens/s"

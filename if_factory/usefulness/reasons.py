@@ -7,7 +7,7 @@ from typing import Literal
 Reason = Literal[
     "refusal", "echoes_request", "echoes_constraint", "only_required_text", "offers_help_instead", "off_topic",
     "asks_back", "placeholder_text", "repeats_itself", "control_tokens", "reasoning_left_in", "wrong_language",
-    "cut"]
+    "copies_example", "cut"]
 
 WHAT: dict[str, str] = {
     "refusal": "declines a request that can be met, or says that it does not know",
@@ -22,5 +22,6 @@ WHAT: dict[str, str] = {
     "control_tokens": "holds special tokens of a chat template",
     "reasoning_left_in": "holds a reasoning model's thoughts beside the answer",
     "wrong_language": "is in another language than the request, and nobody asked for it",
+    "copies_example": "repeats a worked example that students are shown, on another subject",
     "cut": "was cut off by the token limit",
 }

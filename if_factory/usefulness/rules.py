@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from itertools import islice
 from typing import get_args
 
+from if_factory.constraints.examples import worked_examples
 from if_factory.usefulness import patterns
 from if_factory.usefulness.asked import Asked, refuses
 from if_factory.usefulness.language import language_of
@@ -94,6 +96,8 @@ def why_not(asked: Asked, response: str, *, finish_reason: str = "stop") -> Reas
         return "repeats_itself"
     if _copies(asked, bare):
         return "echoes_request"
+    if _copies_example(asked, response):
+        return "copies_example"
     if reason := _empty_sentences(asked, bare, removed):
         return reason
     if _speaks_of_itself(bare) and not asked.allows("refusal"):
@@ -279,6 +283,31 @@ def _copies(asked: Asked, bare: str) -> bool:
     if not content(said - known) and len(said & set(source)) >= 0.85 * len(set(source)):
         return tokens == list(source) and "correct" not in told if _COPIES_RIGHTLY.search(told) else True
     return False
+
+
+_RUN = 6  # words in a row that no two answers on different subjects have in common by chance
+
+
+@cache
+def _examples() -> tuple[tuple[frozenset[str], frozenset[tuple[str, ...]]], ...]:
+    """Of each worked example what its prompt is about, and the runs of words of its answer."""
+    found = []
+    for example in worked_examples():
+        demanded = " ".join(str(v) for v in example.constraint.kwargs.values())
+        found.append((frozenset(content(words(example.prompt))),
+                      frozenset(_runs(words(example.answer))) - set(_runs(words(demanded)))))
+    return tuple(found)
+
+
+def _runs(tokens: list[str]) -> Iterator[tuple[str, ...]]:
+    return zip(*(tokens[i:] for i in range(_RUN)), strict=False)
+
+
+def _copies_example(asked: Asked, response: str) -> bool:
+    """A small model that is shown how to keep bread fresh ends its advice on laptops with the bread's postscript."""
+    said = set(_runs(words(response))) - set(_runs(words(asked.prompt)))
+    return any(not runs.isdisjoint(said) and len(about & asked.stems) < 0.5 * len(about)
+               for about, runs in _examples())
 
 
 def _speaks_of_itself(bare: str) -> bool:

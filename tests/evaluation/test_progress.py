@@ -41,6 +41,15 @@ def test_answers_of_an_earlier_run_do_not_make_it_look_fast(tmp_path):
         assert progress.line() == "before: 9 of 10 answers, 5 tokens/s, 10 s left"
 
 
+def test_no_rate_is_shown_before_there_is_one(tmp_path):
+    clock = Clock()
+    with Progress(4, tmp_path / "evaluation.log", io.StringIO(), clock) as progress:
+        progress.model("before", "m")
+        progress.generated(50)
+        clock.now = 1e-5
+        assert progress.line() == "before: 0 of 4 answers"
+
+
 def test_a_terminal_sees_one_line_that_changes(tmp_path):
     console = io.StringIO()
     console.isatty = lambda: True

@@ -115,6 +115,15 @@ def test_refused(reason: str, request_: str, response: str, constraints: tuple[C
     assert decided(request_, response, *constraints) == reason
 
 
+def test_a_worked_example_is_copied_only_on_another_subject() -> None:
+    bread = "Keep bread in a box.\n\nP.S. A slice of apple in the box keeps soft bread moist for another day."
+    assert decided("How can I keep bread fresh for longer?", bread, POSTSCRIPT) is None
+    laptop = "Lower the brightness and close what you do not use.\n\nP.S. A slice of apple in the box keeps it fresh."
+    assert decided("How can I make my laptop's battery last longer?", laptop, POSTSCRIPT) == "copies_example"
+    own = "Lower the brightness and close what you do not use.\n\nP.S. A cool room keeps it fresh for longer."
+    assert decided("How can I make my laptop's battery last longer?", own, POSTSCRIPT) is None
+
+
 def test_cut_by_the_token_limit() -> None:
     assert decided(THUNDER, ANSWER, finish_reason="length") == "cut"
     assert decided(THUNDER, ANSWER) is None
