@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         serve_rewards,
         tokenize,
         train,
+        vllm_env,
         write_model,
     )
     from if_factory.errors import UserError
@@ -84,6 +85,7 @@ __all__ = [
     "serve_rewards",
     "tokenize",
     "train",
+    "vllm_env",
     "write_model",
 ]
 _ELSEWHERE = {"Recipe": "if_factory.recipe", "UserError": "if_factory.errors",

@@ -32,7 +32,8 @@ class ModelSpec(_Strict):
 
     endpoint: str | list[str] = Field(
         "embedded", description="an OpenAI-compatible URL (http://localhost:8000/v1), a list of URLs that serve the "
-        "same model, `embedded` for the small built-in model, or `embedded:/path/to.gguf`")
+        "same model, `embedded` for the small built-in model, `embedded:/path/to.gguf`, or `vllm:MODEL` (a folder or "
+        "hub name), which starts vLLM")
     model: str | None = Field(None, description="model name at that endpoint; null takes the first it serves")
     api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the key")
     concurrency: Annotated[int, Field(ge=1)] = Field(32, description="requests in flight at most, at each URL")
@@ -52,12 +53,26 @@ class ModelSpec(_Strict):
         2048, description="embedded only: tokens per request at most, prompt and answer together")
     threads: Annotated[int, Field(ge=1)] | None = Field(
         None, description="embedded only: CPU threads; null takes the cores that other work leaves free")
+    args: dict[str, Any] = Field({}, description="vllm only: flags of its server, e.g. {max-model-len: 4096}")
+    start_timeout: Annotated[float, Field(gt=0)] = Field(
+        1800, description="vllm only: seconds until the server must be ready")
     price: PriceSpec | None = Field(None, description="{prompt, completion} in USD per million tokens")
 
     @property
     def embedded(self) -> bool:
-        """Served by this machine, by our own process, and free."""
+        """Served by llama.cpp, in a process that the run starts."""
         return isinstance(self.endpoint, str) and self.endpoint.split(":")[0] == "embedded"
+
+    @property
+    def vllm(self) -> str | None:
+        """The folder or hub name that the run starts vLLM with."""
+        kind, _, model = str(self.endpoint).partition(":")
+        return model if kind == "vllm" else None
+
+    @property
+    def ours(self) -> bool:
+        """Served on this machine by what the run starts, and free."""
+        return self.embedded or self.vllm is not None
 
     @property
     def urls(self) -> list[str]:
@@ -73,8 +88,10 @@ class ModelSpec(_Strict):
     @classmethod
     def _several_urls(cls, given: str | list[str]) -> str | list[str]:
         if isinstance(given, str):
+            if given in ("vllm", "vllm:"):
+                raise ValueError("vllm needs a model: vllm:FOLDER or vllm:HUB/NAME")
             return given
-        if not given or len(set(given)) < len(given) or any(url.split(":")[0] == "embedded" for url in given):
+        if not given or len(set(given)) < len(given) or any(u.split(":")[0] in ("embedded", "vllm") for u in given):
             raise ValueError("a list of endpoints holds different URLs, at least one")
         return given[0] if len(given) == 1 else given
 
@@ -84,6 +101,12 @@ class ModelSpec(_Strict):
         if ours := sorted({"model", "messages", "stream", "n", "response_format"} & set(given or ())):
             raise ValueError(f"'{ours[0]}' is set by the run itself")
         return given
+
+    @model_validator(mode="after")
+    def _args_are_vllms(self) -> ModelSpec:
+        if self.args and self.vllm is None:
+            raise ValueError("`args` are flags of vLLM's server and go with `endpoint: vllm:MODEL`")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -271,7 +294,7 @@ def parse(data: Any, where: str = "recipe") -> Recipe:
     if missing:
         raise UserError(f"the method needs a model for the role '{missing[0]}'", where=f"{where}: models",
                         fix=f"add `{missing[0]}: {{endpoint: embedded}}` or the URL of your server")
-    if recipe.budget.max_usd is not None and any(m.price is None and not m.embedded
+    if recipe.budget.max_usd is not None and any(m.price is None and not m.ours
                                                  for m in recipe.models.values()):
         raise UserError("max_usd needs a price for every model", where=f"{where}: budget.max_usd",
                         fix="give each model `price: {prompt: ..., completion: ...}` (0 for a local one)")

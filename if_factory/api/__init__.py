@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from if_factory.api.overlap import Contamination, Decontamination, contamination, decontaminate
     from if_factory.api.reinforcement import RlReport, export_rl, serve_rewards
     from if_factory.api.sharding import merge
-    from if_factory.api.training import Curriculum, curriculum, doctor, tokenize, train, write_model
+    from if_factory.api.training import Curriculum, curriculum, doctor, tokenize, train, vllm_env, write_model
 
 __all__ = [
     "ConstraintExample",
@@ -74,6 +74,7 @@ __all__ = [
     "serve_rewards",
     "tokenize",
     "train",
+    "vllm_env",
     "write_model",
 ]
 
@@ -82,7 +83,7 @@ _MODULES = {
     "common": "as_recipe load_plugins load_recipe prepare recipe_of_run seeds_of",
     "data": "Plan Preview RunReport emit plan preview run run_recipe",
     "datasets": "ExportReport check export replay_rows",
-    "training": "Curriculum curriculum doctor tokenize train write_model",
+    "training": "Curriculum curriculum doctor vllm_env tokenize train write_model",
     "measuring": "RepetitionReport audit calibrate calibrate_usefulness evaluate rank repetition report scaling",
     "models": "judge_at open_models",
     "reinforcement": "RlReport export_rl serve_rewards",

@@ -16,30 +16,22 @@ from if_factory.recipe import ModelSpec, Recipe
 @contextlib.asynccontextmanager
 async def open_models(recipe: Recipe, log: ResponseLog | None, usage: Usage,
                       budget: Budget) -> AsyncIterator[dict[str, ChatClient]]:
-    """The recipe's models, ready to be asked; an embedded server is started once and stopped at the end."""
+    """The recipe's models, ready to be asked; servers of our own are started once and stopped at the end."""
+    from if_factory.api.own_servers import OwnServer, start_own_servers
     from if_factory.chat.balanced import BalancedBackend
-    from if_factory.chat.embedded import EmbeddedServer
     from if_factory.chat.http import OpenAIBackend
 
     async with contextlib.AsyncExitStack() as stack:
-        servers: dict[str, EmbeddedServer] = {}
         models: dict[str, ChatClient] = {}
         served: dict[str, str] = {}
+        own = await start_own_servers(recipe, stack)
         for role, spec in sorted(recipe.models.items()):
-            urls = spec.urls
-            if spec.embedded:
-                (url,) = urls
-                if url not in servers:
-                    sharing = [s for s in recipe.models.values() if s.endpoint == url]
-                    gguf = url.partition(":")[2]
-                    servers[url] = await stack.enter_async_context(EmbeddedServer(
-                        recipe.path(gguf) if gguf else None, parallel=max(s.concurrency for s in sharing),
-                        context=max(s.context for s in sharing),
-                        threads=min((s.threads for s in sharing if s.threads), default=None)))
-                urls = [servers[url].base_url]
-            each = [OpenAIBackend(url, spec.model, api_key_env=spec.api_key_env, concurrency=spec.concurrency,
-                                  timeout=spec.timeout, wait=spec.wait_for_server,
-                                  revive=servers[spec.urls[0]].revive if spec.embedded else None) for url in urls]
+            servers = own[spec.urls[0]] if spec.ours else [OwnServer(url) for url in spec.urls]
+            urls = [server.url for server in servers]
+            each = [OpenAIBackend(server.url, spec.model or server.model, api_key_env=spec.api_key_env,
+                                  concurrency=spec.concurrency, timeout=spec.timeout, wait=spec.wait_for_server,
+                                  revive=server.revive, api_key=server.api_key, known=server.known)
+                    for server in servers]
             backend = each[0] if len(each) == 1 else BalancedBackend(each, spec.concurrency)
             stack.push_async_callback(backend.close)
             if not backend.model or isinstance(backend, BalancedBackend):
@@ -53,9 +45,9 @@ async def open_models(recipe: Recipe, log: ResponseLog | None, usage: Usage,
 
 
 def price_of(spec: ModelSpec) -> Price | None:
-    """USD per million tokens; ``None`` where it is unknown. An embedded model is free."""
+    """USD per million tokens; ``None`` where it is unknown. A model that the run serves itself is free."""
     if spec.price is None:
-        return Price(0, 0) if spec.embedded else None
+        return Price(0, 0) if spec.ours else None
     return Price(spec.price.prompt, spec.price.completion)
 
 
@@ -72,7 +64,7 @@ async def judge_at(endpoint: str, out: Path, *, name: str | None, api_key_env: s
                    concurrency: int | None = None) -> AsyncIterator[ChatClient]:
     """The judge of a call without a recipe; replies logged in ``out/asked.jsonl`` are not asked for again.
 
-    ``endpoint`` is a URL, ``embedded``, or ``embedded:/path/to.gguf``; ``name`` the model there (its first).
+    ``endpoint`` is what a recipe's is: a URL, ``embedded``, ``vllm:MODEL``...; ``name`` the model there (its first).
     """
     spec = ModelSpec(endpoint=endpoint, model=name, api_key_env=api_key_env, max_tokens=1024)
     spec.concurrency = concurrency or (16 if spec.embedded else 64)  # the embedded server takes memory for each

@@ -12,6 +12,7 @@ import yaml
 
 from if_factory.api.common import AnyPath, recipe_of_run
 from if_factory.api.datasets import bins_of
+from if_factory.chat.vllm_env import VllmEnvironment
 from if_factory.errors import UserError, deprecated
 from if_factory.exporting.dataset_info import FILE_NAME, TRUTH_KEY, read_entries
 from if_factory.exporting.manifest import WHOLE, Manifest, manifest_of_names, manifest_path, read_manifest
@@ -281,3 +282,20 @@ def write_model(out: AnyPath, gguf: AnyPath | None = None) -> Path:
 
     convert(Path(gguf) if gguf else fetch_embedded(), Path(out))
     return Path(out)
+
+
+def vllm_env(to: AnyPath | None = None, *, cpu: bool | None = None,
+                  say: Callable[[str], object] = print) -> VllmEnvironment:
+    """Make the environment that ``endpoint: vllm:MODEL`` starts; one that is there already is kept.
+
+    Args:
+        to: its folder; default the place where the endpoint looks (``$IF_FACTORY_VLLM_PYTHON`` names another).
+        cpu: the build for machines without a GPU; default as this machine is.
+        say: told what happens, a line at a time.
+
+    Raises:
+        UserError: the folder holds something else, the disk is too small, or pip does not succeed.
+    """
+    from if_factory.chat.vllm_env import make
+
+    return make(Path(to) if to else None, cpu=cpu, say=say)

@@ -13,7 +13,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
@@ -55,6 +55,8 @@ class OpenAIBackend:
         timeout: seconds for one answer, from sending to the last byte.
         wait: seconds to wait at the start for a server that is loading its model.
         revive: called where the server does not answer; true if it has been started again.
+        api_key: the key itself, of a server that we started; no variable is read then.
+        known: what we know of the model beyond what the server says, for ``identity``.
 
     Raises:
         UserError: ``base_url`` is not a URL.
@@ -62,7 +64,8 @@ class OpenAIBackend:
 
     def __init__(self, base_url: str, model: str | None = None, api_key_env: str = "OPENAI_API_KEY",
                  concurrency: int = 64, timeout: float = 600, wait: float = 300,
-                 revive: Revive | None = None) -> None:
+                 revive: Revive | None = None, api_key: str | None = None,
+                 known: Mapping[str, Any] | None = None) -> None:
         try:
             given = URL(base_url)
         except ValueError:
@@ -77,6 +80,8 @@ class OpenAIBackend:
         self._url = self._at("/chat/completions")
         self.model = model or ""
         self.api_key_env = api_key_env
+        self._api_key = api_key
+        self._known = dict(known or {})
         self.concurrency = concurrency
         self.timeout = timeout
         self.wait = wait
@@ -150,7 +155,7 @@ class OpenAIBackend:
             status, _, body = await self._once("GET", self._at("/models"), None, seconds=5)
         except (UserError, Transient, RequestFailed):
             return {}
-        return about(listed(body), self.model) if status == 200 else {}
+        return {**about(listed(body), self.model), **self._known} if status == 200 else {}
 
     async def close(self) -> None:
         self._closed = True
@@ -244,10 +249,13 @@ class OpenAIBackend:
         except (aiohttp.ClientError, OSError, ValueError):
             raise Transient("connection_lost") from None
 
+    def _key(self) -> str:
+        return self._api_key or os.environ.get(self.api_key_env, "").strip()
+
     def _connect(self) -> aiohttp.ClientSession:
         if self._closed:
             raise RequestFailed("the model is closed")
-        key = os.environ.get(self.api_key_env, "").strip()
+        key = self._key()
         headers = {"Content-Type": "application/json"}
         if key:
             if not (key.isascii() and key.isprintable()):
@@ -334,7 +342,7 @@ class OpenAIBackend:
         if error.filtered and status in (400, 401, 403, 422, 451):
             return self._refusal("content_filter", text)
         if status == 401 or (status == 403 and not self._answered):
-            is_set = bool(os.environ.get(self.api_key_env, "").strip())
+            is_set = bool(self._key())
             return UserError(f"the server refused the key (HTTP {status}): {text}" if is_set else
                              f"the server wants a key (HTTP {status}): {text}", where=self.base_url,
                              fix=f"set ${self.api_key_env} to a valid key")
@@ -367,7 +375,7 @@ class OpenAIBackend:
 
     def _clean(self, text: str) -> str:
         """Without the key, should a server or proxy repeat it."""
-        key = os.environ.get(self.api_key_env, "").strip()
+        key = self._key()
         return text.replace(key, "***") if key else text
 
     def _warn(self, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Commands around training: model, serve, doctor, curriculum, train."""
+"""Commands around training: model, serve, vllm-env, doctor, curriculum, train."""
 
 from __future__ import annotations
 
@@ -35,6 +35,20 @@ def serve(gguf: Path | None, port: int, parallel: int, context: int, threads: in
     with EmbeddedServer(gguf, port=port, parallel=parallel, context=context, threads=threads) as server:
         click.echo(f"{server.base_url}  model {server.model_name}")
         server.watch()
+
+
+@click.command("vllm-env")
+@click.option("--to", "folder", type=click.Path(path_type=Path, file_okay=False),
+              help="A new folder; default: where `endpoint: vllm:MODEL` looks.")
+@click.option("--cpu/--gpu", default=None, help="Which build; default: GPU where there is an NVIDIA GPU.")
+def vllm_env(folder: Path | None, cpu: bool | None) -> None:
+    """Make vLLM's own environment, for `endpoint: vllm:MODEL`: vLLM cannot share LLaMA-Factory's."""
+    from if_factory import api
+
+    found = api.vllm_env(folder, cpu=cpu, say=lambda line: click.echo(line, err=True))
+    click.echo(f"vLLM {found.version}{' (CPU)' if found.cpu else ''}: {found.python}")
+    if folder:
+        click.echo(f"export IF_FACTORY_VLLM_PYTHON={found.python}")
 
 
 @click.command()
@@ -110,4 +124,4 @@ def tokenize(path: Path, out: Path) -> None:
     click.echo(f"next: llamafactory-cli train {api.tokenize(path, out)}")
 
 
-COMMANDS = (curriculum, train, tokenize, model, serve, doctor)
+COMMANDS = (curriculum, train, tokenize, model, serve, vllm_env, doctor)

@@ -17,6 +17,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from if_factory.errors import UserError
+
 Level = Literal["ok", "warning", "error"]
 
 TRAIN_PINS = '"torch==2.11.0" "torchvision==0.26.0" "torchaudio==2.11.0" "llamafactory==0.9.5"'
@@ -59,7 +61,7 @@ def check_environment() -> list[Finding]:
     with ThreadPoolExecutor(2) as pool:
         embedded = pool.submit(_embedded)
         training = pool.submit(_training)
-        return [_python(), _disk(), _sandbox(), embedded.result(), *training.result()]
+        return [_python(), _disk(), _sandbox(), embedded.result(), _vllm(), *training.result()]
 
 
 def _python() -> Finding:
@@ -94,6 +96,25 @@ def _embedded() -> Finding:
                        'pip install "if-factory[embedded]", or use the URL of a server')
     return _imported("embedded model", "xllamacpp", f"xllamacpp {_version('xllamacpp')}",
                      'pip install --force-reinstall "xllamacpp>=2026.10"')
+
+
+def _vllm() -> Finding:
+    """vLLM's own environment, for ``endpoint: vllm:MODEL``; nothing else needs it."""
+    from if_factory.chat.vllm_env import VERSION, default_folder, find, gpus
+
+    given = os.environ.get("IF_FACTORY_VLLM_PYTHON")
+    if not given and not default_folder().exists():
+        return Finding("ok", "vllm", "not installed; only `endpoint: vllm:MODEL` needs it (`if-factory vllm-env`)")
+    try:
+        found = find()
+    except UserError as e:
+        return Finding("error", "vllm", f"{e.where}: {e.problem}", e.fix or "")
+    if found.cpu and gpus():
+        return Finding("warning", "vllm", f"the CPU build is installed ({found.python}) and there is a GPU",
+                       "if-factory vllm-env --gpu --to FOLDER")
+    if found.version.partition("+")[0] != VERSION:
+        return Finding("warning", "vllm", f"{found.version} is installed; tested was {VERSION}", "if-factory vllm-env")
+    return Finding("ok", "vllm", f"vLLM {found.version}{' for CPUs' if found.cpu else ''}: {found.python}")
 
 
 def _training() -> list[Finding]:

