@@ -1,13 +1,15 @@
-"""Peak memory and time of one I-ORPO step: LLaMA-Factory's own ORPO beside if_factory's chunks.
+"""Peak memory and time of one training step: LLaMA-Factory's own ORPO and DPO beside if_factory's chunks.
 
-    python benchmarks/iorpo_memory.py                  # on CPU: about 4 minutes on 2 cores
+    python benchmarks/iorpo_memory.py                  # on CPU: about 6 minutes on 2 cores
     python benchmarks/iorpo_memory.py --device cuda    # bf16, long responses, and the longest that fits
+    python benchmarks/iorpo_memory.py --lengths 5120 --systems "stock DPO" "DPO in chunks"
 
 A step is one pair, forward and backward, no optimizer, on a random Llama with LoRA (r 16) and gradient
 checkpointing. ``stock`` is llamafactory's CustomDPOTrainer.get_batch_loss_metrics itself, ``ours`` is
-ResponseLogps and iorpo_loss, ``body`` the same model without an output head: what no head can go below. Each
-runs in a fresh process, with the same weights and the same tokens, after a step of 64 tokens that warms up
-allocators and lets ours check the head.
+ResponseLogps and iorpo_loss, ``sequential`` the same by SequentialStep (``iorpo_sequential``), ``body`` the same
+model without an output head: what no head can go below. ``stock DPO`` and ``DPO in chunks`` (``logps_chunk_size``)
+have the sigmoid loss, with the reference by adapters off. Each runs in a fresh process, with the same weights and
+the same tokens, after a step of 64 tokens that warms up allocators and lets ours check the head.
 
 Memory is the peak over the loaded model: on CPU the process's high-water mark of resident memory (Linux, reset
 before the step), on a GPU torch.cuda.max_memory_allocated. The former counts what glibc keeps of freed blocks
@@ -31,7 +33,9 @@ from types import SimpleNamespace
 from typing import Any
 
 HERE = Path(__file__)
-SYSTEMS = ("body", "stock", "ours")
+# each system and the one it is compared with, which has the same loss and comes before it
+SYSTEMS = {"stock": "stock", "body": "stock", "ours": "stock", "sequential": "ours", "stock DPO": "stock DPO",
+           "DPO in chunks": "stock DPO"}
 BETA = 0.4
 # 28 M parameters: with 49,152 entries in the vocabulary most of a small model's memory is its logits
 SMALL = {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 6, "num_attention_heads": 6,
@@ -74,17 +78,50 @@ def pair(length: int, vocabulary: int, device: str) -> dict[str, Any]:
     return {key: value.to(device) for key, value in batch.items()}
 
 
-def loss_function(system: str, device: str, chunk_size: int) -> Callable[[Any, dict[str, Any]], Any]:
+def dpo_trainer(cls: Any, loss: str, device: str, chunk_size: int) -> Any:
+    """The trainer's own methods, without a Trainer's set-up; these are all the attributes they read."""
     import torch
 
-    if system == "stock":
-        from llamafactory.train.dpo.trainer import CustomDPOTrainer
+    trainer = object.__new__(cls)
+    trainer.finetuning_args = SimpleNamespace(use_ref_model=loss == "sigmoid", logps_chunk_size=chunk_size)
+    trainer.accelerator = SimpleNamespace(device=torch.device(device), unwrap_model=lambda model: model)
+    trainer.loss_type, trainer.beta, trainer.ld_alpha, trainer.ftx_gamma = loss, BETA, None, 0.0
+    trainer.ref_model, trainer.bco_gemma, trainer.label_smoothing = None, 0.0, 0.0
+    trainer.reference_free, trainer.f_divergence_type = False, "reverse_kl"
+    return trainer
 
-        # its own methods, without a Trainer's set-up; these are all the attributes they read for ORPO
-        trainer: Any = object.__new__(CustomDPOTrainer)
-        trainer.finetuning_args = SimpleNamespace(use_ref_model=False)
-        trainer.accelerator = SimpleNamespace(device=torch.device(device))
-        trainer.loss_type, trainer.beta, trainer.ld_alpha, trainer.ftx_gamma = "orpo", BETA, None, 0.0
+
+def step_function(system: str, device: str, chunk_size: int) -> Callable[[Any, dict[str, Any]], Any]:
+    """Forward and backward of one batch; gives the loss."""
+    if system == "sequential":
+        from if_factory.iorpo.logps import ResponseLogps
+        from if_factory.iorpo.sequential import SequentialStep
+
+        logps = ResponseLogps(chunk_size=chunk_size)
+
+        def sequential(model: Any, batch: dict[str, Any]) -> Any:
+            step = SequentialStep(batch, logps, beta=BETA, nll_on="response")
+            for row in step.order:
+                step.loss(model, row).backward()
+            return step.result.loss if step.result is not None else None
+
+        return sequential
+    loss = loss_function(system, device, chunk_size)
+
+    def together(model: Any, batch: dict[str, Any]) -> Any:
+        found = loss(model, batch)
+        found.backward()
+        return found
+
+    return together
+
+
+def loss_function(system: str, device: str, chunk_size: int) -> Callable[[Any, dict[str, Any]], Any]:
+    if system in ("stock", "stock DPO", "DPO in chunks"):
+        from if_factory.logps.stages import ChunkedDPOTrainer, CustomDPOTrainer
+
+        trainer = dpo_trainer(ChunkedDPOTrainer if system == "DPO in chunks" else CustomDPOTrainer,
+                              "orpo" if system == "stock" else "sigmoid", device, chunk_size)
         return lambda model, batch: trainer.get_batch_loss_metrics(model, dict(batch))[0]
     if system == "ours":
         from if_factory.iorpo.logps import ResponseLogps
@@ -115,7 +152,7 @@ class Step:
         warnings.simplefilter("ignore")
         self.device = device
         self.model = load(device)
-        self.loss = loss_function(system, device, chunk_size)
+        self.step = step_function(system, device, chunk_size)
         self(64)
 
     def __call__(self, length: int) -> dict[str, float]:
@@ -126,8 +163,7 @@ class Step:
         before = self.reset()
         start, cpu = time.perf_counter(), time.process_time()
         with torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.device == "cuda"):
-            loss = self.loss(self.model, batch)
-        loss.backward()
+            loss = self.step(self.model, batch)
         if self.device == "cuda":
             torch.cuda.synchronize()
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
@@ -198,28 +234,29 @@ def run_cell(system: str, length: int, args: argparse.Namespace) -> dict[str, fl
 
 
 def table(args: argparse.Namespace) -> None:
-    print("| T | system | peak over the loaded model, MB | of stock | step, s | CPU, s | of stock | loss |")
-    print("| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |", flush=True)
+    print("| T | system | peak over the loaded model, MB | ratio | step, s | CPU, s | ratio | of | loss |")
+    print("| ---: | --- | ---: | ---: | ---: | ---: | ---: | --- | ---: |", flush=True)
     for length in args.lengths:
-        rows = {system: cell(system, length, args) for system in SYSTEMS}
-        stock = rows["stock"]
-        if abs(rows["ours"]["loss"] - stock["loss"]) > (1e-2 if args.device == "cuda" else 1e-4):
-            raise SystemExit(f"the losses differ, so this compares nothing: {rows}")
-        for system, row in rows.items():
+        rows: dict[str, dict[str, float]] = {}
+        for system in (s for s in SYSTEMS if s in args.systems):
+            row = rows[system] = cell(system, length, args)
+            base = rows.get(SYSTEMS[system], row)
+            if system != "body" and abs(row["loss"] - base["loss"]) > (1e-2 if args.device == "cuda" else 1e-4):
+                raise SystemExit(f"the losses differ, so this compares nothing: {rows}")
             loss = "" if system == "body" else f"{row['loss']:.5f}"
-            print(f"| {length:,} | {system} | {row['mb']:,.0f} | {row['mb'] / stock['mb']:.3f} | "
-                  f"{row['seconds']:.2f} | {row['cpu']:.1f} | {row['seconds'] / stock['seconds']:.2f} | {loss} |",
-                  flush=True)
+            print(f"| {length:,} | {system} | {row['mb']:,.0f} | {row['mb'] / base['mb']:.3f} | {row['seconds']:.2f} "
+                  f"| {row['cpu']:.1f} | {row['cpu'] / base['cpu']:.2f} | {SYSTEMS[system]} | {loss} |", flush=True)
     if args.device == "cuda":
-        found = {system: int(cell(system, 0, args)["longest"]) for system in ("stock", "ours")}
-        capped = {system: f"{'at least ' if args.most - n < 1024 else ''}{n:,}" for system, n in found.items()}
-        print(f"\nlongest T that fits: stock {capped['stock']}, ours {capped['ours']} tokens")
+        found = {s: int(cell(s, 0, args)["longest"]) for s in args.systems if s != "body"}
+        capped = (f"{s} {'at least ' if args.most - n < 1024 else ''}{n:,}" for s, n in found.items())
+        print(f"\nlongest T that fits, in tokens: {', '.join(capped)}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--lengths", type=int, nargs="+", help="T, in tokens of a padded sequence")
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--chunk-size", type=int, default=1024, help="tokens whose logits are alive at a time")
     parser.add_argument("--live", action="store_true", help="CPU: count only what is alive")
     parser.add_argument("--most", type=int, default=131_072, help="where the search for the longest T ends")

@@ -18,9 +18,8 @@ from typing import Any
 
 from compare_answers import ROOT, answers
 
-from if_factory.constraints.base import get
+from if_factory.constraints.base import get, is_known
 from if_factory.constraints.types.ifbench.custom import _CAPITALS
-from if_factory.constraints.types.public import Public
 from if_factory.constraints.verify import verify
 from if_factory.records import Constraint, Outcome
 
@@ -39,8 +38,9 @@ def public_ids() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for module in ("open_instruct.IFEvalG.instructions_registry", "ifbench.instructions_registry"):
         registry = import_module(module).INSTRUCTION_DICT
-        found.update({k: v for k, v in registry.items()
-                      if isinstance(get(k), Public) or k == "letters:letter_counting2"})
+        found.update({k: v for k, v in registry.items() if is_known(k) and get(k).benchmark})
+        if unknown := sorted(k for k in registry if not is_known(k)):
+            print(f"{module} has ids that we do not read: {', '.join(unknown)}")
     return found
 
 

@@ -11,9 +11,9 @@ ruff check .
 mypy
 lint-imports
 # Two tests at a time; OMP_NUM_THREADS=1, or torch asks for all cores twice.
-run() { OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" pytest -q -n "${TEST_PROCESSES:-2}" --dist worksteal --durations=15 "$@"; }
-run
+run() { OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" pytest -q -n "${TEST_PROCESSES:-2}" --durations=15 "$@"; }
+run --dist worksteal
 if [ "${1:-all}" != fast ]; then
-  run -m "slow and not gpu and not e2e"
-  run -m "e2e and not gpu"
+  run --dist worksteal -m "slow and not gpu and not e2e"
+  run --dist loadscope -m "e2e and not gpu"  # by file: a run or a training that its tests share is made once
 fi

@@ -26,10 +26,10 @@ class ConstraintExample:
 
 
 def constraint_types(family: str | None = None) -> list[ConstraintExample]:
-    """Every constraint type, or those of one family (``keywords``) or one type (``keywords:existence``)."""
+    """Every constraint type, or those of one family (``keywords``), type or benchmark (``ifbench``)."""
     found = []
     for kind in all_types():
-        if family and family not in (kind.type, kind.type.split(":")[0]):
+        if family and family not in kind.names:
             continue
         rng = Random(kind.type)
         kwargs = kind.sample(rng, _PROMPT)

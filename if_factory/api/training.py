@@ -18,6 +18,8 @@ from if_factory.exporting.dataset_info import FILE_NAME, TRUTH_KEY, read_entries
 from if_factory.exporting.manifest import WHOLE, Manifest, manifest_of_names, manifest_path, read_manifest
 from if_factory.files import read_text
 from if_factory.iorpo import launcher
+from if_factory.logps.arguments import KEY as CHUNKS
+from if_factory.logps.arguments import STAGES as CHUNKED_STAGES
 from if_factory.pipeline.rundir import RunDir
 from if_factory.recipe import Recipe
 from if_factory.training.curriculum import CurriculumOptions, bin_names, kind_of, write_curriculum
@@ -176,15 +178,23 @@ def stage_overrides(settings: Mapping[str, object], stages: Sequence[str],
         settings: ``key`` for every stage, ``stage.key`` for one stage or all stages of a kind.
 
     Raises:
-        UserError: a setting names a stage that is not trained.
+        UserError: a setting names a stage that is not trained, or one that does not take it.
     """
     kinds = {stage.partition("_")[0] for stage in stages}
+    chunked = [name for name in (*sorted(kinds), *stages) if name.partition("_")[0] in CHUNKED_STAGES]
     found = {name: dict(training.get(name, {})) for name in (*sorted(kinds), *stages)}
     for given, value in settings.items():
         stage, dot, key = given.rpartition(".")
         if not key or (dot and stage not in found):
             raise UserError("expected KEY=VALUE or STAGE.KEY=VALUE", where=f"--set {given}",
                             fix=f"the stages here are: {', '.join(found)}")
+        if key == CHUNKS:  # "for every stage": for those that know it
+            if not (chunked and (not dot or stage in chunked)):
+                raise UserError(f"is for the stages {' and '.join(CHUNKED_STAGES)}", where=f"--set {given}",
+                                fix=f"the stages here are: {', '.join(found)}")
+            for kind in (stage,) if dot else chunked:
+                found[kind][key] = value
+            continue
         for kind in (stage,) if dot else found:
             found[kind][key] = value
     return found

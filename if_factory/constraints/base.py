@@ -30,14 +30,19 @@ class ConstraintType(ABC):
         type: the id, ``family:name``; IFEval's own id for IFEval's 25 types.
         descriptions: at least three paraphrases, formatted with the arguments by ``str.format_map``; each
             says exactly what ``check`` checks, as one sentence or clause without final punctuation.
-        difficulty_hint: 1 (most models manage) to 5 (few do); ``compose(max_difficulty=)`` leaves harder types
-        out. composable: whether the composer may draw it; a type that only wraps others may not be drawn.
+        difficulty_hint: 1 (most models manage) to 5 (few do); ``compose(max_difficulty=)`` leaves harder types out.
+        composable: whether the composer may draw it; ``only_read`` says why not.
+        by_default: whether it is drawn where nothing is named, or a family that it shares with such types.
+        benchmark: the public benchmark whose id it is, as ``include`` may name it (``ifbench``).
     """
 
     type: ClassVar[str]
     descriptions: ClassVar[tuple[str, ...]]
     difficulty_hint: ClassVar[int] = 2
     composable: ClassVar[bool] = True
+    only_read: ClassVar[str] = ""
+    by_default: ClassVar[bool] = True
+    benchmark: ClassVar[str] = ""
 
     @abstractmethod
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
@@ -54,6 +59,16 @@ class ConstraintType(ABC):
     def demands(self, kwargs: Mapping[str, Any]) -> Demands:
         """What a complying response must be like; see ``Demands``."""
         return Demands()
+
+    @property
+    def family(self) -> str:
+        """The part of the id before the colon."""
+        return self.type.partition(":")[0]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """What ``include`` and ``exclude`` may call it: its id, its family, its benchmark."""
+        return frozenset((self.type, self.family, self.benchmark)) - {""}
 
     def required_text(self, kwargs: Mapping[str, Any]) -> tuple[str, ...]:
         """Texts that a complying response holds whatever it answers: phrases, keywords, markers.
@@ -123,16 +138,16 @@ def load_plugin(path: Path) -> None:
 
 def get(type_id: str) -> ConstraintType:
     """The registered type; an unknown id is a ``UserError`` that suggests the nearest known one."""
-    is_known(type_id)
-    try:
+    if is_known(type_id):
         return _REGISTRY[type_id]
-    except KeyError:
-        raise UserError(f"unknown constraint type '{type_id}'",
-                        fix=suggest(type_id, _REGISTRY) or "see `if-factory constraints`") from None
+    raise UserError(f"unknown constraint type '{type_id}'",
+                    fix=suggest(type_id, _REGISTRY) or "see `if-factory constraints`")
 
 
 def is_known(type_id: str) -> bool:
     """Whether a type of this id is registered."""
+    if type_id in _REGISTRY:
+        return True
     _load_builtin("if_factory.constraints.types.ifeval")  # most ids are IFEval's; the others cost as much again
     if type_id not in _REGISTRY:
         _load_builtin()

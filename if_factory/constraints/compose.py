@@ -7,7 +7,7 @@ the same as drawing from the compatible set at each step, without computing the 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from random import Random
 
@@ -35,15 +35,16 @@ def compose(seed_prompt: str, rng: Random, *, low: int = 1, high: int = 6, n: in
     types give the same constraints.
 
     Args:
-        include: ids or families to draw from; empty means all but ``HELD_OUT_TYPES``, which are kept for
-            evaluation. A family that is named brings all its types.
-        exclude: ids or families never drawn; stronger than ``include``.
+        include: ids, families or benchmarks (``ifbench``, ``ifevalg``) to draw from; empty means all but those of
+            benchmarks and but ``HELD_OUT_TYPES``, which are kept for evaluation. See ``offered``.
+        exclude: ids, families or benchmarks never drawn; stronger than ``include``.
         weights: by id or family, default 1; 0 never draws it. A type's weight counts within its family, a
             family's multiplies its own.
         max_difficulty: highest ``difficulty_hint`` drawn.
 
     Raises:
-        UserError: a range that is empty or a name that is neither a type nor a family.
+        UserError: a range that is empty, a name that is neither a type nor a family, or that of a type which
+            cannot be composed.
     """
     if n is not None:
         low = high = n
@@ -83,13 +84,15 @@ def _pool(kinds: tuple[ConstraintType, ...], include: tuple[str, ...], exclude: 
           weighted: tuple[tuple[str, float], ...], max_difficulty: int) -> dict[str, tuple[ConstraintType, ...]]:
     """The types that may be drawn, by family. The same for every seed of a run, hence cached."""
     weights = dict(weighted)
-    known = {kind.type for kind in kinds} | {_family(kind.type) for kind in kinds}
+    known = {name for kind in kinds for name in kind.names}
     for name in (*include, *exclude, *weights):
         # A type that is only read from data may be excluded: it never comes anyway.
-        if name not in known and any(name in (k.type, _family(k.type)) for k in all_types()):
+        if name not in known and (read := [k for k in all_types() if name in k.names]):
             if name not in exclude:
-                raise UserError(f"'{name}' is known but only read from data, never drawn",
-                                fix="leave it out: what is to be drawn needs a sampler (docs/constraints.md)")
+                reasons = "; ".join(sorted({k.only_read for k in read} - {""}))
+                raise UserError(f"'{name}' is known but only read from data, never drawn"
+                                + (f": {reasons}" if reasons else ""),
+                                fix="leave it out (docs/constraints.md says which types can be composed)")
             continue
         if name not in known:
             raise UserError(f"'{name}' is neither a constraint type nor a family of types",
@@ -97,17 +100,29 @@ def _pool(kinds: tuple[ConstraintType, ...], include: tuple[str, ...], exclude: 
     if negative := [name for name, weight in weights.items() if weight < 0]:
         raise UserError(f"the weight of '{negative[0]}' is below 0", fix="give 0 to never draw it")
     families: dict[str, tuple[ConstraintType, ...]] = {}
-    for kind in kinds:
-        names = {kind.type, _family(kind.type)}
-        if (kind.difficulty_hint <= max_difficulty and (not include or names & set(include))
-                and (include or kind.type not in HELD_OUT_TYPES)
-                and not names & set(exclude) and all(weights.get(name, 1.0) > 0 for name in names)):
-            families[_family(kind.type)] = (*families.get(_family(kind.type), ()), kind)
+    for kind in offered(kinds, include, exclude):
+        if kind.difficulty_hint <= max_difficulty and all(weights.get(n, 1.0) > 0 for n in (kind.type, kind.family)):
+            families[kind.family] = (*families.get(kind.family, ()), kind)
     return families
 
 
-def _family(type_id: str) -> str:
-    return type_id.partition(":")[0]
+def offered(kinds: Iterable[ConstraintType], include: Collection[str],
+            exclude: Collection[str]) -> list[ConstraintType]:
+    """Those of ``kinds`` that may be drawn; names are ids, families or benchmarks, and ``exclude`` is stronger.
+
+    A family brings all its types, but of a family that has types drawn by default only those and the held-out ones:
+    ``keywords`` means what it meant before benchmarks added to it, whose types come by id or benchmark.
+    """
+    kinds = [kind for kind in kinds if kind.composable]
+    ours = {kind.family for kind in kinds if kind.by_default}
+
+    def asked(kind: ConstraintType) -> bool:
+        if not include:
+            return kind.by_default and kind.type not in HELD_OUT_TYPES
+        named = kind.names & set(include)
+        return bool(named - {kind.family}) or (bool(named) and (kind.by_default or kind.family not in ours))
+
+    return [kind for kind in kinds if asked(kind) and kind.names.isdisjoint(exclude)]
 
 
 def _pick(kinds: list[ConstraintType], weights: Mapping[str, float], rng: Random) -> int:

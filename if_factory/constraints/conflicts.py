@@ -51,18 +51,28 @@ def _demands(constraint: Constraint) -> Demands:
 
 def clash(parts: Sequence[tuple[str, Demands]], *, strict: bool = False) -> str | None:
     """As ``conflict``, for types and demands that are already at hand."""
-    for owner, form in parts:
-        if form.owns is None or strict:
-            continue
-        for other, demands in parts:
-            if demands.owns is None and not {other, other.partition(":")[0]} & form.allows:
-                return f"{other} makes no sense in a response that is wholly {form.owns} ({owner})"
+    if not strict and (why := _out_of_place(parts)):
+        return why
     try:
         whole = Whole(merge(demands for _, demands in parts))
     except Unsatisfiable as e:
         return str(e)
     rules = _STRICT if strict else (*_STRICT, *_SENSIBLE)
     return next((why for rule in rules for why in rule(whole)), None)
+
+
+def _out_of_place(parts: Sequence[tuple[str, Demands]]) -> str | None:
+    """Why one type makes no sense beside another, by what each says of types."""
+    for owner, form in parts:
+        for other, demands in parts:
+            names = (other, other.partition(":")[0])
+            if other != owner and not form.never_with.isdisjoint(names):
+                return f"{other} asks for the same as {owner}, or for what it leaves no place for"
+            if form.owns and demands.owns is None and form.allows.isdisjoint(names):
+                return f"{other} makes no sense in a response that is wholly {form.owns} ({owner})"
+            if form.allows and not form.owns and other != owner and form.allows.isdisjoint(names):
+                return f"{other} makes no sense beside {owner}, which shapes the whole response"
+    return None
 
 
 # ---------------------------------------------------------------- what a set must write
@@ -159,6 +169,10 @@ def _too_few_allowed(whole: Whole) -> Iterator[str]:
             needed = fewest_words
         elif unit == "characters":
             needed = max(sum(map(len, texts)), 2 * fewest_words - 1)
+        elif unit == "letters":
+            needed = sum(sum(map(str.isalpha, text)) for text in texts)
+        elif unit == "word_repeats":
+            needed = max((whole.low(word) for word in whole.demands.counts if word.startswith("word:")), default=0)
         elif unit == "word_letters":
             needed = max((len(word) for text in texts for word in re.findall(r"[^\W\d_]+", text)), default=0)
         elif unit == "line_characters":
@@ -210,8 +224,11 @@ def _no_room(whole: Whole) -> Iterator[str]:
     """Caps that leave no room for an answer around what must be written."""
     parts = sum(map(whole.low, ("bullets", "numbered", "rows", "headings", "paragraphs")))
     needed = sum(measure.count_words(text) for text in whole.texts) + 3 * parts
-    needed = max(needed, 3 * whole.low("sentences"))
+    needed = max(needed, 3 * whole.low("sentences")) + whole.demands.room
     words, characters = whole.high("words"), whole.high("characters")
+    letters, longest = whole.high("letters"), whole.high("sentence_words")
+    if letters is not None and 5 * max(needed, whole.low("words")) > letters:
+        yield f"{letters} letters leave no room for {max(needed, whole.low('words'))} words"
     if words is not None and needed > words:
         yield f"at most {words} words leave no room for the {needed} that the other constraints need"
     sentences, opening = whole.high("sentences"), measure.count_sentences(whole.demands.starts or "")
@@ -223,6 +240,8 @@ def _no_room(whole: Whole) -> Iterator[str]:
                f"{items} list items")
     if sentences is not None and opening >= sentences:
         yield f"at most {sentences} sentences leave no room for an answer after the {opening} it must open with"
+    if whole.demands.room and sentences is not None and longest is not None and needed > sentences * longest:
+        yield f"{sentences} sentences of at most {longest} words leave no room for {needed} words"
     needed = max(needed, whole.low("words"))
     if characters is not None and 7 * needed > characters:
         yield f"{characters} characters leave no room for {needed} words"
@@ -243,7 +262,7 @@ def _too_few_lines(whole: Whole) -> Iterator[str]:
     code = sum(3 * limit.low for unit, limit in whole.demands.counts.items() if unit.endswith(" blocks"))
     paragraphs = 2 * whole.low("paragraphs") - 1 if "***" in whole.demands.literals else whole.low("paragraphs")
     needed = max(1, paragraphs) + 2 * ("postscript" in whole.demands.exclusive)
-    listed = table + code + sum(map(whole.low, ("bullets", "numbered", "headings", "sections")))
+    listed = table + code + sum(map(whole.low, ("bullets", "numbered", "headings", "sections", "marked_items")))
     needed += listed + (1 if listed and whole.demands.ends else 0)
     if lines is not None and needed > lines:
         yield f"{lines} lines leave no room for the {needed} that the other constraints need"

@@ -57,7 +57,11 @@ class Demands:
         owns: the form of the *whole* response (``json``, ``fixed_answer``, ``two_responses``...); two
             constraints may share a form only if it is equal.
         allows: with ``owns``, the types (``keywords:existence``) or families (``keywords``) that still make
-            sense inside that form; every other type conflicts.
+            sense inside that form; every other type conflicts. Without ``owns`` the same for a constraint that
+            shapes every word or sentence, of which empty means that any type may stand beside it.
+        never_with: types or families that ask for the same, or for what cannot sensibly be had beside it. Like
+            ``allows`` and ``room`` no contradiction in itself: ``conflict(strict=True)`` looks at none of them.
+        room: how many words it takes beside those that others demand; adds up.
         counts: ranges by unit: ``words``, ``sentences``, ``paragraphs``, ``capital_words``, ``bullets``,
             ``lines``, ``characters``, ``numbers`` (runs of digits), ``sentence_words`` (words in each
             sentence), ``word_letters`` (letters in each word), ``line_characters``, ``repeated_starts``
@@ -76,6 +80,8 @@ class Demands:
     ends: str | None = None
     owns: str | None = None
     allows: frozenset[str] = frozenset()
+    never_with: frozenset[str] = frozenset()
+    room: int = 0
     counts: dict[str, Range] = field(default_factory=dict)
     exclusive: frozenset[str] = frozenset()
 
@@ -85,7 +91,7 @@ class Unsatisfiable(Exception):
 
 
 def merge(parts: Iterable[Demands]) -> Demands:
-    """The demands of a whole set of constraints, as one (``allows``, which is about types, is left out).
+    """The demands of a whole set of constraints, as one (but for ``allows`` and ``never_with``, about types).
 
     Raises:
         Unsatisfiable: two parts contradict each other field by field. What only shows across fields (a
@@ -112,7 +118,7 @@ def merge(parts: Iterable[Demands]) -> Demands:
         owns=_only("form", (part.owns for part in parts)),
         starts=_longest("start", [part.starts for part in parts if part.starts], backwards=False),
         ends=_longest("end", [part.ends for part in parts if part.ends], backwards=True),
-        counts=counts, exclusive=frozenset(exclusive))
+        counts=counts, exclusive=frozenset(exclusive), room=sum(part.room for part in parts))
 
 
 V = TypeVar("V", bound=str)

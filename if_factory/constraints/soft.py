@@ -93,7 +93,7 @@ def taxonomy(path: str | None = None) -> tuple[Aspect, ...]:
         raise UserError(first["msg"], where=f"{file}: {'.'.join(map(str, first['loc']))}",
                         fix="compare with if_factory/data/soft_constraints.yaml") from None
     known = {name for kind in all_types() if kind.composable
-             for name in (kind.type, kind.type.partition(":")[0])}
+             for name in (kind.type, kind.family)}
 
     def types(names: Sequence[str], where: str) -> frozenset[str]:
         found: set[str] = set()

@@ -9,6 +9,7 @@ from if_factory.constraints.base import ConstraintType, get
 from if_factory.records import Constraint, Outcome, Verdict
 
 Mode = Literal["strict", "loose"]
+_PASS = Verdict(outcome=Outcome.PASS)
 
 
 def verify(response: str, constraints: Sequence[Constraint], mode: Mode = "strict", *,
@@ -40,7 +41,7 @@ def _verdict(response: str, constraint: Constraint, mode: Mode, compat: bool, re
         texts = [response] if mode == "strict" else loose_variants(response)
         check = kind.check_compat if compat else kind.check
         if any(check(text, constraint.kwargs) for text in texts if text.strip()):
-            return Verdict(outcome=Outcome.PASS)
+            return _PASS
     except Exception as e:
         return Verdict(outcome=Outcome.NO_VERDICT, reason=f"checker raised {type(e).__name__}: {e}")
     return Verdict(outcome=Outcome.FAIL, reason=_why(kind, response, constraint, compat) if reasons else "")

@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 
 from if_factory.constraints.base import all_types
-from if_factory.constraints.compose import compose
+from if_factory.constraints.compose import compose, offered
 from if_factory.constraints.held_out import HELD_OUT_TYPES
 from if_factory.constraints.join import join
 from if_factory.errors import UserError
@@ -39,17 +39,15 @@ def types_trained(run_folder: Path) -> frozenset[str]:
 
 
 def named_types(names: Collection[str]) -> frozenset[str]:
-    """The registered types that ids or families name; empty means those that recipes draw by default."""
-    kinds = [kind.type for kind in all_types()]
-    if not names:
-        return frozenset(kinds) - frozenset(HELD_OUT_TYPES)
-    return frozenset(k for k in kinds if {k, k.partition(":")[0]} & set(names))
+    """The types that a recipe with these names draws; empty means those that recipes draw by default."""
+    return frozenset(kind.type for kind in offered(all_types(), names, ()))
 
 
 def never_trained(trained: Collection[str]) -> tuple[str, ...]:
     """Types to test generalisation with: the held-out ones that were not trained; if all were, any others."""
     held_out = tuple(t for t in HELD_OUT_TYPES if t not in trained)
-    return held_out or tuple(k.type for k in all_types() if k.composable and k.type not in trained)
+    return held_out or tuple(k.type for k in all_types()
+                             if k.composable and k.by_default and k.type not in trained)
 
 
 def held_out_suite(n: int | None = None, *, seed: int = 0, low: int = 1, high: int = 3,

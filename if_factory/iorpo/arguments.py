@@ -30,11 +30,14 @@ class IorpoArguments:
         chunk_size: response tokens whose logits are held at one time.
         head: ``auto`` takes log-probabilities in chunks and falls back to whole logits, with a sentence why, if
             the model does something after its output head; ``chunked`` raises instead; ``full`` is stock's way.
+        sequential: take the sequences of a batch one after the other, so that the activations of one exist at a
+            time; one more forward pass per triple.
     """
 
     nll_on: NllOn = "response"
     chunk_size: int = 1024
     head: Head = "auto"
+    sequential: bool = False
 
     def __post_init__(self) -> None:
         for name, allowed in (("nll_on", get_args(NllOn)), ("head", get_args(Head))):
@@ -44,6 +47,9 @@ class IorpoArguments:
         if not isinstance(self.chunk_size, int) or isinstance(self.chunk_size, bool) or self.chunk_size < 1:
             raise UserError(f"expected a whole number of tokens, at least 1, found {self.chunk_size!r}",
                             where=f"field '{PREFIX}chunk_size'")
+        if not isinstance(self.sequential, bool):
+            raise UserError(f"expected true or false, found {self.sequential!r}",
+                            where=f"field '{PREFIX}sequential'")
 
     def keys(self) -> dict[str, Any]:
         """The YAML keys that give these values."""

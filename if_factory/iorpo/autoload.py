@@ -1,4 +1,5 @@
-"""Registers ``stage: iorpo`` and ``stage: grpo`` when LLaMA-Factory's command imports ``llamafactory.train.tuner``.
+"""Registers ``stage: iorpo``, ``stage: grpo`` and the key ``logps_chunk_size`` when LLaMA-Factory's command imports
+``llamafactory.train.tuner``.
 
 The start-up hook (``if_factory_autoload.py``; what it costs: ``benchmarks/startup.py``) calls ``find_spec`` here
 when, and only if, that module is imported. ``IF_FACTORY_AUTOLOAD=0`` switches it off.
@@ -63,11 +64,12 @@ def _register_after(loader: Loader) -> None:
     def exec_module(module: ModuleType) -> None:
         execute(module)
         missing = []
-        for stage in ("iorpo", "grpo"):  # by name: grpo stands on a floor above this one
+        # by name: grpo stands on a floor above this one; logps last, its wrapper must be the outermost
+        for package, what in (("iorpo", "stage iorpo"), ("grpo", "stage grpo"), ("logps", "logps_chunk_size")):
             try:
-                import_module(f"if_factory.{stage}.register").add_stage(module)
+                import_module(f"if_factory.{package}.register").add_stage(module)
             except Exception as e:  # LLaMA-Factory's other stages do not depend on us
-                missing.append(f"stage {stage} is not available ({type(e).__name__}: {e})")
+                missing.append(f"{what} is not available ({type(e).__name__}: {e})")
         if missing:
             print(f"if_factory: {'; '.join(missing)}", file=sys.stderr)
 

@@ -1,37 +1,19 @@
-"""Log-probabilities of the labelled tokens of a batch, with no vocabulary-sized tensor outliving a chunk.
+"""The log-probabilities that the I-ORPO loss reads, in chunks where the model allows it (``if_factory/logps/head.py``).
 
-Stock LLaMA-Factory asks for the logits of all 2B sequences at all positions, makes them float32 and takes a
-log_softmax: 3.6 to 3.8 times 2B * T * V * 4 bytes at the peak (llamafactory 0.9.5, train/dpo/trainer.py
-concatenated_forward, train/trainer_utils.py get_batch_logps). Here the model runs as always, through its own
-wrappers (PEFT, DDP, DeepSpeed), but its output head answers with log-probabilities: it picks the positions that
-are needed, takes them in chunks, and throws each chunk's logits away. A head that is not trained (LoRA on the
-body) gives each token's slope with respect to its hidden state at once, so that backward needs no logits; for one
-that is, backward computes them once more.
-
-Some models change the logits after the head (Gemma 2 and 3: soft cap, Granite: logits_scaling, Cohere:
-logit_scale, Falcon-H1: lm_head_multiplier). The head cannot know, so the first batch is asked both ways, and such
-a model gets full logits, with a sentence that says why.
-
-B pairs, T tokens, V vocabulary, H hidden size, N needed tokens; rows as in ``loss.py``.
+B pairs, T tokens; rows as in ``loss.py``.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from if_factory.iorpo.arguments import NllOn
-
-IGNORE = -100  # the label of a token that is not scored, in transformers and LLaMA-Factory alike
-CHECKED_TOKENS = 64
+from if_factory.logps.head import IGNORE, ChunkedLogps, full_logps
 
 logger = logging.getLogger(__name__)
 
@@ -50,24 +32,24 @@ class TokenLogps(NamedTuple):
     sequence: Tensor
 
 
-@dataclass
-class _Job:
-    """What one forward pass asks of the head."""
+class Masks(NamedTuple):
+    """What the loss needs of a batch; all [2B, T-1].
 
-    shape: tuple[int, int]  # [2B, T] of the input
-    positions: Tensor  # [N] int64, row * T + column, ascending
-    targets: Tensor  # [N] int64, the token that follows each position
-    check: bool = False
-    calls: int = 0
-    head_logits: Tensor | None = None  # check only: [1, N, V] as the head made them
-    head_logps: Tensor | None = None  # check only: [N] by the chunked path
+    Attributes:
+        following: int64, the token after each position.
+        response: bool, token t+1 is a labelled response token.
+        sequence: bool, token t+1 is no padding.
+        needed: bool, the loss reads the log-probability of token t+1.
+    """
+
+    following: Tensor
+    response: Tensor
+    sequence: Tensor
+    needed: Tensor
 
 
 class ResponseLogps:
     """Computes ``TokenLogps`` for batches of one model; ``close()`` gives the model its head back.
-
-    The head's ``forward`` is replaced once, at the first batch, by one that does nothing unusual unless a batch
-    of ours is under way, so generation, saving and torch.compile see the same module as before.
 
     Args:
         chunk_size: tokens per chunk; 4 * chunk_size * V * 4 bytes are alive at a time, roughly.
@@ -81,12 +63,9 @@ class ResponseLogps:
     def __init__(
         self, *, chunk_size: int = 1024, chunked: bool = True, say: Callable[[str], object] = logger.warning
     ) -> None:
-        if chunk_size < 1:
-            raise ValueError(f"chunk_size is a number of tokens of at least 1, not {chunk_size}")
-        self.chunk_size = chunk_size
         self.reason = None if chunked else "full logits were asked for"
         self._say = say
-        self._head: _ChunkedHead | None = None
+        self._chunks = ChunkedLogps(chunk_size)
 
     def __call__(self, model: nn.Module, batch: Mapping[str, Any], nll_on: NllOn = "response") -> TokenLogps:
         """Log-probabilities of the tokens that the loss needs.
@@ -100,162 +79,32 @@ class ResponseLogps:
         Raises:
             ValueError: a row without a labelled token, whose mean would be 0/0.
         """
+        masks = masks_of(batch, nll_on)
+        logps = self.of(model, batch, masks.following, masks.needed)
+        return TokenLogps(logps, masks.response, masks.sequence)
+
+    def of(self, model: nn.Module, batch: Mapping[str, Any], following: Tensor, needed: Tensor) -> Tensor:
+        """[R, T-1] float32 for any R rows of a batch; ``following`` and ``needed`` [R, T-1] as in ``Masks``."""
         inputs = {key: value for key, value in batch.items() if key != "labels"}
-        following, response, sequence = _targets(batch)
-        needed = response
-        if nll_on == "prompt_and_response":
-            needed = response.clone()
-            needed[: len(needed) // 2] |= sequence[: len(needed) // 2]
-        if self.reason is None and self._head is None:
-            self._head, self.reason = self._install(model, inputs, following, response)
+        if self.reason is None:
+            self.reason = self._chunks.why_not(model, inputs, following, needed)
             if self.reason is not None:
-                self.close()
                 self._say(f"I-ORPO uses full logits, with more memory for long responses: {self.reason}.")
-        if self._head is None:
-            logps = full_logps(model, inputs, following, needed)
-        else:
-            job = _job(following, needed)
-            with self._head.answering(job):
-                found = _call(model, inputs)
-            if found.shape != following.shape:
-                raise RuntimeError(f"the model returned {[*found.shape]} where its head gave {[*following.shape]}")
-            logps = found
-        return TokenLogps(logps, response, sequence)
+        if self.reason is not None:
+            return full_logps(model, inputs, following, needed)
+        return self._chunks(model, inputs, following, needed).logps
 
     def close(self) -> None:
         """Puts the head's own ``forward`` back; the next batch would install it again."""
-        if self._head is not None:
-            self._head.uninstall()
-            self._head = None
-
-    def _install(
-        self, model: nn.Module, inputs: dict[str, Any], following: Tensor, response: Tensor
-    ) -> tuple[_ChunkedHead | None, str | None]:
-        module = output_head(model)
-        if module is None:
-            return None, "the model names no output head (get_output_embeddings)"
-        head = _ChunkedHead(module, self.chunk_size)
-        try:
-            reason = _difference(model, head, inputs, _job(following, response, first=CHECKED_TOKENS))
-        except BaseException:
-            head.uninstall()
-            raise
-        return head, reason
+        self._chunks.close()
 
 
-class _ChunkedHead:
-    """Stands in for an output head's ``forward``; see ``answering``."""
+def masks_of(batch: Mapping[str, Any], nll_on: NllOn) -> Masks:
+    """Where the loss reads a batch [2B, T]; see ``ResponseLogps``.
 
-    def __init__(self, module: nn.Module, chunk_size: int) -> None:
-        self.module = module
-        self.chunk_size = chunk_size
-        self.job: _Job | None = None
-        # accelerate puts a forward on the instance, with hooks for devices; it is called, and put back
-        self.had_own = "forward" in vars(module)
-        self.original = module.forward
-        # The job changes with every batch, and so does the number of chunks: traced, each would compile again.
-        self.installed = torch.compiler.disable(self.forward)
-        module.forward = self.installed
-
-    def uninstall(self) -> None:
-        # somebody who wrapped the head after us keeps their wrapper; without a job ours only passes on
-        if vars(self.module).get("forward") is not self.installed:
-            return
-        if self.had_own:
-            self.module.forward = self.original
-        else:
-            del self.module.forward
-
-    @contextmanager
-    def answering(self, job: _Job) -> Iterator[None]:
-        """While this holds, the head returns [2B, T-1] log-probabilities instead of [2B, T, V] logits."""
-        self.job = job
-        try:
-            yield
-        finally:
-            self.job = None
-
-    def forward(self, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
-        job = self.job
-        if job is None:
-            return self.original(hidden, *args, **kwargs)
-        job.calls += 1
-        if hidden.shape[:-1] != job.shape:  # only a check sees this: the shapes of later batches follow
-            return self.original(hidden, *args, **kwargs)
-        rows, length = job.shape
-        picked = hidden.reshape(rows * length, -1).index_select(0, job.positions)  # [N, H]
-        if job.check:
-            job.head_logps = self.logps(picked, job.targets)
-            job.head_logits = self.original(picked[None], *args, **kwargs)
-            return job.head_logits
-        logps = self.logps(picked, job.targets)
-        # the last column of the input predicts nothing, so no position lies in it
-        flat = logps.new_zeros(rows * length).index_copy(0, job.positions, logps)
-        return flat.view(rows, length)[:, :-1]
-
-    def logps(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """[N, H] and [N] -> [N] float32."""
-        chunks = zip(hidden.split(self.chunk_size), targets.split(self.chunk_size), strict=True)
-        if not (hidden.requires_grad and torch.is_grad_enabled()):
-            return torch.cat([self.chunk(h, y) for h, y in chunks])
-        if any(p.requires_grad for p in self.module.parameters()):
-            return torch.cat([checkpoint(self.chunk, h, y, use_reentrant=False) for h, y in chunks])
-        return torch.cat([_Sloped.apply(h, y, self.chunk) for h, y in chunks])
-
-    def chunk(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        return -F.cross_entropy(self.original(hidden).float(), targets, reduction="none")
-
-
-class _Sloped(torch.autograd.Function):  # type: ignore[misc]
-    """A chunk's log-probabilities under a head without trainable weights.
-
-    A head works on each position by itself, so the gradient of their sum holds, row by row, each one's own slope
-    [n, H]. It is taken while the logits are there; backward multiplies it.
+    Raises:
+        ValueError: a row without a labelled token, whose mean would be 0/0.
     """
-
-    @staticmethod
-    def forward(ctx: Any, hidden: Tensor, targets: Tensor, chunk: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        with torch.enable_grad():
-            own = hidden.detach().requires_grad_()
-            logps = chunk(own, targets)
-            (slope,) = torch.autograd.grad(logps.sum(), own)
-        ctx.save_for_backward(slope)
-        return logps.detach()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (slope,) = ctx.saved_tensors
-        return (gradients[0].unsqueeze(1) * slope).to(slope.dtype), None, None
-
-
-def output_head(model: nn.Module) -> nn.Module | None:
-    """The module that makes logits of hidden states, under DDP, DeepSpeed, FSDP, torch.compile and PEFT."""
-    while not hasattr(model, "get_output_embeddings"):
-        inner = getattr(model, "_orig_mod", None) or getattr(model, "module", None)
-        if inner is None:
-            return None
-        model = inner
-    head: nn.Module | None = model.get_output_embeddings()
-    return head
-
-
-def full_logps(model: nn.Module, inputs: Mapping[str, Any], following: Tensor, needed: Tensor) -> Tensor:
-    """The same [2B, T-1] float32 log-probabilities from the logits of all positions: for any causal model.
-
-    Args:
-        following: [2B, T-1] int64, the token after each position.
-        needed: [2B, T-1] bool, where a log-probability is wanted; 0 elsewhere.
-    """
-    logits = _call(model, inputs)
-    # The targets are shifted, not the logits: [2B, T-1, V] would be a copy.
-    targets = F.pad(following.masked_fill(~needed, IGNORE), (0, 1), value=IGNORE)
-    logits = logits.flatten(0, 1).float()
-    losses = F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORE, reduction="none")
-    return -losses.view_as(targets)[:, :-1]
-
-
-def _targets(batch: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-    """The token after each position and the masks of response and sequence, all [2B, T-1]."""
     labels, following = batch["labels"][:, 1:], batch["input_ids"][:, 1:]
     response = labels != IGNORE
     if not bool(response.any(1).all()):
@@ -263,47 +112,8 @@ def _targets(batch: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
         raise ValueError(f"rows {rows} of the batch have no labelled response token")
     mask = batch.get("attention_mask")
     sequence = torch.ones_like(response) if mask is None else mask[:, 1:].bool()
-    return following, response, sequence
-
-
-def _job(following: Tensor, needed: Tensor, first: int | None = None) -> _Job:
-    rows, columns = needed.nonzero(as_tuple=True)
-    rows, columns = rows[:first], columns[:first]
-    shape = len(following), following.shape[1] + 1
-    return _Job(shape, rows * shape[1] + columns, following[rows, columns], check=first is not None)
-
-
-def _call(model: nn.Module, inputs: Mapping[str, Any]) -> Tensor:
-    logits: Tensor = model(**inputs, return_dict=True, use_cache=False).logits
-    return logits
-
-
-def _difference(model: nn.Module, head: _ChunkedHead, inputs: dict[str, Any], job: _Job) -> str | None:
-    """Why the head's log-probabilities are not the model's, or None. One forward pass without gradients.
-
-    The head answers this pass with its logits for the first labelled tokens only, [1, N, V], and the model does
-    to them what it does to all logits. If they come back as they left, what the head computes is what counts.
-    """
-    device = job.positions.device
-    with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []), head.answering(job):
-        try:
-            returned = _call(model, inputs)
-        except Exception as error:
-            if job.head_logits is None:  # the model's own failure, not one of what we handed it
-                raise
-            return f"the model cannot work with part of its logits ({type(error).__name__}: {error})"
-    if job.head_logits is None or job.head_logps is None:
-        return "the model does not call its output head on the hidden states of all tokens"
-    if job.calls != 1:
-        return f"the model calls its output head {job.calls} times in a forward pass"
-    if returned.shape != job.head_logits.shape:
-        return f"the model reshapes its logits after the output head, to {[*returned.shape]}"
-    # Bit for bit: on a small or fresh model a soft cap changes little at the start, and more with training.
-    if torch.equal(returned.float(), job.head_logits.float()):
-        return None
-    full = -F.cross_entropy(returned[0].float(), job.targets, reduction="none")
-    most = (full - job.head_logps).abs().max().item()
-    return (
-        "the model changes its logits after the output head "
-        f"(log-probabilities of the first {len(full)} tokens move by up to {most:.2g} nats)"
-    )
+    needed = response
+    if nll_on == "prompt_and_response":
+        needed = response.clone()
+        needed[: len(needed) // 2] |= sequence[: len(needed) // 2]
+    return Masks(following, response, sequence, needed)

@@ -21,6 +21,7 @@ from typing import Any
 from if_factory.errors import UserError
 from if_factory.iorpo.arguments import asks_for_iorpo, split
 from if_factory.iorpo.compat import moved
+from if_factory.iorpo.sequential import check_sequential
 
 _MARK = "if_factory_original"
 _WRAPPED = {"get_train_args": ["args"],
@@ -77,6 +78,8 @@ def _get_train_args(original: Any, tuner: ModuleType) -> Any:
                 raise UserError("stage iorpo has no such term", where=f"field '{key}'", fix="leave it out")
         if getattr(finetuning_args, "use_mca", False):
             raise UserError("stage iorpo cannot run under USE_MCA=1, whose trainers are not LLaMA-Factory's own")
+        if ours.sequential:
+            check_sequential(parsed[2], finetuning_args)
         finetuning_args.iorpo = ours
         return parsed
     return get_train_args

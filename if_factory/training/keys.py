@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from if_factory.errors import UserError
+from if_factory.logps.arguments import KEY as CHUNKS
+from if_factory.logps.arguments import STAGES as CHUNKED_STAGES
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,9 @@ def key_notes(config: Mapping[str, Any]) -> list[KeyNote]:
         notes.append(KeyNote("dataset", "a name that is there twice is trained once", "use num_samples in "
                              "dataset_info.json, or a second entry on the same file",
                              stops=config.get("interleave_probs") is not None))
+    if config.get(CHUNKS) is not None and stage not in CHUNKED_STAGES:
+        notes.append(KeyNote(CHUNKS, f"is for the stages {' and '.join(CHUNKED_STAGES)}, not {stage}",
+                             "write iorpo_chunk_size" if stage == "iorpo" else "leave it out", stops=True))
     if stage == "ppo":
         notes.append(KeyNote("stage: ppo", "cannot run: it wants trl 0.8.6 to 0.9.6, and LLaMA-Factory 0.9.5 "
                              "wants 0.18 to 0.24", "train with stage: grpo (docs/grpo.md) or dpo", stops=True))

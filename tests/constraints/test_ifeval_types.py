@@ -249,3 +249,14 @@ def test_the_reason_in_compat_mode_is_the_references_count():
     constraint = Constraint(type="length_constraints:number_words", kwargs={"relation": "at least", "num_words": 5})
     ours, theirs = (verify("I don't know.", [constraint], ifeval_compat=compat)[0].reason for compat in (False, True))
     assert ("3" in ours, "4" in theirs) == (True, True)
+
+
+@pytest.mark.parametrize(("type_id", "kwargs", "answer", "reason"), [
+    ("detectable_format:number_bullet_lists", {"num_bullets": 2}, "- a\n- b\n---", "has 3 bullet points"),
+    ("detectable_format:number_highlighted_sections", {"num_highlights": 3}, "2 * 3 * 4", "has 1 highlighted part")])
+def test_the_reason_in_compat_mode_gives_the_references_count(
+        type_id: str, kwargs: dict[str, Any], answer: str, reason: str) -> None:
+    """It said "has 2 bullet points; exactly 2 were asked for" of an answer that the reference fails."""
+    [verdict] = verify(answer, [Constraint(type=type_id, kwargs=kwargs)], ifeval_compat=True)
+    assert verdict.failed
+    assert verdict.reason.startswith(reason)

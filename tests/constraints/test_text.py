@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from if_factory.constraints import text as measure
@@ -95,3 +97,18 @@ def test_hostile_texts_are_measured_in_linear_time(text: str) -> None:
                      measure.count_highlights, measure.count_bold,
                      measure.titles, measure.paragraphs, measure.words, measure.capital_words):
         measured(text)
+
+
+@given(pattern=st.sampled_from(["sun", "the sun", "A1", "k", "is", "i", "c++", "a.c", "a_b", "é", " s", "(sun|sea)"]),
+       text=st.text(alphabet="sunteaikAIKS1_ .,-éßıİſK\n", max_size=60))
+@example(pattern="k", text="K")
+@example(pattern="sun", text="sunsun sun_ sun")
+def test_a_pattern_is_counted_as_a_regular_expression_counts_it(pattern: str, text: str) -> None:
+    for whole in (False, True):
+        try:
+            wanted = len(re.findall(rf"\b{pattern}\b" if whole else pattern, text, re.IGNORECASE))
+        except re.error:
+            with pytest.raises(re.error):
+                measure.count_pattern(pattern, text, whole=whole)
+        else:
+            assert measure.count_pattern(pattern, text, whole=whole) == wanted

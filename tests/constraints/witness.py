@@ -1,7 +1,8 @@
 """A complying text for a composed set of constraints, built and not guessed: proof that the set can be satisfied.
 
 ``build`` lays out what each constraint asks for (markers, lists, tables, required words, ends) and fills the rest
-with short words, in several widths, until the verifier passes every constraint. What it returns is verified.
+with short words, in several widths, until the verifier passes every constraint. What it returns is verified. What
+shapes every word or sentence has a layout of its own in ``shaped_witness``.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from if_factory.constraints.conflicts import Whole
 from if_factory.constraints.demands import merge
 from if_factory.constraints.verify import verify
 from if_factory.records import Constraint
+
+from .shaped_witness import SHAPES, shaped
 
 _TEXTS = {
     "en": "the sun and sea are warm in may when all of us go out to swim or walk by an old mill near this "
@@ -45,14 +48,19 @@ _TEXTS = {
           "você ele",
 }
 _WORDS = {language: text.split() for language, text in _TEXTS.items()}
+_PALINDROMES = ("level", "radar", "refer", "rotor", "madam", "tenet", "stats", "solos", "minim", "civic", "kayak",
+                "sagas", "rotator", "deified")
 _ITEMS = ("air", "bud", "cub", "dim", "fig", "gum", "hub", "mix", "nut", "oat", "pot", "rug", "sky", "tub", "zip")
 
 
 def build(constraints: Sequence[Constraint]) -> str | None:
     """A text that passes every constraint, or ``None`` where this builder finds none."""
-    for text in _attempts(_Plan(constraints)):
-        if all(v.passed for v in verify(text, constraints)):
-            return text
+    plan = _Plan(constraints)
+    shape = next((c for c in constraints if c.type in SHAPES), None)
+    for plan.spread in (False, True):
+        for text in shaped(shape, plan.demands, plan.fillers) if shape else _attempts(plan):
+            if all(v.passed for v in verify(text, constraints)):
+                return text
     return None
 
 
@@ -61,6 +69,7 @@ class _Plan:
         self.args: dict[str, dict[str, Any]] = {c.type: c.kwargs for c in constraints}
         self.demands = merge(get(c.type).demands(c.kwargs) for c in constraints)
         self.whole = Whole(self.demands)
+        self.spread = False  # whether what must be written stands apart, in many sentences
         self.fillers = self._fillers()
 
     def has(self, kind: str) -> bool:
@@ -74,15 +83,27 @@ class _Plan:
         capped = {u[-1] for u, r in self.demands.counts.items() if u.startswith("letter:") and r.high is not None}
         counted = {u[5:] for u in self.demands.counts if u.startswith("word:")}
         banned = {w.lower() for w in self.demands.forbidden} | counted
+        # Words that are counted by kind are written as atoms, which a first filler of a sentence must not replace.
+        banned |= {"and", "but", "for", "nor", "or", "so", "yet"} if self.has("count:conjunctions") else set()
+        banned |= {"it", "he", "us", "me", "him"} if self.has("count:pronouns") else set()
         every = [w for w in _WORDS[language] if w not in banned]
         poor = [w for w in every if not capped & set(w)]
         return poor or every
 
     def item(self, i: int) -> str:
         """A short word that never uses a capped letter if that can be helped; alphabetical in ``i``."""
-        capped = {u[-1] for u, r in self.demands.counts.items() if u.startswith("letter:") and r.high is not None}
-        usable = [w for w in _ITEMS if not capped & set(w)] or list(_ITEMS)
+        usable = self.usable(_ITEMS)
         return usable[min(i, len(usable) - 1)]
+
+    def usable(self, words: Sequence[str]) -> list[str]:
+        """The words, those without a capped letter first; where there are some, only those."""
+        capped = {u[-1] for u, r in self.demands.counts.items() if u.startswith("letter:") and r.high is not None}
+        return [w for w in words if not capped & set(w.lower())] or list(words)
+
+    def enough(self, words: str, n: int) -> list[str]:
+        """``n`` of the words, those without a capped letter first."""
+        usable = self.usable(words.split())
+        return [*usable, *(w for w in words.split() if w not in usable)][:n]
 
 
 def _attempts(p: _Plan) -> Iterator[str]:
@@ -101,7 +122,8 @@ def _filled(p: _Plan, sentences: int) -> Iterator[str]:
     low, high = p.whole.low("words"), p.whole.high("words")
     wanted_lines = p.demands.counts.get("lines")
     bare = measure.count_words(_text(p, sentences, 0, 0))
-    targets = sorted({low, low + 12, 30, 60, 110} if high is None else
+    low = max(low, p.whole.low("letters") // 3)
+    targets = sorted({low, low + 12, 30, 60, 110, 2 * low} if high is None else
                      {low, min(high, low + 12), min(high, 60), high})
     for target in targets:
         fillers = max(0, target - bare)
@@ -127,6 +149,32 @@ def _atoms(p: _Plan) -> list[str]:
         atoms[-1:] = [(atoms or [""])[-1] + "🌟" * p.args["emoji:count"]["count"]]
     if p.has("date:iso"):
         atoms.append("2024-05-17")
+    return atoms + _public_atoms(p)
+
+
+def _public_atoms(p: _Plan) -> list[str]:
+    """The same for the types of public benchmarks."""
+    a, b, c, d, e = map(p.item, range(1, 6))
+    atoms = p.enough("so and or but yet for nor", p.arg("count:conjunctions", "small_n", 0))
+    atoms += p.enough("Emma Liam Ava Mia Noah Leo Zoe Owen", p.arg("count:person_names", "N", 0))
+    allowed = [w for w in ("it", "he", "us", "me", "him") if w not in p.demands.forbidden]
+    atoms += allowed * 3 if p.has("count:pronouns") else []
+    atoms += p.usable(_PALINDROMES)[:10] if p.has("words:palindrome") else []
+    atoms += p.usable(_PALINDROMES)[:1] if p.has("keywords:palindrome") else []
+    if p.has("count:punctuation"):
+        atoms.append(f"{a}; {b}, {c}: {d}?! {e}! {a}?")
+    if p.has("format:parentheses"):
+        atoms.append(f"({a} [{b} {{{c} ({d} [{e}])}}])")
+    if p.has("format:quotes"):
+        atoms.append(f"\"{a} '{b} \"{c}\" {d}' {e}\"")
+    if p.has("format:quote_unquote"):
+        atoms.append(f'"{a}" {b} {c}')
+    if p.has("format:thesis"):
+        atoms.append(f"<em>{a} {b}</em> {c}")
+    if p.has("copy:repeat_phrase"):
+        words = p.args["copy:repeat_phrase"]["phrase"].split()
+        atoms += [" ".join([words[0], p.item(i), *words[2:]])
+                  for i in range(p.args["copy:repeat_phrase"]["small_n"])]
     return [a for a in atoms if a]
 
 
@@ -167,6 +215,12 @@ def _structures(p: _Plan) -> list[str]:
         columns = p.arg("table:columns", "columns", [p.item(1), p.item(2)])
         lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
         lines += ["|" + f" {p.item(1)} |" * len(columns)] * max(1, p.whole.low("rows"))
+    if p.has("format:list"):
+        lines += [f"{p.args['format:list']['sep']} {p.item(i)}" for i in range(2)]
+    if p.has("format:sub-bullets"):
+        lines = [line for line in lines if not line.startswith("- ")]
+        most = 2 if p.whole.high("sentences") is p.whole.high("lines") is None else 1
+        lines += [line for i in range(most) for line in (f"* {p.item(2 * i)}", f"  - {p.item(2 * i + 1)}")]
     if p.has("code:blocks"):
         a = p.args["code:blocks"]
         for _ in range(a["count"]):
@@ -177,6 +231,10 @@ def _structures(p: _Plan) -> list[str]:
 def _text(p: _Plan, sentences: int, fillers: int, more_lines: int) -> str:
     start = (p.demands.starts or "").strip('"').strip()
     end = (p.demands.ends or "").strip('"').strip()
+    if p.has("format:output_template"):
+        start, end = "My Answer:", f"My Conclusion: {p.item(1)}. Future Outlook: {p.item(2)} {end}".strip()
+    elif p.has("words:start_verb"):
+        start = "Have"
     tag = p.arg("xml:enclosing_tag", "tag")
     if tag:
         start, end = "", ""
@@ -193,16 +251,21 @@ def _text(p: _Plan, sentences: int, fillers: int, more_lines: int) -> str:
     closing = f"{tail} {end}".strip() if tail else end
     if two := p.has("combination:two_responses"):
         groups.append([p.item(6)])
-    separator = "******" if two else "***" if p.has("length_constraints:number_paragraphs") else ""
+    divided = p.has("length_constraints:number_paragraphs") or p.has("paragraphs:paragraphs")
+    separator = "******" if two else "***" if divided else ""
     shares = _shares(more_lines, len(groups))
     blocks = []
     for i, tokens in enumerate(groups):
         last = i == len(groups) - 1
         below = structures if i == 0 else []
         inline = last and closing and not tail and not below
+        if inline and i and p.whole.high("sentences") is not None and closing[-1] in ".?!":
+            tokens = [*tokens[:-1], tokens[-1].removesuffix(".")]  # the closing sentence is this paragraph's only one
         lines = _wrap([*tokens, closing] if inline else tokens, p.whole.high("line_characters"), 1 + shares[i])
         if p.demands.case == "lower":  # a stop before a small letter ends a sentence only at a line's end
             lines = [part for line in lines for part in re.sub(r"\. ", ".\n", line).split("\n")]
+        if p.spread and below and below[-1].startswith("- ") and last and closing:
+            below = [*below[:-1], below[-1] + "."]  # what follows is no part of the last item
         if below and p.whole.high("sentences") is not None:  # lists then close the last sentence
             lines[-1] = lines[-1].removesuffix(".")
         lines += below
@@ -212,6 +275,13 @@ def _text(p: _Plan, sentences: int, fillers: int, more_lines: int) -> str:
             lines.append(p.item(6))
         blocks.append("\n".join(lines))
     text = (f"\n{separator}\n" if separator else "\n\n").join(blocks)
+    if p.has("punctuation:punctuation_dot"):
+        text = text.replace(".", "!")
+    if p.has("format:title_case") or p.has("count:lowercase_counting"):
+        text = re.sub(r"[^\W\d_]+", lambda word: word.group()[0].upper() + word.group()[1:], text)
+        text = text.replace("Em>", "em>")
+    if p.has("keywords:start_end"):
+        text = text.rstrip(".!") + ("\n" if structures and len(blocks) == 1 else " ") + measure.first_word(text)
     if p.demands.case:
         text = text.lower() if p.demands.case == "lower" else text.upper()
     if tag:
@@ -228,6 +298,10 @@ def _prose(p: _Plan, sentences: int, words: list[str], atoms: list[str], paragra
            nth: int) -> list[list[str]]:
     """Tokens by paragraph; tokens that end a sentence carry its stop."""
     tokens = atoms + words or [p.item(0)]
+    if p.spread:
+        step = max(1, len(words) // max(1, len(atoms)))
+        tokens = [token for i, atom in enumerate(atoms) for token in (*words[i * step:(i + 1) * step], atom)]
+        tokens += words[len(atoms) * step:] or ([] if tokens else [p.item(0)])
     count = max(paragraphs, min(sentences, len(tokens)))
     tokens += [p.fillers[i % len(p.fillers)] for i in range(count - len(tokens))]
     size, more = divmod(len(tokens), count)

@@ -12,8 +12,9 @@ transformers = pytest.importorskip("transformers", reason="models come from tran
 from torch.multiprocessing.reductions import StorageWeakRef  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
-from if_factory.iorpo.logps import IGNORE, ResponseLogps, _ChunkedHead, output_head  # noqa: E402
+from if_factory.iorpo.logps import ResponseLogps  # noqa: E402
 from if_factory.iorpo.loss import iorpo_loss  # noqa: E402
+from if_factory.logps.head import IGNORE, _ChunkedHead, output_head  # noqa: E402
 
 VOCABULARY = 97
 SIZES = {
@@ -127,7 +128,7 @@ def test_models_that_change_logits_after_the_head_get_full_logits_and_a_sentence
 @pytest.mark.parametrize("name", [*NORMAL, *CHANGED_AFTER_THE_HEAD])
 def test_chunks_are_refused_for_exactly_the_models_whose_chunks_would_be_wrong(name, monkeypatch):
     model, batch = build(name), make_batch()
-    monkeypatch.setattr("if_factory.iorpo.logps._difference", lambda *args: None)
+    monkeypatch.setattr("if_factory.logps.head._difference", lambda *args: None)
     found = ResponseLogps(chunk_size=5)(model, batch)
     off = (found.logps - reference_logps(model, batch)).abs()[found.response].max().item()
     assert (off > 1e-3) == (name in CHANGED_AFTER_THE_HEAD), off

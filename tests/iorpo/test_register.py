@@ -71,6 +71,7 @@ def test_nothing_else_is_taken_for_iorpo(args: Any) -> None:
     ("iorpo_chunk_size", True, "at least 1"),
     ("iorpo_nll_on", "prompt", "one of: response, prompt_and_response"),
     ("iorpo_head", None, "one of: auto, chunked, full"),
+    ("iorpo_sequential", "yes", "true or false"),
     ("pref_loss", "sigmoid", "lambda is pref_beta"),
 ])
 def test_a_wrong_key_or_value_is_named_with_what_would_be_right(key: str, value: Any, words: str) -> None:
@@ -80,7 +81,7 @@ def test_a_wrong_key_or_value_is_named_with_what_would_be_right(key: str, value:
 
 
 def test_our_arguments_and_their_keys_are_the_same_thing() -> None:
-    ours = IorpoArguments("prompt_and_response", 7, "full")
+    ours = IorpoArguments("prompt_and_response", 7, "full", True)
     assert split({"stage": "iorpo", **ours.keys()})[1] == ours
 
 

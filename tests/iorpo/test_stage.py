@@ -106,12 +106,25 @@ def test_resuming_a_checkpoint_is_exact_to_the_last_bit(root: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("keys", [
     {"disable_gradient_checkpointing": True}, {"iorpo_chunk_size": 5}, {"iorpo_head": "full"},
+    {"iorpo_sequential": True},
     {"preprocessing_num_workers": 2}, {"dataloader_num_workers": 1},
 ], ids=lambda keys: next(iter(keys)))
 def test_how_it_is_computed_changes_nothing(root: Path, tmp_path: Path, plain: Path, keys: dict[str, Any]) -> None:
     logged = run(config(root, tmp_path / "x", num_train_epochs=2, **keys))
     assert losses(logged) == pytest.approx(losses(history(plain)), abs=1e-4)
     assert losses(logged, "log_odds") == pytest.approx(losses(history(plain), "log_odds"), abs=1e-4)
+
+
+def test_one_sequence_after_the_other_has_the_same_steps_with_accumulated_gradients(
+        root: Path, tmp_path: Path) -> None:
+    keys: dict[str, Any] = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 3, "max_steps": 3,
+                            "eval_dataset": "held_out", "do_eval": True, "eval_strategy": "steps", "eval_steps": 2}
+    together = run(config(root, tmp_path / "a", **keys))
+    after = run(config(root, tmp_path / "b", iorpo_sequential=True, **keys))
+    for key in ("loss", "grad_norm", "log_odds", "rewards/accuracies", "sft_loss", "odds_ratio_loss", "eval_loss"):
+        assert losses(after, key) == pytest.approx(losses(together, key), rel=1e-5, abs=1e-5), key
+    with pytest.raises(UserError, match=r"iorpo_sequential.*neftune_noise_alpha"):
+        run(config(root, tmp_path / "c", iorpo_sequential=True, neftune_noise_alpha=5, **keys))
 
 
 def test_bf16_is_near_float32_and_its_chunked_head_nearer_to_its_full_one(

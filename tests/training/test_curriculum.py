@@ -12,6 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from if_factory.api.training import stage_overrides
 from if_factory.errors import UserError
 from if_factory.records import SFTExample
 from if_factory.training.curriculum import (
@@ -290,6 +291,20 @@ def test_orpo_does_not_count_its_likelihood_term_twice_and_nan_is_logged_as_such
     assert not [note for c in configs[:2] for note in key_notes(c)]
 
 
+def test_chunks_are_written_for_the_stages_that_know_them() -> None:
+    """``--set logps_chunk_size=64`` for all of them, with a stage's or a kind's name for some."""
+    stages = ("sft", "dpo", "dpo_external", "kto")
+    for setting, expected in (("logps_chunk_size", {"dpo", "dpo_external", "kto"}),
+                              ("dpo.logps_chunk_size", {"dpo"}), ("dpo_external.logps_chunk_size", {"dpo_external"})):
+        found = stage_overrides({setting: 64}, stages, {})
+        assert {name for name, keys in found.items() if keys == {"logps_chunk_size": 64}} == expected
+        assert found["sft"] == {}
+    for setting, trained in (("sft.logps_chunk_size", stages), ("logps_chunk_size", ("sft", "iorpo"))):
+        with pytest.raises(UserError, match=r"is for the stages dpo and kto"):
+            stage_overrides({setting: 64}, trained, {})
+    assert key_notes({"stage": "dpo", "logps_chunk_size": 64}) == []
+
+
 @pytest.mark.parametrize(("keys", "words", "stops"), [
     ({"stage": "dpo", "pref_loss": "hinge"}, "sigmoid", False),
     ({"stage": "dpo", "pref_loss": "ipo"}, "length-averaged", False),
@@ -297,6 +312,7 @@ def test_orpo_does_not_count_its_likelihood_term_twice_and_nan_is_logged_as_such
     ({"stage": "kto", "lora_dropout": 0.1}, "no effect", False),
     ({"mix_strategy": "interleave_once"}, "raises", True), ({"group_by_length": True}, "no key", True),
     ({"dataset": "a,a"}, "trained once", False), ({"stage": "ppo"}, "cannot run", True),
+    ({"stage": "sft", "logps_chunk_size": 64}, "dpo and kto, not sft", True),
     ({"streaming": True}, "StopIteration", True), ({"save_only_model": True}, "learning rate", False)])
 def test_keys_that_do_not_do_what_they_say_are_told(keys: dict[str, Any], words: str, stops: bool) -> None:
     (note,) = key_notes(keys)

@@ -12,6 +12,7 @@ import json
 import random
 import re
 from functools import lru_cache
+from operator import mul
 from pathlib import Path
 
 _TRIALS = 7
@@ -126,7 +127,7 @@ def detect(text: str) -> str | None:
         weight = (0.5 + rng.gauss(0.0, 1.0) * 0.05) / 10000
         for i in range(_ITERATIONS + 1):
             row = _row(rng.choice(grams))
-            probabilities = [p * (weight + q) for p, q in zip(probabilities, row, strict=True)]
+            probabilities = list(map(mul, probabilities, map(weight.__add__, row)))  # both are a row long
             if i % 5 == 0:
                 norm = sum(probabilities)
                 probabilities = [p / norm for p in probabilities]

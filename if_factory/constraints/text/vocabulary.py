@@ -40,3 +40,13 @@ def draw_keyword(rng: Random, prompt: str) -> str:
     """Three times in four a content word of the prompt (if it has one), else a common word."""
     own = content_words(prompt)
     return rng.choice(own) if own and rng.random() < 0.75 else rng.choice(COMMON_WORDS)
+
+
+def draw_keywords(rng: Random, prompt: str, n: int) -> list[str]:
+    """``n`` words as ``draw_keyword`` draws them, all different and none a part of another."""
+    drawn: list[str] = []
+    while len(drawn) < n:
+        word = draw_keyword(rng, prompt)
+        if not any(word in other or other in word for other in drawn):
+            drawn.append(word)
+    return drawn

@@ -168,6 +168,35 @@ def contains_phrase(text: str, phrase: str) -> bool:
     return bool(phrase) and find_phrase(plain(text), phrase) is not None
 
 
+# Signs outside ASCII that a regular expression with IGNORECASE takes for an ASCII letter.
+_ASCII_LIKE = re.compile("[\u0130\u0131\u017f\u212a]")
+
+
+def count_pattern(pattern: str, text: str, *, whole: bool = False) -> int:
+    """``len(re.findall(pattern, text, re.IGNORECASE))``; with ``whole`` the pattern stands between two ``\\b``.
+
+    A pattern of ASCII letters, digits and blanks stands for itself, which need not be compiled.
+
+    Raises:
+        re.error: Python refuses the pattern.
+    """
+    if not (pattern.isascii() and pattern.replace(" ", "").isalnum() and pattern == pattern.strip()) or (
+            not text.isascii() and _ASCII_LIKE.search(text)):
+        return len(re.findall(rf"\b{pattern}\b" if whole else pattern, text, re.IGNORECASE))
+    pattern, text = pattern.lower(), text.lower()
+    if not whole:
+        return text.count(pattern)
+    count, at, size = 0, text.find(pattern), len(pattern)
+    while at >= 0:
+        found = not _is_word(text[at - 1:at]) and not _is_word(text[at + size:at + size + 1])
+        count, at = count + found, text.find(pattern, at + (size if found else 1))
+    return count
+
+
+def _is_word(char: str) -> bool:
+    return char.isalnum() or char == "_"
+
+
 _BEFORE = "\"'«»‹›「」『』()[]{}<>*_#~`>|- \n\t\r¿¡"
 _AFTER = "\"'«»‹›「」『』()[]{}<>*_~` \n\t\r"
 

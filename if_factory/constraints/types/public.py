@@ -1,7 +1,8 @@
 """What the constraint types of public benchmarks share: ids and arguments of theirs, checkers of our own.
 
-They are read, described and checked, but never drawn by ``compose``. ``check`` is a careful reader's verdict;
-``check_compat`` is the public checker's, where it is known to differ (docs/constraints.md).
+They are read, described and checked, and drawn by ``compose`` where a recipe names them and they can be put onto any
+prompt. ``check`` is a careful reader's verdict; ``check_compat`` is the public checker's, where it is known to differ
+(docs/constraints.md).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from random import Random
 from typing import Any, ClassVar
@@ -17,24 +19,45 @@ from if_factory.constraints import text as measure
 from if_factory.constraints.base import ConstraintType
 from if_factory.constraints.demands import Demands
 
+# Types that ask only for something to be left out: plain words that a text is built of satisfy them.
+AVOIDING = frozenset(("keywords:forbidden_words", "keywords:exclude_word_harder", "punctuation:no_comma",
+                      "punctuation:no_exclamation", "punctuation:punctuation_exclamation",
+                      "punctuation:no_question_mark", "digits:none", "style"))
+# Types that any plain prose can satisfy, whatever its sentences are like.
+PLAIN = AVOIDING | {"keywords:existence", "keywords:frequency", "length_constraints:number_words"}
+
 
 class Public(ConstraintType):
-    """A type that is read from data but not drawn; ``arguments`` are those it cannot do without."""
+    """A type of a public benchmark.
 
-    composable = False
+    Class attributes:
+        arguments: those it cannot do without.
+        never_with, allows, room: as in ``Demands``, whatever the arguments.
+    """
+
+    by_default = False
     difficulty_hint = 3
     arguments: ClassVar[tuple[str, ...]] = ()
+    never_with: ClassVar[frozenset[str]] = frozenset()
+    allows: ClassVar[frozenset[str]] = frozenset()
+    room: ClassVar[int] = 0
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "benchmark" not in cls.__dict__:
+            cls.benchmark = cls.__module__.split(".")[-2]
 
     def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
-        return None
+        return {} if self.composable and not self.arguments else None
 
     def demands(self, kwargs: Mapping[str, Any]) -> Demands:
         for name in self.arguments:
             kwargs[name]
-        return self.needs(kwargs)
+        needs = self.needs(kwargs)
+        return replace(needs, never_with=self.never_with, allows=self.allows, room=needs.room + self.room)
 
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
-        """The demands, of arguments that are all there."""
+        """What a response must be like, of arguments that are all there."""
         return Demands()
 
 

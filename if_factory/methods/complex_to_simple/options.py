@@ -20,7 +20,8 @@ class Options(BaseModel):
     plain_share: Annotated[float, Field(ge=0, le=1)] = Field(
         0, description="share of seeds also asked without any constraint, once: SFT rows that keep the model "
         "answering")
-    include: list[str] = Field([], description="constraint types or families to draw from; empty means all")
+    include: list[str] = Field([], description="constraint types, families or benchmarks (ifbench, ifevalg) drawn; "
+                                                "empty means all but benchmarks' and held-out ones")
     exclude: list[str] = Field([], description="constraint types or families never drawn")
     keywords: Literal["seed", "teacher"] = Field(
         "seed", description="required keywords come from the seed's own words, or the teacher proposes them")

@@ -31,7 +31,8 @@ class Options(BaseModel):
         [0.2, 0.3, 0.3, 0.1, 0.1], description="weights of 1, 2, 3... constraints on an instruction")
     wild_share: Share = Field(0.0, description="share of instructions written without drawn constraints")
     soft_share: Share = Field(0.25, description="share of the constraints that only a judge can decide")
-    include: list[str] = Field([], description="checkable types or families to draw from; empty means all")
+    include: list[str] = Field([], description="checkable types, families or benchmarks (ifbench, ifevalg) drawn; "
+                                                "empty means all but benchmarks' and held-out ones")
     exclude: list[str] = Field([], description="checkable types or families never drawn")
     soft_include: list[str] = Field([], description="soft families or types to draw from; empty means all")
     soft_exclude: list[str] = Field([], description="soft families or types never drawn")

@@ -17,7 +17,8 @@ class Options(BaseModel):
     steps: Annotated[int, Field(ge=1, le=8)] = Field(5, description="K: constraints added, one per step")
     soft_share: Annotated[float, Field(ge=0, le=1)] = Field(
         0.5, description="share of constraints that only a judge can decide; the rest is decided by code")
-    include: list[str] = Field([], description="checkable types or families to draw from; empty means all")
+    include: list[str] = Field([], description="checkable types, families or benchmarks (ifbench, ifevalg) drawn; "
+                                                "empty means all but benchmarks' and held-out ones")
     exclude: list[str] = Field([], description="checkable types or families never drawn")
     soft_include: list[str] = Field([], description="soft families (style) or types (soft_style:tone); empty "
                                     "means all")

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 from if_factory.constraints import relations
 from if_factory.constraints import text as measure
 from if_factory.constraints.base import ConstraintType, all_types
+from if_factory.constraints.compose import offered
 from if_factory.constraints.conflicts import conflict
-from if_factory.constraints.held_out import HELD_OUT_TYPES
 from if_factory.constraints.text.vocabulary import COMMON_WORDS, content_words
 from if_factory.constraints.types.extra.sentences import prose_sentences
 from if_factory.constraints.types.ifeval.language import LANGUAGES
@@ -68,11 +68,8 @@ def draw_corruptible(text: str, rng: Random, n: int, *, include: Collection[str]
 def _in_turn(include: Collection[str], exclude: Collection[str], rng: Random) -> list[ConstraintType]:
     """One type of every family in random order, then a second one of each, and so on."""
     families: dict[str, list[ConstraintType]] = {}
-    for kind in (kind for kind in all_types() if kind.composable):
-        family = kind.type.partition(":")[0]
-        wanted = {kind.type, family} & set(include) if include else kind.type not in HELD_OUT_TYPES
-        if wanted and not {kind.type, family} & set(exclude):
-            families.setdefault(family, []).append(kind)
+    for kind in offered(all_types(), include, exclude):
+        families.setdefault(kind.family, []).append(kind)
     order: list[tuple[int, float, ConstraintType]] = []
     for kinds in families.values():
         rng.shuffle(kinds)

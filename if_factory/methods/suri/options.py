@@ -30,7 +30,8 @@ class Options(BaseModel):
         "sampled", description="how many of them x_l corrupts: all, a number, or a number drawn from 1 to all")
     triples_per_text: Annotated[int, Field(ge=1)] = Field(2, description="instructions made for one text")
     label: bool = Field(True, description="the teacher labels constraints: stylistic/semantic, broad/specific")
-    include: list[str] = Field([], description="composer: constraint types or families drawn; empty means all")
+    include: list[str] = Field([], description="composer: constraint types, families or benchmarks (ifbench, "
+                                                "ifevalg) drawn; empty means all but benchmarks' and held-out ones")
     exclude: list[str] = Field([], description="composer: constraint types or families never drawn")
     tries: Annotated[int, Field(ge=1)] = Field(3, description="requests until an answer can be read, at most")
     sft: bool = Field(True, description="also emit x_w -> y as SFT rows")

@@ -22,6 +22,7 @@ class _Scoped(ConstraintType):
     """A method wraps constraints that it has drawn."""
 
     composable = False
+    only_read = "a method draws what it wraps"
 
     def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
         return None

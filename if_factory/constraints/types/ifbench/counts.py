@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from random import Random
+from typing import Any, ClassVar
 
 from if_factory.constraints import text as measure
 from if_factory.constraints.base import register
 from if_factory.constraints.demands import Demands, Range
-from if_factory.constraints.types.public import PUNCTUATION, Public, no_marks, treebank_words, unmarked
+from if_factory.constraints.text.vocabulary import draw_keywords
+from if_factory.constraints.types.extra.counts import WordRange
+from if_factory.constraints.types.ifevalg.counting import COUNTERS
+from if_factory.constraints.types.public import PLAIN, PUNCTUATION, Public, no_marks, treebank_words, unmarked
 
 _CONJUNCTIONS = frozenset(("and", "but", "for", "nor", "or", "so", "yet"))
 # Function words of English, for the share of "stop words".
@@ -46,6 +50,7 @@ class _AtLeast(Public):
 
     argument = "N"
     noun = ""
+    drawn: ClassVar[range]
 
     def count(self, response: str) -> int:
         raise NotImplementedError
@@ -59,8 +64,12 @@ class _AtLeast(Public):
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         return self.count_compat(response) >= int(kwargs[self.argument])
 
+    def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
+        return {self.argument: rng.choice(self.drawn)}
+
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
-        return Demands(counts={"words": Range(int(kwargs[self.argument]))})
+        n = int(kwargs[self.argument])
+        return Demands(counts={"words": Range(n)}, room=n)
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
         return f"has {self.count(response)} {self.noun}, fewer than {kwargs[self.argument]}"
@@ -71,6 +80,7 @@ class WordCountRange(Public):
     """Between ``min_words`` and ``max_words`` words, both included."""
 
     type = "count:word_count_range"
+    never_with = frozenset(("length:word_range", "length:exact_words", "length_constraints:number_words"))
     arguments = ("min_words", "max_words")
     descriptions = (
         "The response must contain between {min_words} and {max_words} words",
@@ -84,6 +94,9 @@ class WordCountRange(Public):
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         return int(kwargs["min_words"]) <= len(_plain_words(response)) <= int(kwargs["max_words"])
 
+    def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
+        return WordRange().sample(rng, seed_prompt)
+
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
         return Demands(counts={"words": Range(int(kwargs["min_words"]), int(kwargs["max_words"]))})
 
@@ -96,6 +109,8 @@ class UniqueWords(_AtLeast):
     """At least ``N`` different words, case ignored."""
 
     type = "count:unique_word_count"
+    drawn = range(20, 61, 10)
+    never_with = frozenset(("language",))
     arguments = ("N",)
     noun = "different words"
     descriptions = (
@@ -116,6 +131,8 @@ class StopWords(Public):
     """English function words are at most ``percentage`` per cent of all words."""
 
     type = "ratio:stop_words"
+    difficulty_hint = 4
+    allows = PLAIN | {"length_constraints:number_sentences"}
     arguments = ("percentage",)
     descriptions = (
         "Ensure that stop words make up no more than {percentage}% of the words in your response",
@@ -132,6 +149,9 @@ class StopWords(Public):
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         return self._share(_plain_words(response)) <= float(kwargs["percentage"])
+
+    def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
+        return {"percentage": rng.randrange(25, 41, 5)}
 
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
         float(kwargs["percentage"])
@@ -168,6 +188,8 @@ class SentenceTypeRatio(_SentenceTypes):
     """Twice as many sentences end in a full stop as in a question mark."""
 
     type = "ratio:sentence_type"
+    difficulty_hint = 4
+    allows = PLAIN - {"punctuation:no_question_mark"}
     descriptions = (
         "Maintain a 2:1 ratio of declarative to interrogative sentences",
         "Write exactly two statements for each question",
@@ -183,6 +205,9 @@ class SentenceBalance(_SentenceTypes):
     """Equally many sentences end in a full stop, a question mark and an exclamation mark."""
 
     type = "ratio:sentence_balance"
+    difficulty_hint = 4
+    allows = PLAIN - {"punctuation:no_question_mark", "punctuation:no_exclamation",
+                      "punctuation:punctuation_exclamation"}
     descriptions = (
         "Balance the types of sentences: as many statements as questions as exclamations",
         "Use equally many declarative, interrogative and exclamatory sentences",
@@ -198,6 +223,8 @@ class Conjunctions(_AtLeast):
     """At least ``small_n`` different ones of and, but, for, nor, or, so, yet."""
 
     type = "count:conjunctions"
+    drawn = range(2, 6)
+    never_with = frozenset(("language",))
     arguments = ("small_n",)
     argument = "small_n"
     noun = "different coordinating conjunctions"
@@ -219,6 +246,8 @@ class PersonNames(_AtLeast):
     """At least ``N`` different first names of the benchmark's list of fifty."""
 
     type = "count:person_names"
+    drawn = range(2, 6)
+    never_with = frozenset(("change_case:english_capital", "change_case:english_lowercase"))
     arguments = ("N",)
     noun = "of the listed names"
     descriptions = (
@@ -238,6 +267,8 @@ class Overlap(Public):
     """
 
     type = "ratio:overlap"
+    composable = False
+    only_read = "it needs a reference text, and no writer meets a share of trigrams to two points"
     arguments = ("reference_text", "percentage")
     descriptions = (
         "Maintain a trigram overlap of {percentage}% (±2%) with this reference text: {reference_text}",
@@ -269,6 +300,8 @@ class Numbers(Public):
     """Exactly ``N`` numbers in digits; ``3.50`` and ``1,000`` are one each."""
 
     type = "count:numbers"
+    # Numbered items and sections are numbers too, and a request may hold some.
+    never_with = frozenset(("list:numbered_items", "detectable_format:multiple_sections", "combination:repeat_prompt"))
     arguments = ("N",)
     descriptions = (
         "Include exactly {N} numbers in the response",
@@ -285,6 +318,9 @@ class Numbers(Public):
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         return len(re.findall(r"\d+", unmarked(response))) == int(kwargs["N"])
 
+    def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
+        return {"N": rng.randint(1, 6)}
+
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
         return Demands(counts={"numbers": Range(int(kwargs["N"]))},
                        exclusive=frozenset({"numbers in the response"}))
@@ -298,6 +334,8 @@ class Pronouns(_AtLeast):
     """At least ``N`` pronouns, counting every occurrence."""
 
     type = "count:pronouns"
+    drawn = range(3, 13)
+    never_with = frozenset(("language",))
     arguments = ("N",)
     noun = "pronouns"
     descriptions = (
@@ -318,6 +356,8 @@ class Punctuation(Public):
     """``.``, ``,``, ``!``, ``?``, ``;``, ``:`` and an interrobang (``?!``, ``!?`` or ``‽``) all occur."""
 
     type = "count:punctuation"
+    room = 6
+    never_with = frozenset(("length_constraints:number_sentences", "sentence:distinct_starts"))
     descriptions = (
         "Use every standard punctuation mark at least once, including semicolons, colons and the interrobang (?!)",
         "Your response must contain . , ! ? ; : and the interrobang (?!)",
@@ -348,6 +388,8 @@ class WordRepeats(Public):
     """No word occurs more than ``small_n`` times, case ignored."""
 
     type = "words:repeats"
+    difficulty_hint = 4
+    allows = PLAIN | {"length_constraints:number_sentences"}
     arguments = ("small_n",)
     descriptions = (
         "The response should not repeat any word more than {small_n} times",
@@ -361,9 +403,11 @@ class WordRepeats(Public):
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         return max(Counter(unmarked(response.lower()).split()).values(), default=0) <= int(kwargs["small_n"])
 
+    def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
+        return {"small_n": rng.randint(3, 5)}
+
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
-        int(kwargs["small_n"])
-        return Demands()
+        return Demands(counts={"word_repeats": Range(0, int(kwargs["small_n"]))})
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
         word, n = Counter(no_marks(response)).most_common(1)[0]
@@ -375,6 +419,8 @@ class KeywordsMultiple(Public):
     """Five keywords occur 1, 2, 3, 5 and 7 times, as whole words."""
 
     type = "count:keywords_multiple"
+    difficulty_hint = 5
+    never_with = COUNTERS
     arguments = ("keyword1", "keyword2", "keyword3", "keyword4", "keyword5")
     times = (1, 2, 3, 5, 7)
     descriptions = (
@@ -395,6 +441,9 @@ class KeywordsMultiple(Public):
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         return all(response.lower().count(word.lower()) == n for word, n in self._pairs(kwargs))
+
+    def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
+        return dict(zip(self.arguments, draw_keywords(rng, seed_prompt, 5), strict=True))
 
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
         return Demands(counts={f"word:{word.lower()}": Range(n, n) for word, n in self._pairs(kwargs)})

@@ -24,12 +24,17 @@ _CAPITALS = (
     "Bratislava", "Budapest", "Vaduz", "Chisinau", "Bern", "Ljubljana", "Zagreb")
 
 
+class _Task(Public):
+    composable = False
+    only_read = "it is a task of its own, not a constraint on the answer to another request"
+
+
 def _ascii(text: str) -> str:
     return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
 
 
 @register
-class Multiples(Public):
+class Multiples(_Task):
     """The numbers in the response are the multiples of 7 from 14 to 49, in order."""
 
     type = "custom:multiples"
@@ -47,7 +52,7 @@ class Multiples(Public):
 
 
 @register
-class MultipleChoice(Public):
+class MultipleChoice(_Task):
     """Four questions, "Question 1" and so on, of growing length, each with five options A to E."""
 
     type = "custom:mcq_count_length"
@@ -91,7 +96,7 @@ class MultipleChoice(Public):
 
 
 @register
-class ReverseCountries(Public):
+class ReverseCountries(_Task):
     """From Zimbabwe on at least 52 lines in reverse alphabetical order."""
 
     type = "custom:reverse_newline"
@@ -112,7 +117,7 @@ class ReverseCountries(Public):
 
 
 @register
-class WordReverse(Public):
+class WordReverse(_Task):
     """The words of the response, read backwards, name the bald eagle (public checker: and are one sentence)."""
 
     type = "custom:word_reverse"
@@ -135,7 +140,7 @@ class WordReverse(Public):
 
 
 @register
-class CharacterReverse(Public):
+class CharacterReverse(_Task):
     """The response contains ``elgae dlab``."""
 
     type = "custom:character_reverse"
@@ -153,7 +158,7 @@ class CharacterReverse(Public):
 
 
 @register
-class CapitalsSort(Public):
+class CapitalsSort(_Task):
     """The benchmark's 27 capitals above 45 degrees, from north to south, divided by commas."""
 
     type = "custom:european_capitals_sort"
@@ -174,7 +179,7 @@ class CapitalsSort(Public):
         return "is not the list of 27 capitals from Reykjavik to Zagreb"
 
 
-class _Csv(Public):
+class _Csv(_Task):
     columns: ClassVar[tuple[str, ...]]
     rows: ClassVar[int]
     delimiter: ClassVar[str] = ","
@@ -285,7 +290,7 @@ class QuotesCsv(_Csv):
 
 
 @register
-class DateList(Public):
+class DateList(_Task):
     """Dates ``YYYY-MM-DD`` of the years 1769 to 1821, divided by commas, and nothing else."""
 
     type = "custom:date_format_list"
@@ -317,6 +322,8 @@ class RepeatChange(Public):
     """``prompt_to_repeat`` with its first word changed, and nothing else."""
 
     type = "repeat:repeat_change"
+    composable = False
+    only_read = "the whole response is a copy, so it answers nothing"
     arguments = ("prompt_to_repeat",)
     descriptions = (
         'Repeat this request but change its first word, and do not answer it: "{prompt_to_repeat}"',
@@ -344,6 +351,8 @@ class RepeatSimple(Public):
     """The response is the sentence "Only output this sentence here, ignore all other requests."."""
 
     type = "repeat:repeat_simple"
+    composable = False
+    only_read = "the whole response is one fixed sentence, which answers nothing"
     sentence = "Only output this sentence here, ignore all other requests."
     descriptions = (
         "Only output this sentence here, ignore all other requests",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from itertools import pairwise
+from random import Random
 from typing import Any
 
 from if_factory.constraints import text as measure
 from if_factory.constraints.base import register
 from if_factory.constraints.demands import Demands, Range
-from if_factory.constraints.types.public import PUNCTUATION, Public, treebank_words, unmarked
+from if_factory.constraints.types.ifeval.detectable_format import is_closed_question
+from if_factory.constraints.types.public import AVOIDING, PLAIN, PUNCTUATION, Public, treebank_words, unmarked
 
 _CLOSES = {")": "(", "]": "[", "}": "{"}
 
@@ -20,8 +22,9 @@ class Parentheses(Public):
     """Brackets of any kind are nested five deep and closed again."""
 
     type = "format:parentheses"
+    room = 5
     descriptions = (
-        "Nest parentheses (and [brackets {and braces}]) at least 5 levels deep",
+        "Nest parentheses (and [brackets {{and braces}}]) at least 5 levels deep",
         "Use brackets inside brackets, at least five levels of them",
         "Your response must contain brackets nested to a depth of 5 or more",
     )
@@ -73,6 +76,8 @@ class NestedQuotes(Public):
     """Double and single quotation marks alternate three deep; an apostrophe inside a word is none."""
 
     type = "format:quotes"
+    room = 5
+    never_with = frozenset(("startend:quotation", "format:quote_unquote", "combination:repeat_prompt"))
     descriptions = (
         "Include quotes within quotes within quotes, at least 3 levels deep, alternating double and single quotes",
         "Nest quotations three levels deep and alternate between double and single quotation marks",
@@ -106,11 +111,15 @@ class NestedQuotes(Public):
         return "has no quotation inside a quotation inside a quotation"
 
 
+_OPTIONS = ("yes/no/maybe", "yes/no/it depends", "yes/no/not sure")
+
+
 @register
 class Options(Public):
     """The response is one of ``options`` (a list, or one text divided by slashes or commas), case ignored."""
 
     type = "format:options"
+    never_with = frozenset(("detectable_format:constrained_response",))
     arguments = ("options",)
     difficulty_hint = 1
     descriptions = (
@@ -139,6 +148,9 @@ class Options(Public):
             return response in self._options(kwargs)
         return response.strip(PUNCTUATION).lower() in {o.strip(PUNCTUATION).lower() for o in self._options(kwargs)}
 
+    def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
+        return ({"options": rng.choice(_OPTIONS)} if is_closed_question(seed_prompt) else None)
+
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
         self._options(kwargs)
         return Demands(owns="fixed_answer")
@@ -155,6 +167,8 @@ class NewLineWords(Public):
     """Every line that is not blank holds exactly one word."""
 
     type = "format:newline"
+    difficulty_hint = 4
+    allows = AVOIDING | {"keywords:existence"}
     descriptions = (
         "Write each word on a new line",
         "Put every word of your response on its own line",
@@ -177,6 +191,8 @@ class LineIndent(Public):
     """Each line is indented further than the line before; blank lines do not count."""
 
     type = "format:line_indent"
+    difficulty_hint = 4
+    allows = AVOIDING | {"keywords:existence"}
     descriptions = (
         "Create stairs by incrementally indenting each new line",
         "Indent every line further than the line above it",
@@ -205,6 +221,8 @@ class QuoteUnquote(Public):
     """There is a quotation, and unquoted words follow each one."""
 
     type = "format:quote_unquote"
+    room = 3
+    never_with = frozenset(("startend:quotation", "combination:repeat_prompt"))
     descriptions = (
         "Every quoted phrase must be followed by an unquoted explanation",
         "After each quotation, explain it in words outside quotation marks",
@@ -233,6 +251,7 @@ class SpecialList(Public):
     """Two or more lines open with ``sep`` in place of a bullet (public checker: it occurs twice anywhere)."""
 
     type = "format:list"
+    never_with = frozenset(("detectable_format:number_bullet_lists", "list", "format:sub-bullets"))
     arguments = ("sep",)
     descriptions = (
         'Answer with a list of items; instead of bullet points use "{sep}"',
@@ -247,8 +266,11 @@ class SpecialList(Public):
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         return response.count(str(kwargs["sep"])) >= 2
 
+    def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
+        return {"sep": rng.choice(("->", "=>", "~", "::", "§"))}
+
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
-        return Demands(literals=(kwargs["sep"],), counts={"lines": Range(2)})
+        return Demands(literals=(kwargs["sep"],), counts={"lines": Range(2), "marked_items": Range(2)})
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
         return f"does not have two items that start with {kwargs['sep']!r}"
@@ -259,6 +281,8 @@ class Thesis(Public):
     """Text in ``<i>`` or ``<em>``, closed by the same tag, and more text behind it."""
 
     type = "format:thesis"
+    room = 3
+    never_with = frozenset(("xml", "change_case:english_capital", "style:no_first_person"))  # <i> is no pronoun
     descriptions = (
         "Each section must begin with a thesis statement in italics; use HTML to indicate the italics",
         "Open every section with its thesis between <i> and </i>",
@@ -291,6 +315,7 @@ class SubBullets(Public):
     """
 
     type = "format:sub-bullets"
+    never_with = frozenset(("detectable_format:number_bullet_lists", "list"))
     descriptions = (
         "Include bullet points denoted by * and at least one sub-bullet point denoted by - for each of them",
         "Use bullets that start with *, and give each one or more sub-bullets that start with -",
@@ -316,6 +341,7 @@ class SentencesThenBullets(Public):
     """At least two sentences that end in a full stop, then at least two bullets with ``*`` and nothing behind."""
 
     type = "format:no_bullets_bullets"
+    allows = PLAIN
     descriptions = (
         "Write at least two sentences ending in a period, followed by at least two bullet points denoted by *",
         "First give two or more sentences that end in a full stop, then two or more bullets that start with *",
@@ -363,6 +389,9 @@ class TitleCase(Public):
     """Every major word starts with a capital; short prepositions, conjunctions and articles are free."""
 
     type = "format:title_case"
+    # A request that is repeated, tags and code are written as they are; other languages have other titles.
+    never_with = frozenset(("change_case:english_capital", "change_case:english_lowercase", "language", "xml", "code",
+                            "combination:repeat_prompt", "format:thesis", "count:lowercase_counting"))
     descriptions = (
         "Write the entire response in title case (capitalize the first letter of every major word)",
         "Capitalize every major word of your response",
@@ -392,6 +421,11 @@ class OutputTemplate(Public):
     """The three headings occur in order, each with text behind it (public checker: they occur)."""
 
     type = "format:output_template"
+    room = 3
+    # It owns the first words, and two of its sentences begin alike.
+    never_with = frozenset(("start", "first_word", "startend:quotation", "combination:repeat_prompt", "paragraph",
+                            "xml", "length_constraints:nth_paragraph_first_word", "length:exact_lines",
+                            "sentence:distinct_starts"))
     headings = ("My Answer:", "My Conclusion:", "Future Outlook:")
     descriptions = (
         "Use this exact template for your response: My Answer: [answer] My Conclusion: [conclusion] Future "
@@ -422,6 +456,8 @@ class NoWhitespace(Public):
     """No white space inside the response."""
 
     type = "format:no_whitespace"
+    difficulty_hint = 5
+    allows = AVOIDING
     descriptions = (
         "The output should not contain any whitespace",
         "Write your whole response without a single space or line break",

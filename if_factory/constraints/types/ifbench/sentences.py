@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from itertools import pairwise
+from random import Random
 from typing import Any
 
 from if_factory.constraints import text as measure
 from if_factory.constraints.base import register
 from if_factory.constraints.demands import Demands, Range
+from if_factory.constraints.text.vocabulary import draw_keyword
 from if_factory.constraints.types.extra.symbols import count_emoji
-from if_factory.constraints.types.public import PUNCTUATION, Public, no_marks, unmarked
+from if_factory.constraints.types.public import AVOIDING, PLAIN, PUNCTUATION, Public, no_marks, unmarked
 
 
 @register
@@ -23,6 +25,7 @@ class AlliterationIncrement(Public):
     """
 
     type = "sentence:alliteration_increment"
+    allows = AVOIDING
     difficulty_hint = 5
     descriptions = (
         "Each sentence must have a longer sequence of consecutive alliterative words than the previous one",
@@ -65,12 +68,17 @@ class SentenceKeyword(Public):
     """Sentence ``N`` (from 1) contains ``word`` as a whole word, case ignored."""
 
     type = "sentence:keyword"
+    difficulty_hint = 2
+    allows = PLAIN | {"length_constraints:number_sentences"}
     arguments = ("word", "N")
     descriptions = (
         'The response must include the keyword "{word}" in sentence {N}',
         'Sentence number {N} must contain the word "{word}"',
         'Use "{word}" in sentence {N} of your answer',
     )
+
+    def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
+        return {"word": draw_keyword(rng, seed_prompt), "N": rng.randint(1, 5)}
 
     def _has(self, found: list[str], kwargs: Mapping[str, Any]) -> bool:
         n = int(kwargs["N"])
@@ -95,6 +103,7 @@ class LastFirst(Public):
     """The last word of each sentence is the first one of the next, case ignored."""
 
     type = "words:last_first"
+    allows = AVOIDING
     difficulty_hint = 4
     descriptions = (
         "The last word of each sentence must become the first word of the next sentence",
@@ -121,6 +130,7 @@ class WordIncrement(Public):
     """Each sentence has exactly ``small_n`` more words than the one before."""
 
     type = "sentence:increment"
+    allows = AVOIDING
     arguments = ("small_n",)
     difficulty_hint = 4
     descriptions = (
@@ -137,6 +147,9 @@ class WordIncrement(Public):
         counts = [len(unmarked(s).split()) for s in measure.punkt_sentences(response)]
         return all(b - a == int(kwargs["small_n"]) for a, b in pairwise(counts))
 
+    def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
+        return {"small_n": rng.randint(1, 3)}
+
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
         int(kwargs["small_n"])
         return Demands()
@@ -150,6 +163,7 @@ class EmojiAtEnds(Public):
     """Every sentence has an emoji at its end, before or behind its punctuation mark."""
 
     type = "format:emoji"
+    allows = PLAIN | {"length_constraints:number_sentences"}
     descriptions = (
         "Use an emoji at the end of every sentence",
         "End each sentence with an emoji",
@@ -180,6 +194,7 @@ class SameLength(Public):
     """Three sentences of equally many characters and without a common word (public checker: lengths only)."""
 
     type = "ratio:sentence_words"
+    allows = AVOIDING
     difficulty_hint = 5
     descriptions = (
         "Respond with three sentences, all containing the same number of characters but using all different words",
@@ -208,6 +223,8 @@ class AlphabetStory(Public):
     """Twenty-six sentences whose first letters are A to Z in order."""
 
     type = "custom:sentence_alphabet"
+    composable = False
+    only_read = "it is a task of its own, not a constraint on the answer to another request"
     difficulty_hint = 5
     descriptions = (
         "Tell a story of 26 sentences whose first words start with the letters of the alphabet in order",

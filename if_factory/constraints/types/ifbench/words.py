@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from itertools import pairwise
+from random import Random
 from typing import Any
 
 from if_factory.constraints import text as measure
 from if_factory.constraints.base import register
 from if_factory.constraints.demands import Demands, Range
-from if_factory.constraints.types.public import PUNCTUATION, Public, no_marks, treebank_words, unmarked
+from if_factory.constraints.text.vocabulary import draw_keyword
+from if_factory.constraints.types.public import AVOIDING, PLAIN, PUNCTUATION, Public, no_marks, treebank_words, unmarked
 
 _PRIMES = frozenset((2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89,
                      97))
@@ -49,6 +51,8 @@ class AlphabetLoop(_EveryWord):
     """Each word starts with the letter after its predecessor's; A follows Z."""
 
     type = "words:alphabet"
+    difficulty_hint = 5
+    allows = AVOIDING
     descriptions = (
         "Each word must start with the next letter of the alphabet, looping back to A after Z",
         "Let the first letters of your words run through the alphabet in order, with A again after Z",
@@ -69,6 +73,8 @@ class ThreeVowels(Public):
     """One paragraph whose letters include at most three of a, e, i, o, u."""
 
     type = "words:vowel"
+    difficulty_hint = 5
+    allows = AVOIDING
     descriptions = (
         "Write a paragraph using words that contain only three types of vowels",
         "Write one paragraph with at most three of the vowels a, e, i, o, u",
@@ -92,6 +98,8 @@ class ConsonantClusters(Public):
     """Every word has two consonants (all letters but a, e, i, o, u) side by side."""
 
     type = "words:consonants"
+    difficulty_hint = 5
+    allows = AVOIDING
     descriptions = (
         "Ensure each word in your response has at least one consonant cluster (two or more consonants together)",
         "Use only words with two or more consonants in a row",
@@ -115,6 +123,8 @@ class Palindromes(Public):
     """Ten palindromes of five letters or more; each word counts once (public checker: every occurrence)."""
 
     type = "words:palindrome"
+    difficulty_hint = 5
+    room = 10
     descriptions = (
         "Include at least 10 single-word palindromes, each at least 5 characters long",
         "Use ten or more words of five letters or more that read the same backwards",
@@ -143,6 +153,8 @@ class PrimeLengths(Public):
     """The number of letters of every word is a prime."""
 
     type = "words:prime_lengths"
+    difficulty_hint = 5
+    allows = AVOIDING
     descriptions = (
         "Use only words with lengths that are prime numbers",
         "Every word must have 2, 3, 5, 7, 11 or another prime number of letters",
@@ -166,6 +178,10 @@ class StartVerb(Public):
     """The first word is a verb. Told only for common verbs; other words get no verdict, as that takes a tagger."""
 
     type = "words:start_verb"
+    difficulty_hint = 2
+    # It owns the first word; the checker knows English verbs.
+    never_with = frozenset(("start", "first_word", "paragraph", "combination:repeat_prompt", "xml", "language",
+                            "length_constraints:nth_paragraph_first_word", "format:output_template"))
     descriptions = (
         "The response must start with a verb",
         "Begin your response with a verb",
@@ -192,6 +208,8 @@ class OddEvenSyllables(Public):
     """
 
     type = "words:odd_even_syllables"
+    composable = False
+    only_read = "spelling leaves the syllables of most English sentences open, so it would seldom get a verdict"
     descriptions = (
         "Alternate between words with odd and even numbers of syllables",
         "Let every word with an odd number of syllables be followed by one with an even number, and the reverse",
@@ -223,6 +241,8 @@ class NoConsecutive(_EveryWord):
     """No two neighbouring words share their first letter."""
 
     type = "words:no_consecutive"
+    difficulty_hint = 5
+    allows = AVOIDING
     descriptions = (
         "No two consecutive words can share the same first letter",
         "Neighbouring words must start with different letters",
@@ -242,6 +262,8 @@ class ParagraphLastFirst(Public):
     """Every line that is not blank ends with the word it started with, case ignored."""
 
     type = "words:paragraph_last_first"
+    difficulty_hint = 4
+    allows = AVOIDING
     descriptions = (
         "Each paragraph must end with the same word it started with; separate paragraphs with a newline",
         "Start and end every paragraph with the same word, one paragraph per line",
@@ -265,6 +287,8 @@ class WordsPosition(Public):
     """The second word and the second to last word are ``keyword``, case ignored."""
 
     type = "words:words_position"
+    difficulty_hint = 4
+    allows = PLAIN - {"keywords:frequency"} | {"length_constraints:number_sentences"}
     arguments = ("keyword",)
     descriptions = (
         'The second word in your response and the second to last word should be "{keyword}"',
@@ -284,6 +308,9 @@ class WordsPosition(Public):
             return len(found) > 2 and found[1] == found[-3] == wanted
         return bool(found[1] == found[-2] == wanted)
 
+    def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
+        return {"keyword": draw_keyword(rng, seed_prompt)}
+
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
         return Demands(words=(kwargs["keyword"],))
 
@@ -297,6 +324,8 @@ class WordsJapanese(Public):
     """Every ``N``-th word, by white space, holds a Japanese character; numbers are let pass."""
 
     type = "count:words_japanese"
+    difficulty_hint = 4
+    allows = AVOIDING
     arguments = ("N",)
     descriptions = (
         "Every {N}th word of your response must be in Japanese",
@@ -309,6 +338,9 @@ class WordsJapanese(Public):
         words = [word.strip(PUNCTUATION) for word in response.split()]
         return all(re.search("[\u3040-\u30ff\u4e00-\u9fff]", word) for word in words[n - 1::n]
                    if word and not word.isdigit())
+
+    def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
+        return {"N": rng.randint(4, 8)}
 
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
         int(kwargs["N"])

@@ -27,6 +27,13 @@ def parse_json(response: str) -> Any:
     return json.loads(strip_code_fence(response, "json"), parse_constant=refuse)
 
 
+def is_closed_question(prompt: str) -> bool:
+    """Whether a prompt ends with a question that "yes" or "no" answers: only that fits fixed answers."""
+    last = prompt.strip().rsplit("\n", 1)[-1]
+    closed = r"\b(is|are|was|were|do|does|did|can|could|should|would|will|has|have|must)\s+\w+[^.?!]*\?\s*$"
+    return re.match(closed, last.strip(), re.IGNORECASE) is not None
+
+
 @register
 class NumberBulletLists(ConstraintType):
     """Exactly ``num_bullets`` lines that open with ``* `` or ``- ``."""
@@ -45,9 +52,13 @@ class NumberBulletLists(ConstraintType):
         return len(bullets(response, "*-")) == int(kwargs["num_bullets"])
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
+        return self._count_compat(response) == int(kwargs["num_bullets"])
+
+    @staticmethod
+    def _count_compat(response: str) -> int:
         stars = re.findall(r"^\s*\*[^\*].*$", response, re.MULTILINE)
         dashes = re.findall(r"^\s*-.*$", response, re.MULTILINE)
-        return len(stars) + len(dashes) == int(kwargs["num_bullets"])
+        return len(stars) + len(dashes)
 
     def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
         return {"num_bullets": rng.randint(2, 5)}
@@ -60,8 +71,14 @@ class NumberBulletLists(ConstraintType):
         return {**kwargs, "noun": plural(kwargs["num_bullets"], "point")}
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
-        found = count_of(len(bullets(response, "*-")), "bullet point")
-        return f"has {found}; exactly {kwargs['num_bullets']} were asked for"
+        return self._has(len(bullets(response, "*-")), kwargs)
+
+    def why_compat(self, response: str, kwargs: Mapping[str, Any]) -> str:
+        return self._has(self._count_compat(response), kwargs)
+
+    @staticmethod
+    def _has(count: int, kwargs: Mapping[str, Any]) -> str:
+        return f"has {count_of(count, 'bullet point')}; exactly {kwargs['num_bullets']} were asked for"
 
 
 @register
@@ -87,10 +104,7 @@ class ConstrainedResponse(ConstraintType):
         return any(option in response for option in self.options)
 
     def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
-        # A fixed yes/no/maybe only fits a question that can be answered by it.
-        last = seed_prompt.strip().rsplit("\n", 1)[-1]
-        closed = r"\b(is|are|was|were|do|does|did|can|could|should|would|will|has|have|must)\s+\w+[^.?!]*\?\s*$"
-        return {} if re.match(closed, last.strip(), re.IGNORECASE) else None
+        return {} if is_closed_question(seed_prompt) else None
 
     def demands(self, kwargs: Mapping[str, Any]) -> Demands:
         return Demands(owns="fixed_answer", words=("my answer is",), language="en",
@@ -122,9 +136,13 @@ class NumberHighlightedSections(ConstraintType):
         return count_highlights(response) >= int(kwargs["num_highlights"])
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
+        return self._count_compat(response) >= int(kwargs["num_highlights"])
+
+    @staticmethod
+    def _count_compat(response: str) -> int:
         single = [h for h in re.findall(r"\*[^\n\*]*\*", response) if h.strip("*").strip()]
         double = [h for h in re.findall(r"\*\*[^\n\*]*\*\*", response) if h.strip("*").strip()]
-        return len(single) + len(double) >= int(kwargs["num_highlights"])
+        return len(single) + len(double)
 
     def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
         return {"num_highlights": rng.randint(1, 3)}
@@ -137,8 +155,14 @@ class NumberHighlightedSections(ConstraintType):
         return {**kwargs, "noun": plural(kwargs["num_highlights"], "part")}
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
-        found = count_of(count_highlights(response), "highlighted part")
-        return f"has {found}; at least {kwargs['num_highlights']} were asked for"
+        return self._has(count_highlights(response), kwargs)
+
+    def why_compat(self, response: str, kwargs: Mapping[str, Any]) -> str:
+        return self._has(self._count_compat(response), kwargs)
+
+    @staticmethod
+    def _has(count: int, kwargs: Mapping[str, Any]) -> str:
+        return f"has {count_of(count, 'highlighted part')}; at least {kwargs['num_highlights']} were asked for"
 
 
 @register

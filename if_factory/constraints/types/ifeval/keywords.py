@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Mapping
 from random import Random
@@ -12,7 +11,7 @@ from if_factory.constraints import relations
 from if_factory.constraints.base import ConstraintType, register
 from if_factory.constraints.demands import Demands, Range
 from if_factory.constraints.relations import quoted
-from if_factory.constraints.text import contains_phrase, count_phrase, count_words
+from if_factory.constraints.text import contains_phrase, count_pattern, count_phrase, count_words
 from if_factory.constraints.text.vocabulary import draw_keyword
 
 
@@ -41,7 +40,7 @@ class Existence(ConstraintType):
         return all(contains_phrase(response, k) for k in _phrases(kwargs, "keywords"))
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        return all(re.search(k, response, re.IGNORECASE) for k in _phrases(kwargs, "keywords"))
+        return all(count_pattern(k, response) for k in _phrases(kwargs, "keywords"))
 
     def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
         return {"keywords": [draw_keyword(rng, seed_prompt)]}
@@ -78,8 +77,8 @@ class Frequency(ConstraintType):
         return relations.holds(count_phrase(response, kwargs["keyword"]), kwargs["relation"], kwargs["frequency"])
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        found = re.findall(kwargs["keyword"].strip(), response, re.IGNORECASE)
-        return relations.holds(len(found), kwargs["relation"], kwargs["frequency"])
+        found = count_pattern(kwargs["keyword"].strip(), response)
+        return relations.holds(found, kwargs["relation"], kwargs["frequency"])
 
     def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
         relation, frequency = relations.draw(rng, (2, 4), (2, 4))
@@ -120,7 +119,7 @@ class ForbiddenWords(ConstraintType):
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         banned = _phrases(kwargs, "forbidden_words")
-        return not any(re.search(rf"\b{w}\b", response, re.IGNORECASE) for w in banned)
+        return not any(count_pattern(w, response, whole=True) for w in banned)
 
     def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
         return {"forbidden_words": [draw_keyword(rng, seed_prompt)]}

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from random import Random
 from typing import Any
 
 from if_factory.constraints.base import register
 from if_factory.constraints.demands import Demands
 from if_factory.constraints.text import plain
 from if_factory.constraints.types.public import Public
+
+_PHRASES = (
+    "every cloud has a silver lining",
+    "the early bird catches the worm",
+    "a good start is half the work",
+    "many hands make light work",
+    "look before you leap",
+    "actions speak louder than words",
+)
 
 
 def _same(one: str, other: str) -> bool:
@@ -17,7 +27,12 @@ def _same(one: str, other: str) -> bool:
     return first == second
 
 
+_COPIES = "the whole response is a copy, so it answers nothing"
+
+
 class _Copy(Public):
+    composable = False
+    only_read = _COPIES
     arguments = ("prompt_to_repeat",)
     difficulty_hint = 2
 
@@ -64,6 +79,8 @@ class CopyingMultiple(Public):
     """``prompt_to_repeat`` exactly ``N`` times, divided by ``******``."""
 
     type = "copy:copying_multiple"
+    composable = False
+    only_read = _COPIES
     arguments = ("prompt_to_repeat", "N")
     descriptions = (
         'Repeat the request {N} times without change, separated by ******, and do not answer it: '
@@ -96,6 +113,8 @@ class CopySpan(Public):
     """
 
     type = "new:copy_span_idx"
+    composable = False
+    only_read = _COPIES
     arguments = ("prompt_to_repeat", "n_start", "n_end")
     last = 0
     descriptions = (
@@ -126,6 +145,7 @@ class RepeatSpan(CopySpan):
     """IFBench's id for the same; its checker includes the last character."""
 
     type = "repeat:repeat_span"
+    benchmark = "ifbench"
     last = 1
 
 
@@ -137,6 +157,8 @@ class RepeatPhrase(Public):
 
     type = "copy:repeat_phrase"
     arguments = ("phrase", "small_n")
+    difficulty_hint = 4
+    never_with = frozenset(("keywords", "letters", "word", "count", "language"))  # they may count words of the phrase
     descriptions = (
         'Repeat the phrase "{phrase}" exactly {small_n} times, each time with one word in its middle replaced',
         'Write "{phrase}" {small_n} times and replace exactly one of its inner words each time',
@@ -163,9 +185,12 @@ class RepeatPhrase(Public):
         return len(found) == int(kwargs["small_n"]) and all(
             len(part) == len(wanted) and sum(map(str.__ne__, part, wanted)) == 1 for part in found)
 
+    def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
+        return {"phrase": rng.choice(_PHRASES), "small_n": rng.randint(2, 3)}
+
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
-        int(kwargs["small_n"])
-        return Demands(words=(kwargs["phrase"].split()[0],))
+        words = kwargs["phrase"].split()
+        return Demands(words=tuple(dict.fromkeys((words[0], words[-1]))), room=int(kwargs["small_n"]) * len(words))
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
         return f'does not have exactly {kwargs["small_n"]} one-word variants of "{kwargs["phrase"]}"'

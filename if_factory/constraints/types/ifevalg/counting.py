@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
+from random import Random
 from typing import Any
 
 from if_factory.constraints import relations
 from if_factory.constraints import text as measure
 from if_factory.constraints.base import register
 from if_factory.constraints.demands import Demands, Range
+from if_factory.constraints.text.vocabulary import draw_keyword, draw_keywords
 from if_factory.constraints.types.ifeval.keywords import LetterFrequency
 from if_factory.constraints.types.ifevalg.splitting import divided
-from if_factory.constraints.types.public import Public, no_marks, treebank_words
+from if_factory.constraints.types.public import AVOIDING, PLAIN, Public, no_marks, treebank_words
+
+# What else says how often a word occurs, or a letter, of which a repeated word may hold many.
+COUNTERS = frozenset(("keywords:existence", "keywords:frequency", "word:exact_count", "keywords:word_once",
+                      "keywords:word_count_different_numbers", "count:count_increment_word",
+                      "count:keywords_multiple", "keywords:letter_frequency", "letters:letter_counting2"))
 
 
 @register
@@ -22,6 +30,8 @@ class WordOnce(Public):
 
     type = "keywords:word_once"
     arguments = ("keyword",)
+    difficulty_hint = 2
+    never_with = COUNTERS
     descriptions = (
         'Include the keyword "{keyword}" exactly once',
         'Use the word "{keyword}" once in your response, and only once',
@@ -33,6 +43,9 @@ class WordOnce(Public):
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         return len(re.findall(kwargs["keyword"], response, re.IGNORECASE)) == 1
+
+    def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
+        return {"keyword": draw_keyword(rng, seed_prompt)}
 
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
         return Demands(counts={f"word:{kwargs['keyword'].lower()}": Range(1, 1)})
@@ -48,11 +61,17 @@ class WordCountDifferent(Public):
 
     type = "keywords:word_count_different_numbers"
     arguments = ("keyword", "frequency")
+    never_with = COUNTERS
     descriptions = (
         'The word "{keyword}" should appear {bound} {times}',
         'Use the word "{keyword}" {bound} {times} in your response',
         'Mention "{keyword}" {bound} {times}',
     )
+
+    def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
+        # With a relation: without one the public checker draws it.
+        relation, frequency = relations.draw(rng, (2, 4), (2, 4))
+        return {"keyword": draw_keyword(rng, seed_prompt), "relation": relation, "frequency": frequency}
 
     @staticmethod
     def _range(kwargs: Mapping[str, Any]) -> Range:
@@ -82,6 +101,8 @@ class ExcludeWord(Public):
 
     type = "keywords:exclude_word_harder"
     arguments = ("keyword",)
+    difficulty_hint = 2
+    never_with = frozenset(("keywords:forbidden_words",))
     descriptions = (
         'Do not include the keyword "{keyword}" in the response',
         'The word "{keyword}" must not appear',
@@ -93,6 +114,9 @@ class ExcludeWord(Public):
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         return f" {kwargs['keyword']} " not in response
+
+    def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
+        return {"keyword": draw_keyword(rng, seed_prompt)}
 
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
         return Demands(forbidden=(kwargs["keyword"],))
@@ -106,6 +130,8 @@ class NoAdjacentConsecutive(Public):
     """No word starts with the letter of the alphabet that follows the first letter of the word before it."""
 
     type = "keywords:no_adjacent_consecutive"
+    difficulty_hint = 5
+    allows = AVOIDING
     descriptions = (
         "No two adjacent words can start with consecutive letters of the alphabet",
         "Never let a word that starts with the next letter of the alphabet follow a word",
@@ -133,11 +159,20 @@ class LowercaseCounting(Public):
 
     type = "count:lowercase_counting"
     arguments = ("N",)
+    # A request that is repeated, tags and code are written as they are.
+    never_with = frozenset(("change_case:english_lowercase", "combination:repeat_prompt", "xml", "code"))
     descriptions = (
         "Use at most {N} words in all lowercase letters",
         "Words in lowercase may appear at most {N} times in your response",
         "No more than {N} words of the response may be all lowercase",
     )
+
+    def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
+        return {"N": rng.randrange(10, 31, 5)}
+
+    def needs(self, kwargs: Mapping[str, Any]) -> Demands:
+        int(kwargs["N"])
+        return Demands()
 
     def _count(self, response: str) -> int:
         return sum(word.islower() for word in measure.words(response))
@@ -158,6 +193,9 @@ class LetterCounting(Public):
 
     type = "letters:letter_counting"
     arguments = ("relation", "N")
+    # One measure of length is enough.
+    never_with = frozenset(("length", "length_constraints:number_words", "length_constraints:number_sentences",
+                            "sentence:max_words", "count:word_count_range", "count:unique_word_count"))
     descriptions = (
         "Answer with {bound} {letters}",
         "Your response should have {bound} {letters}",
@@ -169,6 +207,10 @@ class LetterCounting(Public):
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         return relations.holds(len(re.findall("[a-zA-Z]", response)), kwargs["relation"], kwargs["N"])
+
+    def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
+        relation, n = relations.draw(rng, (2, 12), (4, 20))
+        return {"relation": relation, "N": n * 50}
 
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
         return Demands(counts={"letters": relations.as_range(kwargs["relation"], kwargs["N"])})
@@ -187,7 +229,11 @@ class LetterCounting2(LetterFrequency):
     """IFEval's letter frequency under another id."""
 
     type = "letters:letter_counting2"
-    composable = False
+    by_default = False
+    benchmark = "ifevalg"
+
+    def demands(self, kwargs: Mapping[str, Any]) -> Demands:
+        return replace(super().demands(kwargs), never_with=frozenset(("keywords:letter_frequency",)))
 
 
 @register
@@ -197,6 +243,7 @@ class CountingComposition(Public):
     type = "count:counting_composition"
     arguments = ("n_sent", "n_words")
     difficulty_hint = 5
+    allows = AVOIDING
     descriptions = (
         "Write 3 paragraphs, delimited by the Markdown divider * * *, with exactly {n_sent} sentences each, with "
         "exactly {n_words} words in each sentence",
@@ -219,6 +266,9 @@ class CountingComposition(Public):
         return all(len(found := divided(part)) == int(kwargs["n_sent"])
                    and all(len(treebank_words(s)) == int(kwargs["n_words"]) for s in found) for part in parts)
 
+    def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
+        return {"n_sent": rng.randint(1, 3), "n_words": rng.randint(5, 10)}
+
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
         n = 3 * int(kwargs["n_sent"])
         return Demands(exclusive=frozenset({"separator"}), counts={
@@ -233,7 +283,8 @@ class CountUnique(Public):
     """No word occurs twice, case ignored (public checker: no token, so a second full stop fails)."""
 
     type = "count:count_unique"
-    difficulty_hint = 4
+    difficulty_hint = 5
+    allows = AVOIDING
     descriptions = (
         "Only use unique words in your response; no word should be repeated",
         "Do not use any word more than once",
@@ -260,6 +311,7 @@ class CountIncrement(Public):
 
     type = "count:count_increment_word"
     arguments = ("keyword1", "keyword2")
+    never_with = COUNTERS
     descriptions = (
         'Include the keyword "{keyword1}" once and the keyword "{keyword2}" twice in your response',
         'Use "{keyword1}" exactly once and "{keyword2}" exactly twice',
@@ -273,6 +325,9 @@ class CountIncrement(Public):
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         return all(len(re.findall(kwargs[name], response, re.IGNORECASE)) == n
                    for name, n in (("keyword1", 1), ("keyword2", 2)))
+
+    def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
+        return dict(zip(self.arguments, draw_keywords(rng, seed_prompt, 2), strict=True))
 
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
         return Demands(counts={f"word:{kwargs['keyword1'].lower()}": Range(1, 1),
@@ -288,6 +343,8 @@ class Palindrome(Public):
     """A word of three letters or more reads the same backwards (public checker: any token, so ``a`` will do)."""
 
     type = "keywords:palindrome"
+    never_with = frozenset(("words:palindrome",))
+    room = 1
     descriptions = (
         "Include a palindrome in your response",
         "Use at least one word that reads the same forwards and backwards",
@@ -314,6 +371,8 @@ class KeywordPosition(Public):
 
     type = "keywords:keyword_specific_position"
     arguments = ("keyword", "n", "m")
+    difficulty_hint = 4
+    allows = PLAIN | {"length_constraints:number_sentences"}
     case = True
     divide = staticmethod(divided)
     descriptions = (
@@ -335,6 +394,9 @@ class KeywordPosition(Public):
         wanted = kwargs["keyword"] if self.case else kwargs["keyword"].lower()
         return m <= len(tokens) and bool(tokens[m - 1] == wanted)
 
+    def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
+        return {"keyword": draw_keyword(rng, seed_prompt), "n": rng.randint(1, 4), "m": rng.randint(1, 6)}
+
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
         n, m = int(kwargs["n"]), int(kwargs["m"])
         return Demands(words=(kwargs["keyword"],), counts={"sentences": Range(n), "words": Range(n - 1 + m)})
@@ -348,5 +410,6 @@ class KeywordPositionIfbench(KeywordPosition):
     """IFBench's id for the same; its checker ignores case."""
 
     type = "words:keywords_specific_position"
+    benchmark = "ifbench"
     case = False
     divide = staticmethod(measure.punkt_sentences)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
+from random import Random
 from typing import Any
 
 from if_factory.constraints import text as measure
 from if_factory.constraints.base import register
 from if_factory.constraints.demands import Demands, Range
+from if_factory.constraints.types.extra.first_last import FirstWord, LastWord
 from if_factory.constraints.types.ifevalg.splitting import divided
-from if_factory.constraints.types.public import Public, treebank_words
+from if_factory.constraints.types.public import AVOIDING, PLAIN, Public, treebank_words
 
 
 @register
@@ -18,6 +21,8 @@ class SentenceHyphens(Public):
     """Sentences follow one another with a hyphen between them and no white space around it."""
 
     type = "detectable_format:sentence_hyphens"
+    difficulty_hint = 4
+    allows = AVOIDING | {"keywords:existence"}
     descriptions = (
         "Connect all sentences with hyphens, with no spaces between them",
         "Put a hyphen, and no space, between every two sentences",
@@ -42,6 +47,8 @@ class SquareBrackets(Public):
     """Every word stands in its own square brackets; punctuation may follow the bracket."""
 
     type = "detectable_format:square_brackets"
+    difficulty_hint = 4
+    allows = AVOIDING | {"keywords:existence"}
     descriptions = (
         "Enclose every word in your response within square brackets",
         "Put each word in square brackets, [like] [this]",
@@ -67,6 +74,8 @@ class BigramWrapping(Public):
     """Words stand in pairs, each pair in double angular brackets; a last odd word may stand alone."""
 
     type = "detectable_format:bigram_wrapping"
+    difficulty_hint = 4
+    allows = AVOIDING | {"keywords:existence"}
     descriptions = (
         "Wrap every two words in double angular brackets, such as <<I am>> <<at home>>",
         "Write your response in pairs of words, each pair enclosed in << and >>",
@@ -89,6 +98,8 @@ class BigramWrapping(Public):
 
 
 class _TwoParagraphs(Public):
+    difficulty_hint = 2
+
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
         return Demands(exclusive=frozenset({"separator"}), counts={"paragraphs": Range(2, 2), "words": Range(2)})
 
@@ -112,6 +123,9 @@ class ParagraphsByStars(_TwoParagraphs):
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         return self._parts(response, r"\s?\*\*\*\s?")
+
+    def needs(self, kwargs: Mapping[str, Any]) -> Demands:
+        return replace(super().needs(kwargs), literals=("***",))
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
         return "is not two paragraphs divided by ***"
@@ -148,6 +162,8 @@ class FirstWordSentence(Public):
 
     type = "first_word:first_word_sent"
     arguments = ("first_word",)
+    difficulty_hint = 4
+    allows = PLAIN | {"length_constraints:number_sentences"}
     descriptions = (
         'The first word of each sentence should be the word "{first_word}"',
         'Begin every sentence with the word "{first_word}"',
@@ -160,6 +176,9 @@ class FirstWordSentence(Public):
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         return all(s.split()[:1] and s.split()[0].lower() == kwargs["first_word"].lower() for s in divided(response))
+
+    def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
+        return {"first_word": rng.choice(("It", "One", "People", "Sometimes", "The", "They", "This", "We"))}
 
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
         return Demands(words=(kwargs["first_word"],), starts=kwargs["first_word"])
@@ -174,6 +193,8 @@ class FirstWordAnswer(Public):
 
     type = "first_word:first_word_answer"
     arguments = ("first_word",)
+    difficulty_hint = 2
+    never_with = frozenset(("start:first_word",))
     descriptions = (
         'The first word of your response should be the word "{first_word}"',
         'Begin your response with the word "{first_word}"',
@@ -185,6 +206,9 @@ class FirstWordAnswer(Public):
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         return bool(response.split()[0].lower() == kwargs["first_word"].lower())
+
+    def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
+        return {"first_word": FirstWord().sample(rng, seed_prompt)["word"]}
 
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
         return Demands(words=(kwargs["first_word"],), starts=kwargs["first_word"])
@@ -199,6 +223,8 @@ class LastWordSentence(Public):
 
     type = "last_word:last_word_sent"
     arguments = ("last_word",)
+    difficulty_hint = 4
+    allows = PLAIN | {"length_constraints:number_sentences"}
     descriptions = (
         'The last word of each sentence, before punctuation, should be the word "{last_word}"',
         'End every sentence with the word "{last_word}" and its punctuation mark',
@@ -213,6 +239,9 @@ class LastWordSentence(Public):
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         return all(s.split() and _bare(s.split()[-1]) == kwargs["last_word"].lower() for s in divided(response))
 
+    def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
+        return {"last_word": rng.choice(("again", "always", "here", "indeed", "now", "today", "together", "too"))}
+
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
         return Demands(words=(kwargs["last_word"],), ends=kwargs["last_word"])
 
@@ -226,6 +255,8 @@ class LastWordAnswer(Public):
 
     type = "last_word:last_word_answer"
     arguments = ("last_word",)
+    difficulty_hint = 2
+    never_with = frozenset(("end:last_word",))
     descriptions = (
         'The last word of your response should be the word "{last_word}"',
         'Finish your response with the word "{last_word}"',
@@ -237,6 +268,9 @@ class LastWordAnswer(Public):
 
     def check_compat(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         return bool(_bare(response.split()[-1]) == kwargs["last_word"].lower())
+
+    def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
+        return {"last_word": LastWord().sample(rng, seed_prompt)["word"]}
 
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
         return Demands(words=(kwargs["last_word"],), ends=kwargs["last_word"])
@@ -250,6 +284,10 @@ class StartEnd(Public):
     """The first and the last word are the same, and nothing stands behind the last one."""
 
     type = "keywords:start_end"
+    # What prescribes the last characters, or counts what the last word adds to.
+    never_with = frozenset(("startend", "end", "last_word", "xml", "combination:repeat_prompt", "paragraph",
+                            "length_constraints:nth_paragraph_first_word", "length_constraints:number_sentences",
+                            "length:exact_lines", "sentence:distinct_starts", "format:output_template"))
     descriptions = (
         "Start and end your response with the same word, with nothing after the last word, not even punctuation",
         "The first and the last word of the response must be the same; write no punctuation after the last",
@@ -273,6 +311,7 @@ class NoDot(Public):
     """No full stop anywhere."""
 
     type = "punctuation:punctuation_dot"
+    never_with = frozenset(("punctuation:no_exclamation", "punctuation:punctuation_exclamation"))  # what is left
     descriptions = (
         "Do not use dots (.), neither as punctuation nor otherwise",
         "Your entire response must not contain a single dot",
@@ -297,6 +336,8 @@ class NoExclamationMark(Public):
     """No exclamation mark anywhere."""
 
     type = "punctuation:punctuation_exclamation"
+    difficulty_hint = 1
+    never_with = frozenset(("punctuation:no_exclamation",))
     descriptions = (
         "Do not use exclamation marks (!), neither as punctuation nor otherwise",
         "Your entire response must not contain a single exclamation mark",
