@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=48, help="max_tokens of the runs")
     parser.add_argument("--concurrency", type=int, default=8)
+    parser.add_argument("--servers", default="vllm,llama")
     parser.add_argument("--only", default=",".join(PARTS), help=f"parts of {','.join(PARTS)}")
     given = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
@@ -65,14 +66,16 @@ async def test(given: argparse.Namespace, parts: list[str], schemas: Mapping[str
     if set(parts) - {"kill-own", "kill-url"}:
         # One after the other: together they would measure each other.
         found: dict[str, list[dict[str, str]]] = {part: [] for part in parts}
-        for i, name in enumerate(names):
-            async with (started_vllm(given, environment) if i == 0 else started_llama(given)) as server:
+        asked = [(kind, name) for kind, name in zip(("vllm", "llama"), names, strict=True)
+                 if kind in given.servers.split(",")]
+        for kind, _ in asked:
+            async with (started_vllm(given, environment) if kind == "vllm" else started_llama(given)) as server:
                 await look_at(server, parts, schemas, found)
                 if "run" in parts:
-                    found["run"].append(await run(given, server, name))
+                    found["run"].append(await run(given, server))
         for part in parts:
             if found[part]:
-                table(part, names, found[part], given.out)
+                table(part, [name for _, name in asked], found[part], given.out)
     if "kill-own" in parts:
         await kill_own(given)
     if "kill-url" in parts:
@@ -150,7 +153,7 @@ async def command(path: Path, folder: Path) -> asyncio.subprocess.Process:
                                                 str(folder), stdout=log, stderr=log)
 
 
-async def run(given: argparse.Namespace, server: Server, name: str) -> dict[str, str]:
+async def run(given: argparse.Namespace, server: Server) -> dict[str, str]:
     path, folder = recipe(given, f"plain-{server.name}", endpoint=server.url, api_key_env=KEY)
     began = time.monotonic()
     process = await command(path, folder)

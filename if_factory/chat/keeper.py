@@ -7,6 +7,7 @@ is all it needs.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -18,26 +19,42 @@ _GRACE = 10.0  # seconds between asking the group to end and killing it
 
 
 def main(command: list[str]) -> int:
-    """Exit status of the command; 128 + n if signal n ended it."""
+    """Exit status of the command; 128 + n if signal n ended it. The rest of its process group is gone then too."""
     signal.signal(signal.SIGTERM, lambda *_: None)  # for the group: we stay to say how the command ended
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-    orphaned = threading.Event()
-    threading.Thread(target=_end_with_parent, args=(orphaned,), daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     status = child.wait()
-    os.killpg(0, signal.SIGTERM)  # what the command started itself
-    if orphaned.is_set():
-        time.sleep(1)
-        os.killpg(0, signal.SIGKILL)
+    _end_group()
     return 128 - status if status < 0 else status
 
 
-def _end_with_parent(orphaned: threading.Event) -> None:
+def _end_with_parent() -> None:
     while os.read(0, 1024):
         pass
-    orphaned.set()
+    _end_group()
+
+
+def _end_group() -> None:
+    """Ask all of the group but ourselves to end, and kill what does not: a worker in the middle of a step may not."""
     os.killpg(0, signal.SIGTERM)
-    time.sleep(_GRACE)
-    os.killpg(0, signal.SIGKILL)
+    deadline = time.monotonic() + _GRACE
+    while _others() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for pid in _others():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _others() -> list[int]:
+    """Processes of our group that run, ourselves left out."""
+    found = []
+    for entry in os.listdir("/proc"):
+        with contextlib.suppress(OSError, ValueError):
+            with open(f"/proc/{int(entry)}/stat") as f:
+                state, _, group = f.read().rpartition(")")[2].split()[:3]
+            if int(group) == os.getpgrp() and int(entry) != os.getpid() and state != "Z":
+                found.append(int(entry))
+    return found
 
 
 if __name__ == "__main__":

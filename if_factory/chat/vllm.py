@@ -34,11 +34,15 @@ from if_factory.errors import UserError
 _logger = logging.getLogger(__name__)
 _KEEPER = Path(__file__).with_name("keeper.py")
 _SAY_EVERY = 20.0  # seconds between two lines about a server that is starting
+_TAIL = 1 << 18  # bytes of its output that are read again
 _END_SECONDS = 10.0  # between asking a server to end and killing it
 _OURS = ("model", "host", "port", "api-key", "uds", "root-path")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_PREFIX = re.compile(r"^\(\w+ pid=\d+\) |^(?:DEBUG|INFO|WARNING|ERROR|CRITICAL) \S+ \S+ \[\S+\] ")
-_ERROR = re.compile(r"\b[A-Za-z]*(?:Error|Exception)\b\s*[:(]|(?:^|\s)error: ")
+_PROCESS = re.compile(r"^\(\w+ pid=\d+\) ")
+_LEVEL = re.compile(r"^(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL) \S+ \S+ \[\S+\] ")
+_EXCEPTION = re.compile(r"^(?:\w+\.)*\w*(?:Error|Exception): |^\S+\.py: error: ")
+_ABOVE = re.compile(r"see (?:root cause|stack trace)", re.IGNORECASE)
+_NOISE = re.compile(r"^nanobind: | - (?:leaked |\.\.\. skipped)|^See https?://|^\s*\^+\s*$|^Traceback ")
 
 
 class VllmServer:
@@ -199,24 +203,24 @@ class VllmServer:
             return f"ended by {signal.Signals(status - 128).name}"
         return f"exit status {status}"
 
-    def _said(self) -> list[str]:
-        """The end of what the server wrote, without the marks of its logger."""
+    def _said(self) -> list[tuple[str, str]]:
+        """The end of what the server wrote: (level or "", line without the marks of its logger)."""
         if self._output is None:
             return []
         end = self._output.seek(0, os.SEEK_END)
-        text = os.pread(self._output.fileno(), 65536, max(0, end - 65536)).decode("utf-8", "replace")
-        lines = [_PREFIX.sub("", _PREFIX.sub("", _COLOUR.sub("", line))).rstrip() for line in text.splitlines()]
-        return [line.replace(self.api_key, "***") for line in lines if line.strip()]
+        text = os.pread(self._output.fileno(), _TAIL, max(0, end - _TAIL)).decode("utf-8", "replace")
+        return said(text.replace(self.api_key, "***"))
 
     def _last_line(self) -> str:
-        return next(iter(self._said()[::-1]), "no message")[:160]
+        return next((line for _, line in self._said()[::-1]), "no message").strip()[:160]
 
     def last_words(self) -> str:
-        """Its first error, as the last is mostly "see above", and its last lines."""
+        """The exception that ended it, if it names one, and its last lines."""
         lines = self._said()
-        first = next((line.strip() for line in lines if _ERROR.search(line)), None)
-        tail = [line.strip() for line in lines[-4:]]
-        return "\n    ".join(line[:400] for line in dict.fromkeys([*([first] if first else []), *tail])) or "no message"
+        raised = [line for level, line in lines if level in ("", "ERROR", "CRITICAL") and _EXCEPTION.match(line)]
+        cause = [line for line in raised if not _ABOVE.search(line)] or raised
+        shown = dict.fromkeys([*cause[-1:], *(line.strip() for _, line in lines[-4:])])
+        return "\n    ".join(line[:400] for line in shown) or "no message"
 
     # ------------------------------------------------------------ stopping
 
@@ -247,6 +251,18 @@ class VllmServer:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None,
                         trace: TracebackType | None) -> None:
         await self.stop()
+
+
+def said(text: str) -> list[tuple[str, str]]:
+    """vLLM's log as (level or "", line), without empty lines and what says nothing."""
+    found = []
+    for line in _COLOUR.sub("", text).splitlines():
+        line = _PROCESS.sub("", line).rstrip()
+        level = match["level"] if (match := _LEVEL.match(line)) else ""
+        line = _LEVEL.sub("", line)
+        if line.strip() and not _NOISE.search(line):
+            found.append((level, line))
+    return found
 
 
 def _signal(group: int, which: signal.Signals) -> None:

@@ -142,6 +142,24 @@ async def test_a_server_that_dies_at_the_start_is_quoted_with_its_cause(
     assert gone(starts(folder)[0]["helper"])
 
 
+def test_the_cause_of_a_death_is_found_among_warnings_tracebacks_and_noise(folder: Path) -> None:
+    """Lines as vLLM 0.32 writes them: the cause comes before what only points to it."""
+    own = server(folder)
+    engine, api = "(EngineCore pid=9) ERROR 11-30 03:32:23 [core.py:1] ", "(APIServer pid=8) "
+    lines = [api + "WARNING 11-30 02:55:40 [system_utils.py:255] errors like `OSError: [Errno 24] too many files",
+             api + "ERROR 11-30 02:58:21 [serving.py:274] Error with model error=ErrorInfo(message='no model')",
+             engine + "Traceback (most recent call last):", engine + '  File "worker.py", line 849, in load',
+             engine + "        ^^^^^^^^^", engine + "ValueError: No available memory for the cache blocks.",
+             api + "RuntimeError: Engine core initialization failed. See root cause above.",
+             "nanobind: leaked 514 functions!", ' - leaked function "size"', " - ... skipped remainder"]
+    own._output = (folder / "output").open("w+b")
+    own._output.write("\n".join(lines).encode())
+    own._output.flush()
+    assert own.last_words().splitlines()[0] == "ValueError: No available memory for the cache blocks."
+    assert own._last_line() == "RuntimeError: Engine core initialization failed. See root cause above."
+    own._end()
+
+
 async def test_a_slow_start_is_told_and_ends_after_the_time_set(
         folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setenv("STAND_IN_SLOW", "60")
@@ -370,3 +388,18 @@ def test_weights_are_told_apart_by_content(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(bytes(299_999) + b"x")
     assert fingerprint(tmp_path) != first
     assert fingerprint(tmp_path / "nowhere") == {}
+
+
+def test_a_worker_that_does_not_end_when_asked_is_killed_when_its_server_dies(
+        folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As vLLM's worker in the middle of a step, whose server and parent are gone."""
+    keeper = Path(vllm_env.__file__).with_name("keeper.py")
+    script = f"trap '' TERM; (while :; do sleep 1; done) & echo $! > {folder}/worker; exit 3"
+    quick = folder / "keeper.py"
+    quick.write_text(keeper.read_text().replace("_GRACE = 10.0", "_GRACE = 0.2"))
+    process = subprocess.Popen([sys.executable, "-I", str(quick), "sh", "-c", script], stdin=subprocess.PIPE,
+                               start_new_session=True)
+    assert process.wait() == 3
+    assert process.stdin
+    process.stdin.close()
+    assert gone(int((folder / "worker").read_text()))

@@ -5,7 +5,7 @@
 
 Environment variables say how it behaves: STAND_IN_FOLDER (each start writes ``start-N.json`` there, each answered
 request a line to ``answered``), STAND_IN_DIES (a message: end with status 1 before listening), STAND_IN_SLOW (seconds
-before listening), STAND_IN_LEAVES (seconds that its helper process stays when asked to end).
+before listening).
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def main() -> None:
         parser.add_argument(flag)
     given, other = parser.parse_known_args(sys.argv[3:])
     number = len(list(FOLDER.glob("start-*.json")))
-    helper = subprocess.Popen(["sh", "-c", f"trap '' TERM; sleep {os.environ.get('STAND_IN_LEAVES', '600')}"])
+    helper = subprocess.Popen(["sleep", "600"])  # as vLLM's engine is a process beside the server's
     (FOLDER / f"start-{number}.json").write_text(json.dumps({
         "pid": os.getpid(), "helper": helper.pid, "command": sys.argv, "flags": other, "model": given.model,
         "port": given.port, "host": given.host, "environment": dict(os.environ)}))
