@@ -11,6 +11,7 @@ before listening).
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -63,6 +64,19 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+def note_start(start: dict[str, object]) -> int:
+    """The number of this start; two servers may start at the same moment."""
+    note = FOLDER / f".{os.getpid()}"
+    note.write_text(json.dumps(start))
+    for number in itertools.count():
+        try:
+            os.link(note, FOLDER / f"start-{number}.json")
+        except FileExistsError:
+            continue
+        return number
+    raise AssertionError
+
+
 def main() -> None:
     if sys.argv[1] == "-c":
         print(json.dumps({os.environ.get("STAND_IN_PACKAGE", "vllm"): "0.0-stand-in"}))
@@ -72,11 +86,10 @@ def main() -> None:
     for flag in ("--model", "--host", "--port", "--served-model-name"):
         parser.add_argument(flag)
     given, other = parser.parse_known_args(sys.argv[3:])
-    number = len(list(FOLDER.glob("start-*.json")))
     helper = subprocess.Popen(["sleep", "600"])  # as vLLM's engine is a process beside the server's
-    (FOLDER / f"start-{number}.json").write_text(json.dumps({
+    number = note_start({
         "pid": os.getpid(), "helper": helper.pid, "command": sys.argv, "flags": other, "model": given.model,
-        "port": given.port, "host": given.host, "environment": dict(os.environ)}))
+        "port": given.port, "host": given.host, "environment": dict(os.environ)})
     print(f"INFO 11-30 01:02:03 [model.py:1] loading weights (start {number})", flush=True)
     time.sleep(float(os.environ.get("STAND_IN_SLOW", "0")))
     if message := os.environ.get("STAND_IN_DIES"):
