@@ -41,9 +41,9 @@ def if_factory(folder, *arguments):
 def online(folder):
     return if_factory(
         folder, "online", "run", "--model", "model", "--iterations", 2, "-n", 8, "--samples", 5,
-        "--max-tokens", 32, "--batch", 40, "--all-pairs", "--set", "per_device_train_batch_size=8", "--set",
+        "--max-tokens", 32, "--batch", 40, "--all-pairs", "--set", "per_device_train_batch_size=4", "--set",
         "gradient_accumulation_steps=1", "--set", "cutoff_len=128", "--set", "learning_rate=1e-4", "--set",
-        "max_steps=4", "--set", "disable_gradient_checkpointing=true", "-o", "out")
+        "max_steps=3", "--set", "disable_gradient_checkpointing=true", "-o", "out")
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ def quickstart(tmp_path_factory):
     for package in ("llamafactory", "xllamacpp", "scipy", "matplotlib"):
         pytest.importorskip(package, reason=f"needs the extras train, embedded and eval ({package})")
     folder = tmp_path_factory.mktemp("quickstart")
-    out = run(["./scripts/quickstart.sh"], QUICKSTART=str(folder), SEEDS="40", PROMPTS="12", EPOCHS="2")
+    out = run(["./scripts/quickstart.sh"], QUICKSTART=str(folder), SEEDS="20", PROMPTS="6", EPOCHS="1")
     return folder, out
 
 
@@ -55,7 +55,7 @@ def test_before_and_after_are_measured_on_the_same_prompts(quickstart):
     folder, out = quickstart
     results = json.loads((folder / "evaluation" / "results.json").read_text())
     assert results["labels"] == ["before", "after"]
-    assert results["prompts"] == 12
+    assert results["prompts"] == 6
     assert "after" in results["comparisons"]
     assert "before" in out
     assert (folder / "run" / "report.html").stat().st_size > 10_000
