@@ -30,7 +30,7 @@ def quickstart(tmp_path_factory):
     for package in ("llamafactory", "xllamacpp", "scipy", "matplotlib"):
         pytest.importorskip(package, reason=f"needs the extras train, embedded and eval ({package})")
     folder = tmp_path_factory.mktemp("quickstart")
-    out = run(["./scripts/quickstart.sh"], QUICKSTART=str(folder), SEEDS="20", PROMPTS="6", EPOCHS="1")
+    out = run(["./scripts/quickstart.sh"], QUICKSTART=str(folder), SEEDS="24", PROMPTS="6", EPOCHS="2")
     return folder, out
 
 
