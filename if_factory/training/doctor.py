@@ -100,9 +100,9 @@ def _embedded() -> Finding:
 
 def _vllm() -> Finding:
     """vLLM's own environment, for ``endpoint: vllm:MODEL``; nothing else needs it."""
-    from if_factory.chat.vllm_env import VERSION, default_folder, find, gpus
+    from if_factory.chat.vllm_env import PYTHON_VARIABLE, VERSION, default_folder, find, gpus
 
-    given = os.environ.get("IF_FACTORY_VLLM_PYTHON")
+    given = os.environ.get(PYTHON_VARIABLE)
     if not given and not default_folder().exists():
         return Finding("ok", "vllm", "not installed; only `endpoint: vllm:MODEL` needs it (`if-factory vllm-env`)")
     try:

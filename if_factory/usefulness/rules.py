@@ -305,9 +305,12 @@ def _runs(tokens: list[str]) -> Iterator[tuple[str, ...]]:
 
 def _copies_example(asked: Asked, response: str) -> bool:
     """A small model that is shown how to keep bread fresh ends its advice on laptops with the bread's postscript."""
-    said = set(_runs(words(response))) - set(_runs(words(asked.prompt)))
-    return any(not runs.isdisjoint(said) and len(about & asked.stems) < 0.5 * len(about)
-               for about, runs in _examples())
+    said = set(_runs(words(response)))
+    shared = [(about, runs & said) for about, runs in _examples() if not runs.isdisjoint(said)]
+    if not shared:
+        return False
+    given = set(_runs(words(asked.prompt)))
+    return any(runs - given and len(about & asked.stems) < 0.5 * len(about) for about, runs in shared)
 
 
 def _speaks_of_itself(bare: str) -> bool:

@@ -18,6 +18,7 @@ from if_factory.errors import UserError
 from tests.iorpo.tiny import (
     ALPACA,
     adapter,
+    cap_logits,
     config,
     history,
     losses,
@@ -179,16 +180,7 @@ def test_flags_run_the_stage_and_llamafactory_names_flags_that_nobody_knows(root
 
 def test_a_model_that_changes_its_logits_gets_full_logits_or_an_error(
         root: Path, tmp_path: Path, shown: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    from transformers import LlamaForCausalLM
-
-    forward = LlamaForCausalLM.forward
-
-    def capped(self: Any, *args: Any, **kwargs: Any) -> Any:
-        output = forward(self, *args, **kwargs)
-        output.logits = (output.logits / 2.0).tanh() * 2.0
-        return output
-
-    monkeypatch.setattr(LlamaForCausalLM, "forward", capped)
+    cap_logits(monkeypatch)
     auto = run(config(root, tmp_path / "a", max_steps=3))
     assert "I-ORPO uses full logits" in "\n".join(shown.messages)
     assert losses(auto) == losses(run(config(root, tmp_path / "b", max_steps=3, iorpo_head="full")))

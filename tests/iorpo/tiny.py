@@ -27,6 +27,20 @@ def need_llamafactory() -> None:
                         exc_type=ImportError)
 
 
+def cap_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Llama changes its logits after its output head, as Gemma 2 does."""
+    from transformers import LlamaForCausalLM
+
+    forward = LlamaForCausalLM.forward
+
+    def capped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        output = forward(self, *args, **kwargs)
+        output.logits = (output.logits / 2.0).tanh() * 2.0
+        return output
+
+    monkeypatch.setattr(LlamaForCausalLM, "forward", capped)
+
+
 def triple(i: int) -> dict[str, str]:
     """Row ``i``: the response follows the instruction and not the corrupted one."""
     rng = random.Random(i)

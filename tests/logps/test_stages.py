@@ -11,6 +11,7 @@ import pytest
 from if_factory.errors import UserError
 from tests.iorpo.environments import make_environment
 from tests.iorpo.tiny import (
+    cap_logits,
     config,
     history,
     make_root,
@@ -108,19 +109,11 @@ def test_the_stock_command_takes_the_key_and_flags(root: Path, tmp_path: Path) -
 def test_a_model_that_changes_its_logits_is_refused(
         root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from llamafactory.train import tuner
-    from transformers import LlamaForCausalLM
 
     from if_factory.logps.register import add_stage
 
     add_stage(tuner)
-    forward = LlamaForCausalLM.forward
-
-    def capped(self: Any, *args: Any, **kwargs: Any) -> Any:
-        output = forward(self, *args, **kwargs)
-        output.logits = (output.logits / 2.0).tanh() * 2.0
-        return output
-
-    monkeypatch.setattr(LlamaForCausalLM, "forward", capped)
+    cap_logits(monkeypatch)
     with pytest.raises(UserError, match=r"logps_chunk_size.*changes its logits after the output head"):
         run(keys_of(root, tmp_path / "x", logps_chunk_size=7))
 
