@@ -74,6 +74,10 @@ def _why_not_good(record: Record, candidate: Candidate) -> str | None:
     return None if candidate.verified else "no_verdict"
 
 
+def _whole_and_decided(candidate: Candidate) -> bool:
+    return candidate.finish_reason == "stop" and all(v.passed or v.failed for v in candidate.verdicts)
+
+
 def _why_not_bad(record: Record, candidate: Candidate) -> str | None:
     if not candidate.text.strip():
         return "empty_response"
@@ -94,7 +98,7 @@ def emit_sft(record: Record, candidate: Candidate) -> SFTExample | Refusal:
 
 
 def emit_preference(record: Record, chosen: Candidate, rejected: Candidate, *,
-                    lost: Verdict | None = None) -> PreferenceExample | Refusal:
+                    lost: Verdict | None = None, perfect: bool = True) -> PreferenceExample | Refusal:
     """A preference pair: ``chosen`` passes everything, ``rejected`` fails at least one named constraint.
 
     Both attempt the request: a pair is about the constraint. Where ``rejected`` does not, the refusal's reason is
@@ -124,7 +128,9 @@ def emit_preference(record: Record, chosen: Candidate, rejected: Candidate, *,
                   rejected_usefulness=_usefulness_of(record, rejected),
                   chosen_words=_words(chosen.text), rejected_words=_words(rejected.text),
                   violated=[record.constraints[i].type for i in rejected.failed_positions],
-                  **({"lost": lost.reason} if lost is not None and beaten else {})))
+                  **({"lost": lost.reason} if lost is not None and beaten else {}),
+                  **({"chosen_violated": [record.constraints[i].type for i in chosen.failed_positions]}
+                     if chosen.failed_positions else {})))
 
 
 def emit_kto(record: Record, candidate: Candidate) -> KTOExample | Refusal:
