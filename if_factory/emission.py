@@ -107,9 +107,16 @@ def emit_preference(record: Record, chosen: Candidate, rejected: Candidate, *,
     Args:
         lost: for methods that compare: the verdict that ``rejected`` is worse than ``chosen``. A fail stands in
             for a named constraint where ``rejected`` fails none; anything else changes nothing.
+        perfect: ``False`` lets ``chosen`` fail constraints if every one of them was decided, and either the
+            comparison says that ``rejected`` is worse, or ``rejected`` fails the same ones and more. The row's
+            provenance names them (``chosen_violated``).
     """
     beaten = lost is not None and lost.failed
-    why = _why_not_good(record, chosen) or _why_not_bad(record, rejected)
+    why = _why_not_good(record, chosen)
+    if why == "fails_a_constraint" and not perfect and _whole_and_decided(chosen) \
+            and (beaten or set(chosen.failed_positions) < set(rejected.failed_positions)):
+        why = None
+    why = why or _why_not_bad(record, rejected)
     if why and not (beaten and why == "rejected_fails_nothing"):
         return Refusal(reason=why)
     if chosen.text.strip() == rejected.text.strip():
