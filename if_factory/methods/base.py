@@ -109,6 +109,7 @@ class Method:
         bins: the upper difficulty of every curriculum bin but the last, where the method says so (``[3]``: up to
             3 is easy, the rest hard); ``None`` cuts into equal shares.
         separate: datasets that train a model of their own; a curriculum leaves them out unless they are named.
+        together: datasets of one kind that a curriculum trains in one stage, the first one's, unless stages are named.
         training: LLaMA-Factory keys the method's authors train with, by stage: ``{"dpo": {"pref_ftx": 1.0}}``.
     """
 
@@ -125,6 +126,7 @@ class Method:
     bins: Callable[[Any], Sequence[float] | None] = lambda options: None
     training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     separate: Sequence[str] = ()
+    together: Sequence[str] = ()
 
 
 def names() -> list[str]:
