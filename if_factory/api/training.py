@@ -107,6 +107,8 @@ def curriculum(run_folder: AnyPath, *, model: str, dataset_dir: AnyPath, out: An
     reports = [count_cuts(dataset_dir, [name], kind, encoder, Settings())
                for at, first in datasets.items() if (kind := kind_of(at[0])) != "grpo"
                for name in (first, *beside.get(at, ()))]
+    reports += [count_cuts(dataset_dir, [name], "sft", encoder, Settings()) for name in manifest.replay()
+                if any(kind_of(stage) == "sft" for stage in wanted)]
     cutoff, sentence = fitting_cutoff(reports)
     options = _long_enough(options, cutoff)
     paths = write_curriculum(options, datasets, Path(out))

@@ -34,7 +34,12 @@ async def play(folder: Path, external: str) -> None:
     recipe = yaml.safe_load(cli("init", "conifer"))
     recipe |= {"limit": 2, "models": dict(zip(("teacher", "student"), urls, strict=True)),
                "options": {"external": external, "format_share": 0.5, "reframed": 2, "format_levels": [],
-                           "format_types": ["change_case:english_lowercase"]}}
+                           "format_types": ["change_case:english_lowercase"]},
+               "replay": {"file": "share.json", "ratio": "1 to 2"}}
+    chats = [{"conversations": [{"from": "human", "value": f"q{i}"}, {"from": "gpt", "value": "a"},
+                                {"from": "human", "value": "more"}, {"from": "gpt", "value": f"b{i}"}]}
+             for i in range(40)]
+    folder.joinpath("share.json").write_text(json.dumps(chats))
     folder.joinpath("conifer.yaml").write_text(yaml.safe_dump(recipe))
     try:
         for command in (("plan", "conifer.yaml"), ("preview", "conifer.yaml"), ("run", "conifer.yaml")):
@@ -57,11 +62,15 @@ def test_from_init_to_check_all_forms_of_feedback_are_one_sft(
         config = yaml.safe_load(path.read_text())
         if "stage" in config:
             stages[path.name] = config
+    rows = {p.stem: p.read_text().count("\n") for p in Path("data").glob("conifer_*[a-z].jsonl")}
+    own = sum(n for name, n in rows.items() if name.startswith("conifer_sft") and "." not in name)
+    assert rows["conifer_replay"] == round(own / 2)
     trained = [(c["stage"], c["dataset"]) for c in stages.values()]
     forms = "conifer_sft,conifer_sft_internal"
-    # One SFT over every form; with turns that must be masked, these train apart, because LLaMA-Factory masks by run.
-    assert trained == ([("sft", f"{forms},conifer_sft_external")] if external == "folded" else
-                       [("sft", forms), ("sft", "conifer_sft_external_masked")]) + [("dpo", "conifer_dpo")]
+    # One SFT over every form and the general data; turns that must be masked train apart: LLaMA-Factory masks by run.
+    one = [("sft", f"{forms},conifer_sft_external,conifer_replay")]
+    two = [("sft", f"{forms},conifer_replay"), ("sft", "conifer_sft_external_masked")]
+    assert trained == [*(one if external == "folded" else two), ("dpo", "conifer_dpo")]
     masks = [c.get("mask_history") for c in stages.values()]
     assert masks == [False, *([True] if external == "masked" else []), None]
     cli("check", "data")
