@@ -113,7 +113,8 @@ ITEMS = st.lists(st.text("uvwxyz", min_size=1, max_size=4), min_size=1, max_size
 
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])  # slow where the machine is busy
-@given(st.dictionaries(CATEGORY, st.tuples(ITEMS, st.booleans()), min_size=1, max_size=8), st.integers(0, 999), st.integers(1, 5))
+@given(st.dictionaries(CATEGORY, st.tuples(ITEMS, st.booleans()), min_size=1, max_size=8), st.integers(0, 999),
+       st.integers(1, 5))
 def test_every_level_holds_the_one_below_and_no_category_gives_rival_values(lists, seed, levels) -> None:
     categories = {name: items for name, (items, _) in lists.items()}
     together = {name for name, (_, said) in lists.items() if said}
