@@ -144,6 +144,8 @@ class Extra(TypedDict, total=False):
     unread: int  # ratings that could not be parsed
     # Conifer
     categories: dict[str, list[str]]  # category -> constraint items
+    together: list[str]  # categories of which one answer can meet several items
+    refused: list[str]  # reason and detail, of a level that the teacher did not word
     question: str  # the reframed instruction that all levels share
     level: int
     version: str  # instruction with format and number constraints, before the request to explain

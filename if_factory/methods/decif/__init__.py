@@ -23,6 +23,7 @@ from if_factory.methods.decif.ideas import ask_for, deal, inputs
 from if_factory.methods.decif.instructions import add_criteria, write
 from if_factory.methods.decif.options import NAME, PRESETS, Options
 from if_factory.methods.decif.plan import plan
+from if_factory.methods.decif.training import TRAINING
 from if_factory.pipeline.stage import Stage
 
 
@@ -45,6 +46,6 @@ METHOD = Method(
     roles={"teacher": (True, "invents, writes, answers"),
            "judge": (False, "decides consistency and criteria; default: the teacher"),
            "student": (False, "adds responses of its own, with `student_responses`")},
-    options=Options, presets=PRESETS, stages=stages, emit=emit, plan=plan, inputs=inputs,
+    options=Options, presets=PRESETS, preset_training=TRAINING, stages=stages, emit=emit, plan=plan, inputs=inputs,
     difficulty="number of drawn constraints on the prompt",
     training={"sft": {"warmup_ratio": 0.03}})
