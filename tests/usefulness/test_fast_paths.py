@@ -8,8 +8,8 @@ import re
 from if_factory.usefulness.rules import _MARKS, _sentences
 from if_factory.usefulness.words import WORD, words
 
-_PIECES = ("word", "Don't", "it’s", "'quoted'", "a''b", "3.5", "x_y", "é", "ﬁn", "東京", "ไทย", ".", "!", "?\"", "…", "。",
-           "？", " ", "\n", "\n\n", "\t", ")", "*", "]", "\x1c", "-", "")
+_PIECES = ("word", "Don't", "it’s", "'quoted'", "a''b", "3.5", "x_y", "é", "ﬁn", "東京", "ไทย", ".", "!", "?\"", "…",
+           "。", "？", " ", "\n", "\n\n", "\t", ")", "*", "]", "\x1c", "-", "")
 
 
 def _texts() -> list[str]:
