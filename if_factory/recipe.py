@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from if_factory.errors import UserError, deprecated, suggest
 from if_factory.files import read_text
 from if_factory.methods.base import PATH, Method, get_method
+from if_factory.methods.training import PresetTraining, combine
 from if_factory.usefulness.settings import UsefulnessSpec
 
 M = TypeVar("M", bound=BaseModel)
@@ -186,7 +187,9 @@ class Recipe(_Strict):
     """One run. Relative paths are relative to the recipe's folder."""
 
     method: str = Field("complex_to_simple", description="one file of if_factory/methods")
-    preset: str = Field("default", description="default, paper or released: starting values for `options`")
+    preset: str | list[str] = Field(
+        "default", description="default, paper, released...: starting values for `options` and for the training; of "
+        "a list ([paper, self_alignment]) later ones win")
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]*$")] = Field(
         "", description="prefix of the datasets in dataset_info.json; default the method's name")
     seed: int = Field(0, description="same seed, recipe and model answers: byte-identical files")
@@ -233,17 +236,55 @@ class Recipe(_Strict):
     def definition(self) -> Method:
         return get_method(self.method)
 
-    def method_options(self) -> BaseModel:
-        """The preset's values, overridden by ``options``, validated by the method."""
-        method = self.definition
-        if self.preset == "code" and "code" not in method.presets and "released" in method.presets:
+    @property
+    def presets(self) -> tuple[str, ...]:
+        """The presets in the order in which they apply.
+
+        Raises:
+            UserError: one of them is unknown, or named twice.
+        """
+        given = [self.preset] if isinstance(self.preset, str) else self.preset
+        known = self.definition.presets
+        if "code" in given and "code" not in known and "released" in known:
             deprecated("preset 'code' is now called 'released'", "write `preset: released`")
-            self.preset = "released"
-        if self.preset not in method.presets:
-            raise UserError(f"unknown preset '{self.preset}'", where="preset",
-                            fix=f"one of: {', '.join(method.presets)}")
-        given = {**method.presets[self.preset], **self._absolute(self.options)}
-        return _validated(method.options, given, "options")
+            given = ["released" if name == "code" else name for name in given]
+            self.preset = given[0] if isinstance(self.preset, str) else given
+        for name in given:
+            if name not in known:
+                raise UserError(f"unknown preset '{name}'", where="preset", fix=f"one of: {', '.join(known)}")
+        if not given or len(set(given)) < len(given):
+            raise UserError("no preset is named, or one of them twice", where="preset",
+                            fix="name each once; later ones win")
+        return tuple(given)
+
+    def method_options(self) -> BaseModel:
+        """The presets' values, later ones first, overridden by ``options``, validated by the method."""
+        method = self.definition
+        given: dict[str, Any] = {}
+        for name in self.presets:
+            given |= method.presets[name]
+        stacked = f" (presets {' + '.join(self.presets)})" if len(self.presets) > 1 else ""
+        return _validated(method.options, {**given, **self._absolute(self.options)}, f"options{stacked}")
+
+    def preset_conflicts(self) -> list[str]:
+        """Where two presets set an option differently, and which holds: one sentence each."""
+        found: list[str] = []
+        last: dict[str, str] = {}
+        for name in self.presets:
+            values = self.definition.presets[name]
+            for key, value in values.items():
+                before = last.get(key)
+                if before and self.definition.presets[before][key] != value:
+                    found.append(f"{key}: {value!r} of preset {name} replaces "
+                                 f"{self.definition.presets[before][key]!r} of {before}"
+                                 + ("; `options` sets its own" if key in self.options else ""))
+                last[key] = name
+        return found
+
+    def training(self) -> PresetTraining:
+        """How the presets train, as one."""
+        known = self.definition.preset_training
+        return combine([(name, known[name]) for name in self.presets if name in known])
 
     def _absolute(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """``options`` with the paths among them resolved; a method marks those with ``json_schema_extra=PATH``."""

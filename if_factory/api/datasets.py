@@ -61,11 +61,12 @@ class Bins:
 
 
 def bins_of(recipe: Recipe, asked: str | int | None = None) -> Bins:
-    """The bins asked for (``2``, ``"1-3,4-5"``), else those of the method.
+    """The bins asked for (``2``, ``"1-3,4-5"``), else those of the preset's training, else those of the method.
 
     Raises:
         UserError: ``asked`` names no bins.
     """
+    asked = asked or recipe.training().bins
     wanted = read_bins(str(asked)) if asked else recipe.definition.bins(recipe.method_options())
     if wanted is None or isinstance(wanted, int):
         return Bins(wanted)

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from if_factory.emission import emit_sft
 from if_factory.errors import UserError, suggest
+from if_factory.methods.training import PresetTraining
 from if_factory.pipeline.stage import Stage
 from if_factory.prompts import load
 from if_factory.records import Candidate, Example, Record, Refusal
@@ -110,7 +111,8 @@ class Method:
             3 is easy, the rest hard); ``None`` cuts into equal shares.
         separate: datasets that train a model of their own; a curriculum leaves them out unless they are named.
         together: datasets of one kind that a curriculum trains in one stage, the first one's, unless stages are named.
-        training: LLaMA-Factory keys the method's authors train with, by stage: ``{"dpo": {"pref_ftx": 1.0}}``.
+        training: LLaMA-Factory keys that the method's rows need, by stage: ``{"dpo": {"pref_ftx": 1.0}}``.
+        preset_training: preset -> the keys, stages and bins its authors train with.
     """
 
     name: str
@@ -127,6 +129,7 @@ class Method:
     training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     separate: Sequence[str] = ()
     together: Sequence[str] = ()
+    preset_training: Mapping[str, PresetTraining] = field(default_factory=dict)
 
 
 def names() -> list[str]:

@@ -23,6 +23,7 @@ from if_factory.methods.conifer.answers import answer, attempt, converse
 from if_factory.methods.conifer.emit import emit
 from if_factory.methods.conifer.options import NAME, PRESETS, Options
 from if_factory.methods.conifer.plan import plan, require_types
+from if_factory.methods.conifer.training import TRAINING
 from if_factory.methods.conifer.versions import constrain, feasible, recombine, reframe, select, stands_alone
 from if_factory.pipeline.stage import Stage
 
@@ -46,7 +47,7 @@ METHOD = Method(
     roles={"teacher": (True, "reframes, finds constraints, words the levels, answers"),
            "judge": (False, "decides what code cannot; without one the teacher does"),
            "student": (False, "the model you will train; its failing attempts are criticised and rejected")},
-    options=Options, presets=PRESETS, stages=stages, emit=emit, plan=plan,
+    options=Options, presets=PRESETS, preset_training=TRAINING, stages=stages, emit=emit, plan=plan,
     difficulty="level of the version, 1 to 5; of a conversation its highest",
     # One bin: the conversations climb the levels within themselves, and an ablation that has none must not climb by
     # the order of its rows. One SFT on all forms, as in the paper; rows with another mask_history train apart.
