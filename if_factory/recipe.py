@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from if_factory.errors import UserError, deprecated, suggest
 from if_factory.files import read_text
 from if_factory.methods.base import PATH, Method, get_method
+from if_factory.methods.training import PresetTraining, combine
 from if_factory.usefulness.settings import UsefulnessSpec
 
 M = TypeVar("M", bound=BaseModel)
@@ -127,11 +129,48 @@ class ConstraintSpec(_Strict):
     plugins: list[str] = Field([], description="Python files with constraint types of your own")
 
 
+_RATIO = re.compile(r"\s*([0-9.]+)(k?)\s*(?::|to)\s*([0-9.]+)(k?)\s*", re.IGNORECASE)
+
+
 class ReplaySpec(_Strict):
     """General data mixed into SFT so that the model keeps what it could do."""
 
-    file: str | None = Field(None, description="alpaca rows {instruction, input, output} in .jsonl or .json")
+    file: str | None = Field(None, description="alpaca rows, ShareGPT's `conversations` or OpenAI's `messages` in "
+                             ".jsonl or .json")
     rows: Annotated[int, Field(ge=0)] = Field(0, description="rows drawn from it, with the run's seed")
+    ratio: str | float | None = Field(None, description="instead of `rows`: general rows to SFT rows of the run, "
+                                      "`53k to 13k`, or general rows per SFT row, `4.1`")
+    max_characters: Annotated[int, Field(ge=1)] | None = Field(
+        6000, description="the longest row taken, all turns together; null takes any")
+    languages: list[str] = Field([], description="only rows in one of these (ISO 639-1); [] takes all")
+
+    @model_validator(mode="after")
+    def _one_share(self) -> ReplaySpec:
+        if self.ratio is not None and self.rows:
+            raise ValueError("give `rows` or `ratio`, not both")
+        if self.ratio is not None and not self.per_row:
+            raise ValueError("`ratio` is two numbers above 0, `53k to 13k`, or one, `4.1`")
+        # YAML reads an unquoted 53:13 as 53 * 60 + 13; the least number that it makes of two is 60.
+        if isinstance(self.ratio, int | float) and self.ratio >= 60:
+            raise ValueError("a number must be below 60; of two numbers write `53k to 13k`, or quote \"53:13\"")
+        return self
+
+    @property
+    def per_row(self) -> float:
+        """General rows per SFT row; 0 where no ratio is given, or none that can be read."""
+        if isinstance(self.ratio, int | float):
+            return max(0.0, float(self.ratio))
+        if not (found := _RATIO.fullmatch(self.ratio or "")):
+            return 0.0
+        try:
+            general, own = (float(number) * (1000 if k else 1) for number, k in (found.group(1, 2), found.group(3, 4)))
+            return general / own
+        except (ValueError, ZeroDivisionError):
+            return 0.0
+
+    def wanted(self, sft_rows: int) -> int:
+        """How many general rows go with so many SFT rows."""
+        return self.rows or round(self.per_row * sft_rows)
 
 
 class SandboxSpec(_Strict):
@@ -148,12 +187,14 @@ class Recipe(_Strict):
     """One run. Relative paths are relative to the recipe's folder."""
 
     method: str = Field("complex_to_simple", description="one file of if_factory/methods")
-    preset: str = Field("default", description="default, paper or released: starting values for `options`")
+    preset: str | list[str] = Field(
+        "default", description="default, paper, released...: starting values for `options` and for the training; of "
+        "a list ([paper, self_alignment]) later ones win")
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]*$")] = Field(
         "", description="prefix of the datasets in dataset_info.json; default the method's name")
     seed: int = Field(0, description="same seed, recipe and model answers: byte-identical files")
     seeds: str = Field("builtin", description="`builtin` (`builtin:de` for German; also es, fr, ja, zh), or a "
-                       ".jsonl/.json file whose rows have a `prompt`")
+                       ".jsonl/.json file whose rows have a `prompt`, or ShareGPT's `conversations`")
     categories: list[str] = Field([], description="only seeds with one of these in their `category`; [] takes all")
     limit: Annotated[int, Field(ge=1)] | None = Field(None, description="only the first so many seeds")
     shard: Annotated[str, Field(pattern=r"^[1-9][0-9]*/[1-9][0-9]*$")] | None = Field(
@@ -195,17 +236,55 @@ class Recipe(_Strict):
     def definition(self) -> Method:
         return get_method(self.method)
 
-    def method_options(self) -> BaseModel:
-        """The preset's values, overridden by ``options``, validated by the method."""
-        method = self.definition
-        if self.preset == "code" and "code" not in method.presets and "released" in method.presets:
+    @property
+    def presets(self) -> tuple[str, ...]:
+        """The presets in the order in which they apply.
+
+        Raises:
+            UserError: one of them is unknown, or named twice.
+        """
+        given = [self.preset] if isinstance(self.preset, str) else self.preset
+        known = self.definition.presets
+        if "code" in given and "code" not in known and "released" in known:
             deprecated("preset 'code' is now called 'released'", "write `preset: released`")
-            self.preset = "released"
-        if self.preset not in method.presets:
-            raise UserError(f"unknown preset '{self.preset}'", where="preset",
-                            fix=f"one of: {', '.join(method.presets)}")
-        given = {**method.presets[self.preset], **self._absolute(self.options)}
-        return _validated(method.options, given, "options")
+            given = ["released" if name == "code" else name for name in given]
+            self.preset = given[0] if isinstance(self.preset, str) else given
+        for name in given:
+            if name not in known:
+                raise UserError(f"unknown preset '{name}'", where="preset", fix=f"one of: {', '.join(known)}")
+        if not given or len(set(given)) < len(given):
+            raise UserError("no preset is named, or one of them twice", where="preset",
+                            fix="name each once; later ones win")
+        return tuple(given)
+
+    def method_options(self) -> BaseModel:
+        """The presets' values, later ones first, overridden by ``options``, validated by the method."""
+        method = self.definition
+        given: dict[str, Any] = {}
+        for name in self.presets:
+            given |= method.presets[name]
+        stacked = f" (presets {' + '.join(self.presets)})" if len(self.presets) > 1 else ""
+        return _validated(method.options, {**given, **self._absolute(self.options)}, f"options{stacked}")
+
+    def preset_conflicts(self) -> list[str]:
+        """Where two presets set an option differently, and which holds: one sentence each."""
+        found: list[str] = []
+        last: dict[str, str] = {}
+        for name in self.presets:
+            values = self.definition.presets[name]
+            for key, value in values.items():
+                before = last.get(key)
+                if before and self.definition.presets[before][key] != value:
+                    found.append(f"{key}: {value!r} of preset {name} replaces "
+                                 f"{self.definition.presets[before][key]!r} of {before}"
+                                 + ("; `options` sets its own" if key in self.options else ""))
+                last[key] = name
+        return found
+
+    def training(self) -> PresetTraining:
+        """How the presets train, as one."""
+        known = self.definition.preset_training
+        return combine([(name, known[name]) for name in self.presets if name in known])
 
     def _absolute(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """``options`` with the paths among them resolved; a method marks those with ``json_schema_extra=PATH``."""

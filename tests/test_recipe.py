@@ -79,3 +79,27 @@ def test_a_url_alone_describes_a_model(spec):
 def test_options_override_the_preset_and_the_preset_the_defaults():
     options = parse({**OK, "preset": "paper", "options": {"student_samples": 7}}).method_options()
     assert (options.min_constraints, options.student_samples) == (3, 7)
+
+
+def test_presets_stack_the_later_one_wins_and_what_it_replaces_is_named():
+    given = {"method": "autoif", "models": {"teacher": {}}}
+    stacked = parse({**given, "preset": ["paper", "self_alignment"]})
+    paper, alone = (parse({**given, "preset": name}).method_options() for name in ("paper", "self_alignment"))
+    options = stacked.method_options()
+    assert (options.parsing, options.augment_calls) == (paper.parsing, paper.augment_calls) != ("lenient", 20)
+    assert (options.student_samples, options.teacher_samples) == (alone.student_samples, 0)
+    assert stacked.preset_conflicts() == []
+    both = parse({**given, "preset": ["self_alignment", "strong_to_weak"], "options": {"student_samples": 2}})
+    assert both.method_options().teacher_samples == 8
+    assert both.preset_conflicts() == [
+        "student_samples: 4 of preset strong_to_weak replaces 8 of self_alignment; `options` sets its own",
+        "teacher_samples: 8 of preset strong_to_weak replaces 0 of self_alignment"]
+
+
+def test_a_stack_that_names_no_preset_one_twice_or_values_that_do_not_go_together_is_refused():
+    for preset, problem in (([], "no preset is named"), (["paper", "papr"], "unknown preset 'papr'"),
+                            (["paper", "paper"], "one of them twice")):
+        with pytest.raises(UserError, match=problem):
+            parse({**OK, "preset": preset})
+    with pytest.raises(UserError, match=r"presets generation \+ paper.*: .*min_constraints"):
+        parse({**OK, "preset": ["generation", "paper"], "options": {"min_constraints": 6}})

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from random import Random
 from typing import TypeVar, get_args
 
 from if_factory.api.common import AnyPath, recipe_of_run
@@ -13,9 +12,10 @@ from if_factory.api.data import emit
 from if_factory.errors import UserError
 from if_factory.exporting.acceptance import CheckReport, check_dataset, local_names
 from if_factory.exporting.dataset_info import FILE_NAME, MergeReport, merge_entries, stage_of
-from if_factory.exporting.formats import Format, Written, write_dataset, write_replay
+from if_factory.exporting.formats import Format, Written, write_dataset
 from if_factory.exporting.manifest import REPLAY, WHOLE, ExportedDataset, Manifest, write_manifest
-from if_factory.files import read_rows
+from if_factory.inputs.general import General, read_general
+from if_factory.inputs.selection import require_languages
 from if_factory.methods.base import Emission
 from if_factory.pipeline.rundir import RunDir
 from if_factory.recipe import Recipe
@@ -38,12 +38,14 @@ class ExportReport:
         emission: the rows by dataset, and what was refused, by reason.
         merged: what became of dataset_info.json.
         manifest: what was exported, as ``curriculum`` will read it.
+        general: the rows mixed in against forgetting, where the recipe asks for some.
     """
 
     datasets: list[Written] = field(repr=False)
     emission: Emission = field(repr=False)
     merged: MergeReport
     manifest: Manifest = field(repr=False)
+    general: General | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +71,21 @@ class Bins:
 
 
 def bins_of(recipe: Recipe, asked: str | int | None = None, by: By = "count", keep: Sequence[str] = ()) -> Bins:
-    """The bins asked for (``2``, ``"1-3,4-5"``), else those of the method; by pass rate as many of equal share.
+    """The bins asked for (``2``, ``"1-3,4-5"``), else those of the preset's training, else those of the method; by
+    pass rate as many of equal share.
 
     Raises:
         UserError: ``asked`` names no bins, or bins by the number of constraints where pass rates decide.
     """
-    wanted = read_bins(str(asked)) if asked else recipe.definition.bins(recipe.method_options())
+    given = asked or recipe.training().bins
+    wanted = read_bins(str(given)) if given else recipe.definition.bins(recipe.method_options())
     if by != "count":
         if asked and not isinstance(wanted, int):
             raise UserError(f"are bins by the method's own difficulty, not by {by}", where=f"--bins {asked}",
                             fix="give a number of bins, or --difficulty count")
-        number = wanted if wanted is None or isinstance(wanted, int) else len(wanted) + 1
-        return Bins(number, None, by, names_apart(keep))
+        if wanted is None or isinstance(wanted, int):
+            return Bins(wanted, None, by, names_apart(keep))
+        return Bins(len(wanted) + 1, tuple(wanted), by, names_apart(keep))  # where nothing is measured: by these
     if wanted is None or isinstance(wanted, int):
         return Bins(wanted)
     return Bins(len(wanted) + 1, tuple(wanted))
@@ -118,7 +123,8 @@ def export(run_folder: AnyPath, into: AnyPath, *, format: Format = "alpaca", bin
     cut = bins_of(recipe, bins, difficulty_of(run_folder, rates, difficulty), keep)
     _record_rates(emission, rates)
     written, exported = [], []
-    for dataset, label, each in _write_all(recipe, emission, into / files, format, cut, rates):
+    general = replay_rows(recipe, _own_sft(recipe, emission))
+    for dataset, label, each in _write_all(recipe, emission, general, into / files, format, cut, rates):
         if format == "trl":
             written.append(each)
             continue
@@ -130,11 +136,11 @@ def export(run_folder: AnyPath, into: AnyPath, *, format: Format = "alpaca", bin
                                         each.entry["formatting"]))
     if format == "trl":
         return ExportReport(written, emission, MergeReport(into / FILE_NAME),
-                            _manifest(recipe, cut))
+                            _manifest(recipe, cut), general)
     merged = merge_entries(into / FILE_NAME, {w.name: w.entry for w in written}, force=force)
     manifest = _manifest(recipe, cut, exported)
     write_manifest(into, manifest)
-    return ExportReport(written, emission, merged, manifest)
+    return ExportReport(written, emission, merged, manifest, general)
 
 
 def _manifest(recipe: Recipe, cut: Bins, exported: Sequence[ExportedDataset] = ()) -> Manifest:
@@ -165,8 +171,14 @@ def _record_rates(emission: Emission, rates: Mapping[str, Rate]) -> None:
                     **e.provenance, "pass_rate": rate.pass_rate, "pass_rate_of": rate.decided}})
 
 
-def _write_all(recipe: Recipe, emission: Emission, into: Path, fmt: Format, cut: Bins,
-               rates: Mapping[str, Rate]) -> Iterator[tuple[str, str, Written]]:
+def _own_sft(recipe: Recipe, emission: Emission) -> int:
+    """SFT rows that a curriculum trains."""
+    return sum(len(rows) for dataset, rows in emission.datasets.items()
+               if stage_of(dataset) == "sft" and dataset not in recipe.definition.separate)
+
+
+def _write_all(recipe: Recipe, emission: Emission, general: General | None, into: Path, fmt: Format,
+               cut: Bins, rates: Mapping[str, Rate]) -> Iterator[tuple[str, str, Written]]:
     """(emitted dataset, bin label, what was written), in order."""
     def rate_of(e: Example) -> float | None:
         rate = rates.get(id_of(e))
@@ -174,13 +186,13 @@ def _write_all(recipe: Recipe, emission: Emission, into: Path, fmt: Format, cut:
 
     for dataset, examples in sorted(emission.datasets.items()):
         yield dataset, WHOLE, write_dataset(f"{recipe.name}_{dataset}", examples, into, fmt)
-        for label, part in parts_of(recipe, examples, cut, rate_of):
+        for label, part in parts_of(examples, cut, rate_of):
             yield dataset, label, write_dataset(f"{recipe.name}_{dataset}_{label}", part, into, fmt)
-    if rows := replay_rows(recipe):
-        yield REPLAY, WHOLE, write_replay(f"{recipe.name}_{REPLAY}", rows, into)
+    if general and general.examples:
+        yield REPLAY, WHOLE, write_dataset(f"{recipe.name}_{REPLAY}", general.examples, into, fmt)
 
 
-def parts_of(recipe: Recipe, examples: Sequence[E], cut: Bins, rate_of: RateOf) -> list[tuple[str, list[E]]]:
+def parts_of(examples: Sequence[E], cut: Bins, rate_of: RateOf) -> list[tuple[str, list[E]]]:
     """The bins with rows, easiest first, and what is set apart, each with its label; nothing for a single bin.
 
     Rows of which none was measured are cut as the method says.
@@ -192,8 +204,8 @@ def parts_of(recipe: Recipe, examples: Sequence[E], cut: Bins, rate_of: RateOf) 
         found = measured_bins(examples, rate_of, number, cut.by, cut.keep)
         named = [*zip(bin_names(number), found.bins, strict=True), *found.apart.items()]
         return [(label, part) for label, part in named if part]
-    if cut.by != "count":
-        cut = bins_of(recipe, min(cut.number, len(examples)) if cut.number else None)
+    if cut.by != "count" and cut.uppers is None and cut.number:
+        cut = Bins(min(cut.number, len(examples)))
     parts = _cut(examples, cut)
     return [(label, part) for label, part in zip(bin_names(len(parts)), parts, strict=True) if part
             ] if len(parts) > 1 else []
@@ -231,17 +243,18 @@ def check(folder: AnyPath, names: Sequence[str] = (), *, model: str | None = Non
     return reports
 
 
-def replay_rows(recipe: Recipe) -> list[dict[str, str]]:
-    """General alpaca rows drawn from the user's file with the run's seed; empty where none are asked for."""
-    if not (recipe.replay.file and recipe.replay.rows):
-        return []
-    path = recipe.path(recipe.replay.file)
-    rows = []
-    for n, row in read_rows(path):
-        for name in ("instruction", "output"):
-            if not isinstance(row.get(name), str) or not row[name].strip():
-                raise UserError("expected a non-empty string", where=f"{path}:{n}: field '{name}'",
-                                fix="replay rows are alpaca rows: instruction, input (may be empty), output")
-        rows.append({"instruction": row["instruction"], "input": str(row.get("input") or ""),
-                     "output": row["output"], "system": str(row.get("system") or "")})
-    return Random(recipe.seed).sample(rows, min(recipe.replay.rows, len(rows)))
+def replay_rows(recipe: Recipe, sft_rows: int = 0) -> General | None:
+    """General rows drawn from the user's file with the run's seed; ``None`` where none are asked for.
+
+    Args:
+        sft_rows: the run's own, for ``replay.ratio``.
+
+    Raises:
+        UserError: the file is broken, or a language is unknown.
+    """
+    spec = recipe.replay
+    require_languages(spec.languages, "replay.languages")
+    if not (spec.file and (wanted := spec.wanted(sft_rows))):
+        return None
+    return read_general(recipe.path(spec.file), wanted, recipe.seed, max_characters=spec.max_characters,
+                        languages=spec.languages)

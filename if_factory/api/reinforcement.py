@@ -92,7 +92,7 @@ def export_rl(run_folder: AnyPath, into: AnyPath, *, trainer: RlFormat = "trl", 
         write_atomic(reward, TRAINERS[trainer].reward)
     entries, sizes = {}, {}
     whole = [e for e in examples if _pairs(e)]
-    parts = parts_of(recipe, whole, cut, lambda e: getattr(e, "pass_rate", None)) if whole else []
+    parts = parts_of(whole, cut, lambda e: getattr(e, "pass_rate", None)) if whole else []
     for name, part in [*([(stem, whole)] if whole else []), *((f"{stem}_{label}", part) for label, part in parts)]:
         path = into / files / f"{name}.jsonl"
         sizes[name] = write_jsonl(path, llamafactory_rows(part))

@@ -59,7 +59,10 @@ def plan(recipe: Path, tokens_per_second: float, **given: Any) -> None:
     from if_factory import api
     from if_factory.cli.show import show_plan
 
-    show_plan(api.plan(_load(recipe, **given), tokens_per_second), tokens_per_second)
+    loaded = _load(recipe, **given)
+    show_plan(api.plan(loaded, tokens_per_second), tokens_per_second)
+    for conflict in loaded.preset_conflicts():
+        click.echo(f"preset {conflict}")
 
 
 @click.command()

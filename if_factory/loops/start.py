@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 from if_factory.api.common import AnyPath, as_recipe, gate_of, prepare, recipe_of_run, seeds_of, wait
 from if_factory.api.measuring import scaling
 from if_factory.api.models import open_models
-from if_factory.api.training import has_gpu, stage_overrides
+from if_factory.api.training import has_gpu, preset_keys
 from if_factory.chat.base import Backend
 from if_factory.chat.budget import Budget, Usage
 from if_factory.chat.log import ResponseLog
@@ -78,7 +78,7 @@ def online(run_folder: AnyPath, *, model: str, out: AnyPath, adapters: Sequence[
 
     training = CurriculumOptions(
         model=model, template=template, name=recipe.name, stages=("dpo",), seed=recipe.seed, cpu=not has_gpu(),
-        stage_overrides=stage_overrides(settings or {}, ("dpo",), recipe.definition.training))
+        **preset_keys(recipe, ("dpo",), settings or {}))
     start = adapters_of(Path(curriculum)) if curriculum else adapters
     options = OnlineOptions(
         iterations=iterations, prompts=prompts, samples=samples, temperature=temperature, max_tokens=max_tokens,
@@ -141,7 +141,7 @@ def humpback(recipe: Recipe | AnyPath, *, model: str, out: AnyPath, template: st
 
 def _trainer(recipe: Recipe, model: str, folder: Path, template: str | None,
              settings: Mapping[str, object] | None, say: Callable[[str], None]) -> Trainer:
-    keys: dict[str, Any] = stage_overrides(settings or {}, ("sft",), recipe.definition.training)["sft"]
+    keys: dict[str, Any] = preset_keys(recipe, ("sft",), settings or {})["stage_overrides"]["sft"]
     return Trainer(model, folder, template, seed=recipe.seed, cpu=not has_gpu(), settings=keys, say=say)
 
 

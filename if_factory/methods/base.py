@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from if_factory.emission import emit_sft
 from if_factory.errors import UserError, suggest
+from if_factory.methods.training import PresetTraining
 from if_factory.pipeline.stage import Stage
 from if_factory.prompts import load
 from if_factory.records import Candidate, Example, Record, Refusal
@@ -109,7 +110,9 @@ class Method:
         bins: the upper difficulty of every curriculum bin but the last, where the method says so (``[3]``: up to
             3 is easy, the rest hard); ``None`` cuts into equal shares.
         separate: datasets that train a model of their own; a curriculum leaves them out unless they are named.
-        training: LLaMA-Factory keys the method's authors train with, by stage: ``{"dpo": {"pref_ftx": 1.0}}``.
+        together: datasets of one kind that a curriculum trains in one stage, the first one's, unless stages are named.
+        training: LLaMA-Factory keys that the method's rows need, by stage: ``{"dpo": {"pref_ftx": 1.0}}``.
+        preset_training: preset -> the keys, stages and bins its authors train with.
     """
 
     name: str
@@ -125,6 +128,8 @@ class Method:
     bins: Callable[[Any], Sequence[float] | None] = lambda options: None
     training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     separate: Sequence[str] = ()
+    together: Sequence[str] = ()
+    preset_training: Mapping[str, PresetTraining] = field(default_factory=dict)
 
 
 def names() -> list[str]:

@@ -23,7 +23,7 @@ Source: llamafactory 0.9.5 ``model/adapter.py``, ``train/dpo/trainer.py``, ``tra
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -60,10 +60,13 @@ class CurriculumOptions:
     their own (``_IORPO``, ``_GRPO``); ``batch`` is sequences (or pairs) per optimizer step on one device.
     ``stage_overrides`` sets any LLaMA-Factory key for one stage or all stages of a kind (``{"dpo":
     {"learning_rate": 5e-6}}``); a stage's own entry wins over its kind's.
-    ``replay``: datasets of general data mixed into every SFT stage against forgetting.
+    ``beside``: further datasets of a (stage, bin), trained in the same stage.
+    ``replay``: datasets of general data against forgetting. They join one stage, so that a row is not trained again
+    in each: the last of ``sft``, or the last SFT stage where that is not trained.
     ``max_steps`` overrides ``epochs``. ``disable_shuffling`` keeps the file's order inside a stage.
     ``finetuning_type`` may be overridden for one stage too: SFT on all weights, then DPO with an adapter.
     ``deepspeed`` writes DeepSpeed's configuration beside the YAMLs; such a stage is started with torchrun.
+    ``comments`` says, by stage or kind and key, where a value comes from; ``notes`` are lines of every header.
     """
 
     model: str
@@ -86,6 +89,7 @@ class CurriculumOptions:
     cpu: bool = False
     pref_beta: float = 0.1
     pref_ftx: float = 1.0
+    beside: Mapping[tuple[str, str], Sequence[str]] = field(default_factory=dict)
     replay: tuple[str, ...] = ()
     output_root: str = "saves"
     dataset_dir: str = "data"
@@ -96,6 +100,12 @@ class CurriculumOptions:
     stage_overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     finetuning_type: Literal["lora", "full", "freeze"] = "lora"
     deepspeed: Zero | None = None
+    comments: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def comments_for(self, kind: str, stage: str) -> dict[str, str]:
+        """The comments on one stage's keys."""
+        return dict(self.comments.get(kind, {})) | dict(self.comments.get(stage, {}))
 
     def keys_for(self, kind: str, stage: str) -> dict[str, Any]:
         """The overrides of one stage."""
@@ -134,6 +144,7 @@ def plan_stages(options: CurriculumOptions, datasets: Mapping[tuple[str, str], s
         UserError: a stage without any dataset, or one that names no stage of LLaMA-Factory.
     """
     plans: list[StagePlan] = []
+    with_replay = _joined_by_replay(options, datasets)
     serve: tuple[str, ...] = ()
     model = sft_model = options.model
     for stage in options.stages:
@@ -146,8 +157,8 @@ def plan_stages(options: CurriculumOptions, datasets: Mapping[tuple[str, str], s
         for b in bins:
             name = f"{options.name}_{len(plans) + 1}_{stage}_{b}"
             out = f"{options.output_root}/{name}"
-            replay = options.replay if kind == "sft" else ()
-            names = (datasets[stage, b], *replay)
+            replay = options.replay if (stage, b) == with_replay else ()
+            names = (datasets[stage, b], *options.beside.get((stage, b), ()), *replay)
             if whole:
                 if serve:
                     raise UserError(f"stage {stage} trains the whole model, and the stage before it an adapter",
@@ -170,6 +181,13 @@ def plan_stages(options: CurriculumOptions, datasets: Mapping[tuple[str, str], s
             reference = _reference(load, new, model) if kind in _COMPARED else ""
             plans.append(StagePlan(name, stage, kind, b, names, out, load, new, serve, reference, model))
     return plans
+
+
+def _joined_by_replay(options: CurriculumOptions, datasets: Mapping[tuple[str, str], str]) -> tuple[str, str] | None:
+    """The (stage, bin) that general data joins; ``None`` where there is no SFT."""
+    found = [(stage, b) for stage in options.stages if kind_of(stage) == "sft"
+             for b in bin_names(options.bins) if (stage, b) in datasets]
+    return next((at for at in reversed(found) if at[0] == "sft"), found[-1] if found else None)
 
 
 def kind_of(stage: str) -> Kind:
@@ -239,7 +257,10 @@ def stage_config(options: CurriculumOptions, plan: StagePlan, *, deepspeed_folde
         config["cutoff_len"] = max(o.cutoff_len, _IORPO["cutoff_len"])
     if plan.kind == "grpo":
         config |= _GRPO | {"learning_rate": _GRPO["learning_rate"] / (10 if plan.whole else 1)}
-    config |= o.keys_for(plan.kind, plan.stage)
+    own = o.keys_for(plan.kind, plan.stage)
+    config |= own
+    if "warmup_steps" in own and "warmup_ratio" not in own:
+        del config["warmup_ratio"]
     if config.get("pref_loss") in ("orpo", "simpo") and "pref_ftx" not in o.keys_for(plan.kind, plan.stage):
         config["pref_ftx"] = 0.0  # ORPO has the term already, and would count it twice
     return config
@@ -288,7 +309,8 @@ def write_stage(options: CurriculumOptions, plan: StagePlan, folder: Path, numbe
                         "was trained with; see LLaMA-Factory's README, 'Supported Models'")
     path = folder / f"{plan.name}.yaml"
     config = stage_config(options, plan, deepspeed_folder=folder.as_posix())
-    write_atomic(path, _header(path, plan, number, of, options.deepspeed) + _yaml(config))
+    header = _header(path, plan, number, of, options.deepspeed, options.notes)
+    write_atomic(path, header + _yaml(config, options.comments_for(plan.kind, plan.stage)))
     return path
 
 
@@ -299,11 +321,18 @@ def write_export(options: CurriculumOptions, last: StagePlan, folder: Path) -> P
     return path
 
 
-def _yaml(config: Mapping[str, Any]) -> str:
-    return yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=False, width=1000)
+def _yaml(config: Mapping[str, Any], comments: Mapping[str, str] | None = None) -> str:
+    """The keys, each with its comment at the end of its first line."""
+    text = ""
+    for key, value in config.items():
+        first, _, rest = yaml.safe_dump({key: value}, allow_unicode=False, width=1000).partition("\n")
+        said = " ".join((comments or {}).get(key, "").split())
+        text += first + (f"  # {said}" if said else "") + "\n" + rest
+    return text
 
 
-def _header(path: Path, plan: StagePlan, number: int, of: int, zero: Zero | None = None) -> str:
+def _header(path: Path, plan: StagePlan, number: int, of: int, zero: Zero | None = None,
+            notes: Sequence[str] = ()) -> str:
     title = "I-ORPO" if plan.kind == "iorpo" else plan.kind.upper()
     rows = "prompts" if plan.kind == "grpo" else "rows"
     apart = f" of {plan.stage}" if plan.stage != plan.kind else ""
@@ -315,6 +344,7 @@ def _header(path: Path, plan: StagePlan, number: int, of: int, zero: Zero | None
                 f"llamafactory-cli train {path.as_posix()}", ""] if zero else []),
              "Run it from the folder that holds `dataset_dir`, after the stages before it. To override a key:",
              f"  {torchrun}llamafactory-cli train {path.as_posix()} num_train_epochs=2", ""]
+    lines += [*notes, ""] if notes else []
     if plan.whole:
         lines.append(f"Trains the weights of {plan.model} themselves; there is no adapter.")
     elif not plan.load:

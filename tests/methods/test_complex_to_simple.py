@@ -174,6 +174,7 @@ def test_composed_prompts_hold_the_seed_and_say_every_constraint():
 def test_every_preset_runs_and_everything_emitted_passes_an_independent_check(preset):
     seeds = [Record.from_seed(f"Tell me about river number {i}.") for i in range(20)]
     teacher = lambda r: ('{"keywords": ["water", "stream"]}' if "JSON" in r.messages[-1]["content"]  # noqa: E731
+                         else BAD.lower() if "<draft>" not in r.messages[-1]["content"]
                          else f"<revised>{draft_of(r).lower().replace(',', '')}</revised>")
     made = parse({"preset": preset, "models": {"student": {}, "teacher": {}}})
     result, _ = play(seeds, made.method_options().model_dump(), student=lambda r: BAD, teacher=teacher)
@@ -193,3 +194,48 @@ def test_the_plan_bounds_the_calls_that_are_made():
     for call in planned:
         # equal requests of two prompts are asked once, so the low end is not exact here
         assert usage.tally(call.stage, call.role).requests <= call.high
+
+
+def arm(*presets: str):
+    """The records and rows of an arm: a student that always uses commas and capitals, a teacher that mends both."""
+    def teacher(request: ChatRequest) -> str:
+        ask = request.messages[-1]["content"]
+        if "JSON" in ask:
+            return '{"keywords": ["water"]}'
+        mended = BAD.lower().replace(",", "")
+        return f"<revised>{mended}</revised>" if "<draft>" in ask else mended
+
+    made = parse({"preset": list(presets), "models": {"student": {}, "teacher": {}},
+                  "options": {"include": ["change_case:english_lowercase", "punctuation:no_comma"],
+                              "max_constraints": 2 if "single" not in presets else 1, "min_constraints": 1}})
+    seeds = [Record.from_seed(f"Tell me about river number {i}.") for i in range(6)]
+    result, usage = play(seeds, made.method_options().model_dump(), student=lambda r: BAD, teacher=teacher)
+    return made, result, usage
+
+
+def test_the_arms_of_the_papers_table_differ_in_who_answers_and_in_nothing_else():
+    """Vanilla, generation, discrimination (SFT) and contrastive (DPO): the same prompts for the same seed."""
+    prompts, rows = {}, {}
+    for name in ("vanilla", "generation", "discrimination", "contrastive"):
+        made, result, usage = arm(name)
+        prompts[name] = [r.prompt for r in result.records]
+        assert usage.tally("respond", "student").requests == (0 if name == "generation" else 6)
+        emission = emit(made, result.records)
+        rows[name] = {kind: len(emission[kind]) for kind in ("sft", "dpo", "kto")}
+        assert made.training().stages == (("dpo",) if name == "contrastive" else ("sft",))
+        assert made.training().bins == 1
+    assert len({tuple(p) for p in prompts.values()}) == 1
+    assert {kind: bool(n) for kind, n in rows["contrastive"].items()} == {"sft": False, "dpo": True, "kto": False}
+    for name in ("generation", "discrimination"):
+        assert rows[name]["sft"] > rows["vanilla"]["sft"] == 0, "the student's answers break every constraint"
+        assert rows[name]["dpo"] == rows[name]["kto"] == 0
+
+
+def test_single_and_composed_set_the_number_of_constraints_of_an_arm():
+    for preset, span in (("single", (1, 1)), ("composed", (3, 5))):
+        for name in ("vanilla", "generation", "discrimination", "contrastive"):
+            made = parse({"preset": [name, preset], "models": {"student": {}, "teacher": {}}})
+            assert (made.method_options().min_constraints, made.method_options().max_constraints) == span
+            assert made.training().stages, "the arm's training stays"
+    made, result, _ = arm("discrimination", "single")
+    assert {len(r.constraints) for r in result.records} == {1}

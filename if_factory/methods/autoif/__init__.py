@@ -34,6 +34,7 @@ from if_factory.methods.autoif.instructions import (
 )
 from if_factory.methods.autoif.options import NAME, PRESETS, Options
 from if_factory.methods.autoif.plan import plan
+from if_factory.methods.autoif.training import TRAINING
 from if_factory.methods.base import Method
 from if_factory.pipeline.stage import Stage
 
@@ -62,6 +63,6 @@ METHOD = Method(
                              "will train"),
            "student": (False, "the model you will train; answers where student_samples asks for it"),
            "judge": (False, "looks for contradictions and scores answers; without one the teacher does")},
-    options=Options, presets=PRESETS, stages=stages, emit=emit, plan=plan, inputs=inputs,
+    options=Options, presets=PRESETS, preset_training=TRAINING, stages=stages, emit=emit, plan=plan, inputs=inputs,
     difficulty="number of instructions on the prompt, plus the share of answers that failed them",
     training={"dpo": {"pref_beta": 0.3, "pref_ftx": 0.0}})

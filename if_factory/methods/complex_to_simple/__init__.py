@@ -23,6 +23,7 @@ from if_factory.methods.complex_to_simple.emit import emit
 from if_factory.methods.complex_to_simple.options import NAME, PRESETS, Options
 from if_factory.methods.complex_to_simple.plan import plan
 from if_factory.methods.complex_to_simple.steps import compose_prompts, correct, respond
+from if_factory.methods.complex_to_simple.training import TRAINING
 from if_factory.pipeline.stage import Stage
 
 
@@ -37,6 +38,6 @@ METHOD = Method(
     summary="checkable constraints composed onto seeds; answers verified, corrected one constraint at a time",
     roles={"student": (True, "the model you will train; its answers are checked, corrected or rejected"),
            "teacher": (False, "a stronger model that corrects; without one the run is best-of-n self-alignment")},
-    options=Options, presets=PRESETS, stages=stages, emit=emit, plan=plan,
+    options=Options, presets=PRESETS, preset_training=TRAINING, stages=stages, emit=emit, plan=plan,
     difficulty="number of constraints on the prompt",
     training={"dpo": {"pref_beta": 0.1, "pref_ftx": 1.0}})

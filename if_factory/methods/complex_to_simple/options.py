@@ -56,14 +56,24 @@ class Options(BaseModel):
         return self
 
 
+# Three to five constraints, one vanilla answer, one pair per correction (paper sections 3-4).
+_PAPER: dict[str, object] = {
+    "min_constraints": 3, "max_constraints": 5, "student_samples": 1, "keywords": "teacher", "correction_rounds": 1,
+    "correction_tries": 1, "pairs_per_prompt": 6, "rejected_from": "corrections"}
+# An arm of the paper's table that is SFT alone; all arms have the same prompts for the same seed.
+_SFT_ARM: dict[str, object] = {**_PAPER, "pairs_per_prompt": 0, "kto_per_prompt": 0}
 PRESETS: dict[str, dict[str, object]] = {
     "default": {},
-    # Three to five constraints, one vanilla answer, one pair per correction (paper sections 3-4).
-    "paper": {"min_constraints": 3, "max_constraints": 5, "student_samples": 1, "keywords": "teacher",
-              "correction_rounds": 1, "correction_tries": 1, "pairs_per_prompt": 6,
-              "rejected_from": "corrections"},
+    "paper": _PAPER,
     # As get_data/correct.py: rows that needed no correction give no SFT row.
-    "released": {"min_constraints": 3, "max_constraints": 5, "student_samples": 1, "keywords": "teacher",
-             "correction_rounds": 1, "correction_tries": 1, "pairs_per_prompt": 6, "rejected_from": "corrections",
-             "sft_uncorrected": False},
+    "released": {**_PAPER, "sft_uncorrected": False},
+    # Who answers (research question 2): the student, the teacher, the student as corrected by the teacher.
+    "vanilla": {**_SFT_ARM, "correct": False},
+    "generation": {**_SFT_ARM, "student_samples": 0, "teacher_samples": 1, "correct": False},
+    "discrimination": _SFT_ARM,
+    # How it is trained (question 3): the same answers, as DPO pairs with their drafts.
+    "contrastive": {**_PAPER, "sft_per_prompt": 0, "kto_per_prompt": 0},
+    # How many constraints (question 1), to be stacked on an arm: [discrimination, single].
+    "single": {"min_constraints": 1, "max_constraints": 1},
+    "composed": {"min_constraints": 3, "max_constraints": 5},
 }

@@ -22,6 +22,7 @@ from if_factory.methods.humpback.inputs import inputs
 from if_factory.methods.humpback.options import NAME, PRESETS, Options
 from if_factory.methods.humpback.plan import plan
 from if_factory.methods.humpback.steps import augment, curate, distinct, keep_usable
+from if_factory.methods.humpback.training import TRAINING
 from if_factory.pipeline.stage import Stage
 
 
@@ -37,6 +38,6 @@ METHOD = Method(
     summary="instructions written for texts that people wrote; pairs rated by the model itself, the best kept",
     roles={"backward": (False, "writes a text's instruction: any chat model; `if-factory humpback` trains one"),
            "judge": (False, "rates each pair on five points; `if-factory humpback` has the forward model do it")},
-    options=Options, presets=PRESETS, stages=stages, emit=emit, plan=plan, inputs=inputs,
+    options=Options, presets=PRESETS, preset_training=TRAINING, stages=stages, emit=emit, plan=plan, inputs=inputs,
     difficulty="5 minus the mean rating: what barely passed is hard",
     training={"sft": {"lr_scheduler_type": "linear", "weight_decay": 0.1}}, separate=("sft_backward",))

@@ -21,6 +21,7 @@ from if_factory.methods.soft_steps.constraints import constrain
 from if_factory.methods.soft_steps.emit import emit
 from if_factory.methods.soft_steps.options import NAME, PRESETS, Options
 from if_factory.methods.soft_steps.plan import plan
+from if_factory.methods.soft_steps.training import TRAINING
 from if_factory.pipeline.stage import Stage
 
 
@@ -37,7 +38,7 @@ METHOD = Method(
     roles={"teacher": (True, "writes soft constraints and answers every step"),
            "judge": (False, "decides soft constraints and compares answers; default: the teacher"),
            "student": (False, "answers in the teacher's place with `answers: student`")},
-    options=Options, presets=PRESETS, stages=stages, emit=emit, plan=plan,
+    options=Options, presets=PRESETS, preset_training=TRAINING, stages=stages, emit=emit, plan=plan,
     difficulty="k: number of constraints on the prompt",
     bins=lambda options: options.bins,
     training={"dpo": {"pref_beta": 0.1, "pref_ftx": 1.0, "learning_rate": 5e-6}, "sft": {"learning_rate": 1e-4}})

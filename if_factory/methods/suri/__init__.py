@@ -24,6 +24,7 @@ from if_factory.methods.suri.emit import emit
 from if_factory.methods.suri.options import NAME, PRESETS, Options
 from if_factory.methods.suri.plan import plan
 from if_factory.methods.suri.texts import check, cut, inputs
+from if_factory.methods.suri.training import TRAINING
 from if_factory.methods.suri.triples import sample
 from if_factory.pipeline.stage import Stage
 
@@ -47,7 +48,7 @@ METHOD = Method(
     summary="human texts with instructions inferred from them, corrupted constraint by constraint: I-ORPO triples",
     roles={"teacher": (False, "infers instructions from texts and corrupts them; without one, code composes them"),
            "judge": (False, "says whether the text follows a constraint; without one the teacher does")},
-    options=Options, presets=PRESETS, stages=stages, emit=emit, plan=plan, inputs=inputs,
+    options=Options, presets=PRESETS, preset_training=TRAINING, stages=stages, emit=emit, plan=plan, inputs=inputs,
     difficulty="1 / number of corrupted constraints: a single one is hardest to see",
     training={"sft": {**_TRAINING, "warmup_ratio": 0.1},
               "iorpo": {**_TRAINING, "warmup_ratio": 0.0, "pref_beta": 0.4, "num_train_epochs": 2}})
