@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
     from if_factory.api.models import judge_at, open_models
     from if_factory.api.overlap import Contamination, Decontamination, contamination, decontaminate
+    from if_factory.api.passrates import DifficultyReport, difficulty
     from if_factory.api.reinforcement import RlReport, export_rl, serve_rewards
     from if_factory.api.sharding import merge
     from if_factory.api.training import Curriculum, curriculum, doctor, tokenize, train, vllm_env, write_model
@@ -33,6 +34,7 @@ __all__ = [
     "Contamination",
     "Curriculum",
     "Decontamination",
+    "DifficultyReport",
     "ExportReport",
     "Plan",
     "Preview",
@@ -48,6 +50,7 @@ __all__ = [
     "contamination",
     "curriculum",
     "decontaminate",
+    "difficulty",
     "doctor",
     "emit",
     "evaluate",
@@ -86,6 +89,7 @@ _MODULES = {
     "training": "Curriculum curriculum doctor vllm_env tokenize train write_model",
     "measuring": "RepetitionReport audit calibrate calibrate_usefulness evaluate rank repetition report scaling",
     "models": "judge_at open_models",
+    "passrates": "DifficultyReport difficulty",
     "reinforcement": "RlReport export_rl serve_rewards",
     "sharding": "merge",
     "overlap": "Contamination Decontamination contamination decontaminate",

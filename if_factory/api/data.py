@@ -13,15 +13,15 @@ from if_factory.api.common import AnyPath, as_recipe, gate_of, load_plugins, pre
 from if_factory.api.models import open_models, price_of
 from if_factory.chat.budget import Budget, Usage, cut_notes
 from if_factory.chat.log import ResponseLog
-from if_factory.constraints.generated import forget_time_outs, isolation_used, verify_many
-from if_factory.constraints.verify import verify
+from if_factory.constraints.generated import forget_time_outs, isolation_used
+from if_factory.constraints.recheck import rechecked
 from if_factory.errors import UserError
 from if_factory.methods.base import Emission, PlannedCalls
 from if_factory.pipeline.rundir import RunDir
 from if_factory.pipeline.runner import Observer, RunResult
 from if_factory.pipeline.runner import run as run_stages
 from if_factory.recipe import Recipe
-from if_factory.records import Candidate, Constraint, Record, Verdict
+from if_factory.records import Record
 from if_factory.usefulness.gate import decided, decided_for
 from if_factory.usefulness.stage import NAME, judge_stage
 
@@ -209,7 +209,7 @@ def emit(recipe: Recipe, records: Iterable[Record], *, keep: bool = True) -> Emi
     gate, method = gate_of(recipe), recipe.definition
     options, out, deciders = recipe.method_options(), Emission(keep), set(gate.deciders)
     for chunk in _chunks(records, _TOGETHER):
-        for record in decided(gate, [_rechecked(record) for record in chunk]):
+        for record in decided(gate, [rechecked(record) for record in chunk]):
             deciders.update(c.usefulness.decided_by for c in record.candidates if c.usefulness)
             method.emit(record, options, out, recipe.seed)
     out.deciders = tuple(who for who in ("rules", "relevance", "judge") if who in deciders)
@@ -223,23 +223,3 @@ def _chunks(records: Iterable[Record], size: int) -> Iterator[list[Record]]:
     rest = iter(records)
     while chunk := list(islice(rest, size)):
         yield chunk
-
-
-def _rechecked(record: Record) -> Record:
-    """The record with every verdict of code made anew, generated code once for all candidates."""
-    texts = [c.text for c in record.candidates]
-    columns: list[Sequence[Verdict]] = []
-    for i, constraint in enumerate(record.constraints):
-        if constraint.kind == "generated_code":
-            columns.append(verify_many(texts, constraint))
-        else:
-            columns.append([_verdict(c, i, constraint) for c in record.candidates])
-    return record.model_copy(update={"candidates": tuple(
-        c.model_copy(update={"verdicts": tuple(column[n] for column in columns)})
-        for n, c in enumerate(record.candidates))})
-
-
-def _verdict(candidate: Candidate, position: int, constraint: Constraint) -> Verdict:
-    if constraint.kind == "judge" and position < len(candidate.verdicts):  # a judge is not asked twice
-        return candidate.verdicts[position]
-    return verify(candidate.text, [constraint])[0]

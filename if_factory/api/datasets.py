@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar, get_args
 
 from if_factory.api.common import AnyPath, recipe_of_run
 from if_factory.api.data import emit
+from if_factory.errors import UserError
 from if_factory.exporting.acceptance import CheckReport, check_dataset, local_names
 from if_factory.exporting.dataset_info import FILE_NAME, MergeReport, merge_entries, stage_of
 from if_factory.exporting.formats import Format, Written, write_dataset
@@ -18,9 +20,13 @@ from if_factory.methods.base import Emission
 from if_factory.pipeline.rundir import RunDir
 from if_factory.recipe import Recipe
 from if_factory.records import Example
+from if_factory.rewards.difficulty import Rate, id_of, read_rates
 from if_factory.training.curriculum import bin_names, cut_bins, read_bins, split_bins
 from if_factory.training.cutoff import Encoder
+from if_factory.training.measured import By, RateOf, measured_bins, names_apart
 from if_factory.training.preflight import cut_lines
+
+E = TypeVar("E", bound=Example)
 
 
 @dataclass(frozen=True)
@@ -49,10 +55,14 @@ class Bins:
     Attributes:
         number: how many bins there are; ``None`` for two of equal share, or one where there are too few rows.
         uppers: the upper difficulty of every bin but the last; ``None`` for equal shares.
+        by: ``count`` is the method's own difficulty, the others use measured pass rates.
+        keep: of ``APART``, what is binned all the same.
     """
 
     number: int | None
     uppers: tuple[float, ...] | None = None
+    by: By = "count"
+    keep: tuple[str, ...] = ()
 
     @property
     def labels(self) -> list[str]:
@@ -60,21 +70,30 @@ class Bins:
         return bin_names(self.number or 2)
 
 
-def bins_of(recipe: Recipe, asked: str | int | None = None) -> Bins:
-    """The bins asked for (``2``, ``"1-3,4-5"``), else those of the preset's training, else those of the method.
+def bins_of(recipe: Recipe, asked: str | int | None = None, by: By = "count", keep: Sequence[str] = ()) -> Bins:
+    """The bins asked for (``2``, ``"1-3,4-5"``), else those of the preset's training, else those of the method; by
+    pass rate as many of equal share.
 
     Raises:
-        UserError: ``asked`` names no bins.
+        UserError: ``asked`` names no bins, or bins by the number of constraints where pass rates decide.
     """
-    asked = asked or recipe.training().bins
-    wanted = read_bins(str(asked)) if asked else recipe.definition.bins(recipe.method_options())
+    given = asked or recipe.training().bins
+    wanted = read_bins(str(given)) if given else recipe.definition.bins(recipe.method_options())
+    if by != "count":
+        if asked and not isinstance(wanted, int):
+            raise UserError(f"are bins by the method's own difficulty, not by {by}", where=f"--bins {asked}",
+                            fix="give a number of bins, or --difficulty count")
+        if wanted is None or isinstance(wanted, int):
+            return Bins(wanted, None, by, names_apart(keep))
+        return Bins(len(wanted) + 1, tuple(wanted), by, names_apart(keep))  # where nothing is measured: by these
     if wanted is None or isinstance(wanted, int):
         return Bins(wanted)
     return Bins(len(wanted) + 1, tuple(wanted))
 
 
 def export(run_folder: AnyPath, into: AnyPath, *, format: Format = "alpaca", bins: str | int | None = None,
-           files: str = "", force: bool = False) -> ExportReport:
+           files: str = "", force: bool = False, difficulty: By | None = None,
+           keep: Sequence[str] = ()) -> ExportReport:
     """Write the verified datasets of a run and merge them into dataset_info.json; every row is checked again.
 
     A stopped run is exported as far as it came. Beside dataset_info.json, ``.if_factory/<recipe's name>.json``
@@ -89,6 +108,10 @@ def export(run_folder: AnyPath, into: AnyPath, *, format: Format = "alpaca", bin
             difficulty (``"1-3,4-5"``); default as the method says, else 2.
         files: a folder inside ``into`` for the data files; default beside dataset_info.json.
         force: replace entries of the same name in dataset_info.json.
+        difficulty: what bins go by: ``count`` (the method's own difficulty), ``pass_rate`` as measured by
+            ``difficulty``, or ``both``; default by pass rate where it was measured, else by count. Rows of prompts
+            that the model always or never solves, or that were not measured, are datasets of their own, in no bin.
+        keep: of ``always_solved``, ``never_solved``, ``unmeasured``, what is binned all the same.
 
     Raises:
         UserError: there is no run, more bins than rows, LLaMA-Factory would refuse a dataset, or an entry of the
@@ -96,10 +119,12 @@ def export(run_folder: AnyPath, into: AnyPath, *, format: Format = "alpaca", bin
     """
     recipe, into = recipe_of_run(run_folder), Path(into)
     emission = emit(recipe, RunDir(run_folder).records())
-    cut = bins_of(recipe, bins)
+    rates = read_rates(Path(run_folder))
+    cut = bins_of(recipe, bins, difficulty_of(run_folder, rates, difficulty), keep)
+    _record_rates(emission, rates)
     written, exported = [], []
     general = replay_rows(recipe, _own_sft(recipe, emission))
-    for dataset, label, each in _write_all(recipe, emission, general, into / files, format, cut):
+    for dataset, label, each in _write_all(recipe, emission, general, into / files, format, cut, rates):
         if format == "trl":
             written.append(each)
             continue
@@ -111,11 +136,39 @@ def export(run_folder: AnyPath, into: AnyPath, *, format: Format = "alpaca", bin
                                         each.entry["formatting"]))
     if format == "trl":
         return ExportReport(written, emission, MergeReport(into / FILE_NAME),
-                            Manifest(recipe.name, len(cut.labels), cut.uppers is not None, ()), general)
+                            _manifest(recipe, cut), general)
     merged = merge_entries(into / FILE_NAME, {w.name: w.entry for w in written}, force=force)
-    manifest = Manifest(recipe.name, len(cut.labels), cut.uppers is not None, tuple(exported))
+    manifest = _manifest(recipe, cut, exported)
     write_manifest(into, manifest)
     return ExportReport(written, emission, merged, manifest, general)
+
+
+def _manifest(recipe: Recipe, cut: Bins, exported: Sequence[ExportedDataset] = ()) -> Manifest:
+    return Manifest(recipe.name, len(cut.labels), cut.uppers is not None or cut.by != "count", tuple(exported), cut.by,
+                    cut.keep)
+
+
+def difficulty_of(run_folder: AnyPath, rates: Mapping[str, Rate], asked: By | None) -> By:
+    """What bins go by: as asked, else by pass rate where there are rates.
+
+    Raises:
+        UserError: pass rates are asked for, and there are none; or an unknown word.
+    """
+    if asked is not None and asked not in get_args(By):
+        raise UserError(f"is '{asked}'", where="--difficulty", fix="one of: " + ", ".join(get_args(By)))
+    if asked in ("pass_rate", "both") and not rates:
+        raise UserError("no pass rate was measured for this run", where=f"{run_folder}: --difficulty {asked}",
+                        fix=f"run `if-factory difficulty {run_folder} --model MODEL`, or give --difficulty count")
+    return asked or ("pass_rate" if rates else "count")
+
+
+def _record_rates(emission: Emission, rates: Mapping[str, Rate]) -> None:
+    """The pass rate of each row's prompt becomes a part of its provenance."""
+    for examples in emission.datasets.values() if rates else ():
+        for i, e in enumerate(examples):
+            if (rate := rates.get(id_of(e))) is not None and rate.decided:
+                examples[i] = e.model_copy(update={"provenance": {
+                    **e.provenance, "pass_rate": rate.pass_rate, "pass_rate_of": rate.decided}})
 
 
 def _own_sft(recipe: Recipe, emission: Emission) -> int:
@@ -125,19 +178,40 @@ def _own_sft(recipe: Recipe, emission: Emission) -> int:
 
 
 def _write_all(recipe: Recipe, emission: Emission, general: General | None, into: Path, fmt: Format,
-               cut: Bins) -> Iterator[tuple[str, str, Written]]:
+               cut: Bins, rates: Mapping[str, Rate]) -> Iterator[tuple[str, str, Written]]:
     """(emitted dataset, bin label, what was written), in order."""
+    def rate_of(e: Example) -> float | None:
+        rate = rates.get(id_of(e))
+        return rate.pass_rate if rate else None
+
     for dataset, examples in sorted(emission.datasets.items()):
         yield dataset, WHOLE, write_dataset(f"{recipe.name}_{dataset}", examples, into, fmt)
-        parts = _cut(examples, cut)
-        for label, part in zip(bin_names(len(parts)), parts, strict=True) if len(parts) > 1 else ():
-            if part:
-                yield dataset, label, write_dataset(f"{recipe.name}_{dataset}_{label}", part, into, fmt)
+        for label, part in parts_of(examples, cut, rate_of):
+            yield dataset, label, write_dataset(f"{recipe.name}_{dataset}_{label}", part, into, fmt)
     if general and general.examples:
         yield REPLAY, WHOLE, write_dataset(f"{recipe.name}_{REPLAY}", general.examples, into, fmt)
 
 
-def _cut(examples: Sequence[Example], cut: Bins) -> list[list[Example]]:
+def parts_of(examples: Sequence[E], cut: Bins, rate_of: RateOf) -> list[tuple[str, list[E]]]:
+    """The bins with rows, easiest first, and what is set apart, each with its label; nothing for a single bin.
+
+    Rows of which none was measured are cut as the method says.
+    """
+    if cut.by != "count" and any(rate_of(e) is not None for e in examples):
+        number = cut.number or 2
+        if number == 1:
+            return []
+        found = measured_bins(examples, rate_of, number, cut.by, cut.keep)
+        named = [*zip(bin_names(number), found.bins, strict=True), *found.apart.items()]
+        return [(label, part) for label, part in named if part]
+    if cut.by != "count" and cut.uppers is None and cut.number:
+        cut = Bins(min(cut.number, len(examples)))
+    parts = _cut(examples, cut)
+    return [(label, part) for label, part in zip(bin_names(len(parts)), parts, strict=True) if part
+            ] if len(parts) > 1 else []
+
+
+def _cut(examples: Sequence[E], cut: Bins) -> list[list[E]]:
     """Easy to hard; where no number was asked for, too few rows for two equal shares stay together."""
     if cut.uppers is not None:
         return cut_bins(examples, cut.uppers)

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from if_factory.api.common import AnyPath, prepare, recipe_of_run
-from if_factory.api.datasets import bins_of
+from if_factory.api.datasets import bins_of, difficulty_of, parts_of
 from if_factory.errors import UserError, suggest
 from if_factory.exporting.dataset_info import FILE_NAME, TRUTH_KEY, MergeReport, merge_entries
 from if_factory.files import write_atomic, write_jsonl
 from if_factory.pipeline.rundir import RunDir
 from if_factory.rewards.checks import How
+from if_factory.rewards.difficulty import read_rates
 from if_factory.rewards.formats import ENTRY_COLUMNS, FORMATS, TRAINERS, RlFormat, llamafactory_rows, rows_of
 from if_factory.rewards.prompts import PromptExample, learnable, prompts_of
-from if_factory.training.bins import bin_names, cut_bins, split_bins
+from if_factory.training.measured import By
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class RlReport:
 
 
 def export_rl(run_folder: AnyPath, into: AnyPath, *, trainer: RlFormat = "trl", bins: str | int | None = None,
-              pass_rate: tuple[float, float] | None = None, files: str = "", force: bool = False) -> RlReport:
+              pass_rate: tuple[float, float] | None = None, files: str = "", force: bool = False,
+              difficulty: By | None = None, keep: Sequence[str] = ()) -> RlReport:
     """Write a run's prompts with what decides their rewards: a dataset and a reward file for ``trainer``, and an
     ordinary prompt dataset for LLaMA-Factory, registered in dataset_info.json.
 
@@ -60,6 +62,7 @@ def export_rl(run_folder: AnyPath, into: AnyPath, *, trainer: RlFormat = "trl", 
         pass_rate: keep only prompts whose measured pass rate lies strictly between the two; unmeasured ones stay.
         files: a folder inside ``into`` for the files.
         force: replace entries of the same name in dataset_info.json.
+        difficulty: what the bins of LLaMA-Factory's datasets go by; ``keep``: as in ``export``.
 
     Raises:
         UserError: there is no run, no prompt is left, or an entry of the same name and other content is there.
@@ -69,7 +72,9 @@ def export_rl(run_folder: AnyPath, into: AnyPath, *, trainer: RlFormat = "trl", 
                         fix=suggest(trainer, FORMATS) or "one of: " + ", ".join(FORMATS))
     recipe, into = recipe_of_run(run_folder), Path(into)
     prepare(recipe)
-    found = prompts_of(RunDir(run_folder).records())
+    rates = read_rates(Path(run_folder))
+    cut = bins_of(recipe, bins, difficulty_of(run_folder, rates, difficulty), keep)
+    found = prompts_of(RunDir(run_folder).records(), rates)
     examples, refused = found.examples, Counter(found.refused)
     if pass_rate is not None:
         examples, refused["pass_rate"] = learnable(examples, *pass_rate)
@@ -86,7 +91,9 @@ def export_rl(run_folder: AnyPath, into: AnyPath, *, trainer: RlFormat = "trl", 
     if reward is not None:
         write_atomic(reward, TRAINERS[trainer].reward)
     entries, sizes = {}, {}
-    for name, part in _binned(stem, [e for e in examples if _pairs(e)], bins_of(recipe, bins)):
+    whole = [e for e in examples if _pairs(e)]
+    parts = parts_of(whole, cut, lambda e: getattr(e, "pass_rate", None)) if whole else []
+    for name, part in [*([(stem, whole)] if whole else []), *((f"{stem}_{label}", part) for label, part in parts)]:
         path = into / files / f"{name}.jsonl"
         sizes[name] = write_jsonl(path, llamafactory_rows(part))
         entries[name] = _entry((Path(files) / path.name).as_posix())
@@ -122,16 +129,6 @@ def serve_rewards(data: AnyPath, *, port: int = 8600, host: str = "127.0.0.1", h
     rewarder = Rewarder(how=how, usefulness=usefulness, relevance=relevance, undecided="group_mean", workers=workers,
                         plugins=plugins)
     serve(RewardServer(known, rewarder, undecided), host, port, say=say)
-
-
-def _binned(stem: str, examples: list[PromptExample], cut: Any) -> list[tuple[str, list[PromptExample]]]:
-    """All prompts, and from easy to hard, by name; a bin without prompts is left out."""
-    if not examples:
-        return []
-    parts = (cut_bins(examples, cut.uppers) if cut.uppers is not None
-             else split_bins(examples, cut.number or min(2, len(examples))))
-    named = zip(bin_names(len(parts)), parts, strict=True) if len(parts) > 1 else ()
-    return [(stem, examples), *((f"{stem}_{label}", part) for label, part in named if part)]
 
 
 def _pairs(e: PromptExample) -> bool:

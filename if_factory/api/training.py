@@ -11,10 +11,11 @@ from typing import Any
 import yaml
 
 from if_factory.api.common import AnyPath, recipe_of_run
-from if_factory.api.datasets import bins_of
+from if_factory.api.datasets import bins_of, export
 from if_factory.chat.vllm_env import VllmEnvironment
 from if_factory.errors import UserError, deprecated
 from if_factory.exporting.dataset_info import FILE_NAME, TRUTH_KEY, read_entries
+from if_factory.exporting.formats import Format
 from if_factory.exporting.manifest import WHOLE, Manifest, manifest_of_names, manifest_path, read_manifest
 from if_factory.files import read_text
 from if_factory.iorpo import launcher
@@ -27,6 +28,7 @@ from if_factory.training.curriculum import CurriculumOptions, bin_names, kind_of
 from if_factory.training.cutoff import Settings, count_cuts, encoder_for, fitting_cutoff
 from if_factory.training.deepspeed import Zero
 from if_factory.training.doctor import Finding, check_environment
+from if_factory.training.measured import APART, By, names_apart
 from if_factory.training.preflight import preflight
 from if_factory.training.run import StageResult, read_config, run_curriculum, stages_in
 
@@ -52,7 +54,7 @@ class Curriculum:
 def curriculum(run_folder: AnyPath, *, model: str, dataset_dir: AnyPath, out: AnyPath, template: str | None = None,
                saves: str = "saves", stages: Sequence[str] = (), bins: str | int | None = None,
                keep_order: bool = False, settings: Mapping[str, object] | None = None,
-               deepspeed: Zero | None = None) -> Curriculum:
+               deepspeed: Zero | None = None, difficulty: By | None = None, keep: Sequence[str] = ()) -> Curriculum:
     """Write one LLaMA-Factory YAML per stage, easy to hard, with adapters chained, and one to merge them.
 
     Which datasets are the run's is read from the record that ``export`` left in ``dataset_dir``. ``cutoff_len`` is
@@ -74,6 +76,9 @@ def curriculum(run_folder: AnyPath, *, model: str, dataset_dir: AnyPath, out: An
             ``{"num_train_epochs": 3, "dpo.learning_rate": 5e-6}``. ``finetuning_type: full`` or ``freeze`` trains
             the model's own weights.
         deepspeed: ``z2``, ``z3`` or ``z3_offload``: writes DeepSpeed's configuration too.
+        difficulty: what bins go by, see ``export``; default as exported. Where it differs from that, the run's
+            datasets in ``dataset_dir`` are written anew with these bins.
+        keep: with ``difficulty``: rows to bin that would be set apart, see ``export``.
 
     Raises:
         UserError: nothing was exported, a stage has no dataset, or a setting or the template is unknown.
@@ -81,6 +86,9 @@ def curriculum(run_folder: AnyPath, *, model: str, dataset_dir: AnyPath, out: An
     recipe, dataset_dir = recipe_of_run(run_folder), Path(dataset_dir)
     entries = read_entries(dataset_dir / FILE_NAME)
     manifest = read_manifest(dataset_dir, recipe.name)
+    if difficulty and manifest and (difficulty, names_apart(keep)) != (manifest.difficulty, manifest.keep):
+        manifest = _cut_anew(manifest, run_folder, dataset_dir, bins, difficulty, keep)
+        entries = read_entries(dataset_dir / FILE_NAME)
     if manifest is None and list(stages) == ["grpo"]:  # prompts need no export of examples beside them
         manifest = Manifest(recipe.name, len(bins_of(recipe, bins).labels), False, ())
     manifest = manifest or _without_record(recipe, run_folder, dataset_dir, bins)
@@ -90,6 +98,8 @@ def curriculum(run_folder: AnyPath, *, model: str, dataset_dir: AnyPath, out: An
         manifest, recipe.definition.separate, together)
     number = len(bins_of(recipe, bins).labels) if bins else manifest.bins
     export = f"run `if-factory export {run_folder} --into {dataset_dir}"
+    if manifest.difficulty != "count" and number > 1:
+        _refuse_nothing_between(manifest, wanted)
     datasets = _chosen(manifest, [stage for stage in wanted if stage != "grpo"], number, export)
     if "grpo" in wanted:
         datasets |= _prompts(recipe.name, entries, number, export)
@@ -185,6 +195,29 @@ def default_stages(manifest: Manifest, apart: Sequence[str] = (), together: Sequ
         raise UserError(f"no dataset of '{manifest.recipe}' to train", where="--stages",
                         fix="run `if-factory export` first")
     return found
+
+
+def _cut_anew(manifest: Manifest, run_folder: AnyPath, dataset_dir: Path, bins: str | int | None, difficulty: By,
+              keep: Sequence[str]) -> Manifest:
+    """The run exported again as it was, into the same files, with bins by ``difficulty``."""
+    first = next((d for d in manifest.datasets if d.name not in manifest.replay()), None)
+    if first is None:
+        return manifest
+    number = None if manifest.bins == 2 or (difficulty == "count" and manifest.by_difficulty) else manifest.bins
+    fmt: Format = "sharegpt" if first.format == "sharegpt" else "alpaca"
+    folder = Path(first.file).parent.as_posix()
+    return export(run_folder, dataset_dir, format=fmt, bins=bins or number, files="" if folder == "." else folder,
+                  difficulty=difficulty, keep=keep).manifest
+
+
+def _refuse_nothing_between(manifest: Manifest, stages: Sequence[str]) -> None:
+    for stage in stages:
+        labels = {label: name for (dataset, label), name in manifest.names().items() if dataset == stage}
+        apart = [label for label in labels if label in APART]
+        if apart and not any(label in labels for label in bin_names(manifest.bins)):
+            raise UserError(f"every row of {stage} is set apart ({', '.join(apart)}): no bin is left to train",
+                            where=f"curriculum: difficulty {manifest.difficulty}",
+                            fix="give " + " ".join(f"--keep {label}" for label in apart) + ", or --difficulty count")
 
 
 def _chosen(manifest: Manifest, stages: Sequence[str], number: int, export: str) -> dict[tuple[str, str], str]:

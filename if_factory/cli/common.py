@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import click
+
+
+def difficulty_options(f: Any) -> Any:
+    """What bins go by, of ``export`` and ``curriculum``."""
+    f = click.option("--keep", multiple=True, type=click.Choice(["always_solved", "never_solved", "unmeasured"]),
+                     help="Bin these rows too, which measured pass rates set apart; repeat it.")(f)
+    return click.option("--difficulty", type=click.Choice(["count", "pass_rate", "both"]),
+                        help="What bins go by: the method's own difficulty (mostly the number of constraints), pass "
+                        "rates measured by `difficulty`, or both.")(f)
 
 
 def pairs(given: Sequence[str], option: str, form: str) -> dict[str, str]:

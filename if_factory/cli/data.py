@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from if_factory.cli.common import difficulty_options
+
 if TYPE_CHECKING:
     from if_factory.recipe import Recipe
 
@@ -128,19 +130,21 @@ def merge(runs: tuple[Path, ...], out: Path) -> None:
               help="Write the prompts instead, with verified rewards, for this trainer and for LLaMA-Factory.")
 @click.option("--pass-rate", metavar="LOW-HIGH", help="With --rl: only prompts whose pass rate, where the student's "
               "was measured, lies between these and is neither: 0-1.")
+@difficulty_options
 def export(run_folder: Path, into: Path, fmt: Any, bins: str | None, files: str, force: bool, rl: Any,
-           pass_rate: str | None) -> None:
+           pass_rate: str | None, difficulty: Any, keep: tuple[str, ...]) -> None:
     """Write the verified datasets and merge them into dataset_info.json; every row is checked again."""
     from if_factory import api
     from if_factory.cli.show import show_export, show_rl
 
     if rl:
         show_rl(api.export_rl(run_folder, into, trainer=rl, bins=bins, files=files, force=force,
-                              pass_rate=_between(pass_rate)))
+                              pass_rate=_between(pass_rate), difficulty=difficulty, keep=keep))
         return
     if pass_rate:
         raise click.UsageError("--pass-rate goes with --rl")
-    show_export(api.export(run_folder, into, format=fmt, bins=bins, files=files, force=force))
+    show_export(api.export(run_folder, into, format=fmt, bins=bins, files=files, force=force,
+                           difficulty=difficulty, keep=keep))
 
 
 def _between(given: str | None) -> tuple[float, float] | None:

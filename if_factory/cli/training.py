@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from if_factory.cli.common import difficulty_options
+
 
 @click.command()
 @click.option("--to", "out", required=True, type=click.Path(path_type=Path, file_okay=False),
@@ -65,6 +67,39 @@ def doctor() -> None:
 
 @click.command()
 @click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--student", metavar="URL", help="The model's server; default the recipe's student.")
+@click.option("--model", "model_path", help="Instead: a hub name or a folder, loaded into this process.")
+@click.option("--adapter", "adapters", multiple=True, type=click.Path(path_type=Path, exists=True, file_okay=False),
+              help="With --model: what was trained already; repeat it, in order.")
+@click.option("-k", "k", type=click.IntRange(1), default=8, show_default=True, help="Answers per prompt.")
+@click.option("--judge", metavar="URL", help="Decides constraints that no code can; without it prompts that have only "
+              "such ones are not measured.")
+@click.option("--name", help="The model's name at --student; default its first.")
+@click.option("--judge-name", help="The judge's name at --judge; default its first.")
+@click.option("--api-key-env", default="OPENAI_API_KEY", show_default=True)
+@click.option("--temperature", type=click.FloatRange(0, 2), default=0.8, show_default=True)
+@click.option("--max-tokens", type=click.IntRange(1), default=1024, show_default=True)
+@click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Prompts decoded together.")
+def difficulty(run_folder: Path, model_path: str | None, student: str | None, **given: Any) -> None:
+    """Measure how often a model solves the prompts of RUN's rows: k answers each, checked as rows are.
+
+    `export` and `curriculum` then bin by it. Safe to kill: the same command continues.
+    """
+    from if_factory import api
+
+    if student and model_path:
+        raise click.UsageError("give --student or --model, not both")
+    report = api.difficulty(run_folder, student=student, model=model_path, **given)
+    click.echo(f"{report.path}: {report.model}, " + ", ".join(f"{n} {name}" for name, n in report.counts().items()))
+    if any(r.not_decided for r in report.rates):
+        only = sum(r.answers == 0 and r.not_decided > 0 for r in report.rates)
+        click.echo(f"a judge would decide constraints of {sum(r.not_decided > 0 for r in report.rates)} prompts, all "
+                   f"those of {only}: give --judge URL")
+    click.echo(f"next: if-factory export {run_folder} --into LLaMA-Factory/data")
+
+
+@click.command()
+@click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--model", "model_path", required=True, help="model_name_or_path: a hub name or a folder.")
 @click.option("--template", help="LLaMA-Factory template; leave out to use the tokenizer's own chat template.")
 @click.option("--dataset-dir", required=True, type=click.Path(path_type=Path, file_okay=False, exists=True),
@@ -81,17 +116,20 @@ def doctor() -> None:
               help="Any LLaMA-Factory key, for every stage or one kind: dpo.learning_rate=5e-6.")
 @click.option("--deepspeed", type=click.Choice(["z2", "z3", "z3_offload"]),
               help="Write DeepSpeed's configuration; the stages are then started with torchrun.")
+@difficulty_options
 def curriculum(run_folder: Path, model_path: str, template: str | None, dataset_dir: Path, out: Path, saves: str,
                stages: str | None, bins: str | None, keep_order: bool, settings: tuple[str, ...],
-               deepspeed: Any) -> None:
+               deepspeed: Any, difficulty: Any, keep: tuple[str, ...]) -> None:
     """Write one LLaMA-Factory YAML per stage, easy to hard, with adapters chained, and one to merge them."""
     from if_factory import api
     from if_factory.cli import common
 
+    if keep and not difficulty:
+        raise click.UsageError("--keep goes with --difficulty")
     written = api.curriculum(
         run_folder, model=model_path, dataset_dir=dataset_dir, out=out, template=template, saves=saves,
         stages=stages.split(",") if stages else (), bins=bins, keep_order=keep_order,
-        settings=common.settings(settings), deepspeed=deepspeed)
+        settings=common.settings(settings), deepspeed=deepspeed, difficulty=difficulty, keep=keep)
     for path in (*written.stages, *([written.merge] if written.merge else [])):
         click.echo(path)
     if written.cutoff:
@@ -124,4 +162,4 @@ def tokenize(path: Path, out: Path) -> None:
     click.echo(f"next: llamafactory-cli train {api.tokenize(path, out)}")
 
 
-COMMANDS = (curriculum, train, tokenize, model, serve, vllm_env, doctor)
+COMMANDS = (difficulty, curriculum, train, tokenize, model, serve, vllm_env, doctor)

@@ -55,14 +55,19 @@ class Manifest:
     Attributes:
         recipe: the recipe's ``name``.
         bins: the bins the export was asked for; a dataset with too few rows may have none.
-        by_difficulty: the bins were cut at given difficulties, so one may be missing because no row fell into it.
+        by_difficulty: the bins were cut at given difficulties, or by pass rate, so one may be missing because no row
+            fell into it.
         datasets: everything written, in the order written.
+        difficulty: what the bins go by: ``count``, ``pass_rate`` or ``both``.
+        keep: rows that were binned although their pass rate would set them apart (``training/measured.py``).
     """
 
     recipe: str
     bins: int
     by_difficulty: bool
     datasets: tuple[ExportedDataset, ...]
+    difficulty: str = "count"
+    keep: tuple[str, ...] = ()
 
     def names(self) -> dict[tuple[str, str], str]:
         """(emitted dataset, bin label) -> name in dataset_info.json; replay rows left out."""
@@ -101,7 +106,8 @@ def read_manifest(folder: Path, recipe: str) -> Manifest | None:
             raise UserError(f"version {data['version']!r} of this file, expected {_VERSION}", where=str(path),
                             fix=fix)
         manifest = Manifest(str(data["recipe"]), int(data["bins"]), bool(data["by_difficulty"]),
-                            tuple(ExportedDataset(**row) for row in data["datasets"]))
+                            tuple(ExportedDataset(**row) for row in data["datasets"]),
+                            str(data.get("difficulty", "count")), tuple(map(str, data.get("keep", ()))))
     except (ValueError, TypeError, KeyError) as e:
         raise UserError(f"not a record of an export: {e!r}", where=str(path), fix=fix) from None
     if manifest.recipe != recipe:

@@ -60,7 +60,7 @@ def arm_rows(arm: str, size: int, rated: Sequence[Record], options: Options, see
     # This arm is not data that leaves the factory: it shows what training on unrated pairs would do.
     examples = []
     for record in drawn:
-        bare = record.model_copy(update={"constraints": (), "system": options.system_web})
+        bare = record.model_copy(update={"constraints": (), "system": options.system_web.strip()})
         examples.append(cast(SFTExample, emit_sft(bare, record.candidates[0].model_copy(update={"verdicts": ()}))))
     return examples
 

@@ -7,13 +7,16 @@ other has no verified reward and is left out, and counted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from if_factory.records import Constraint, Example, Record
-from if_factory.rewards.function import Rewarder
+from if_factory.records import Candidate, Constraint, Example, Record
+from if_factory.rewards.difficulty import Rate, prompt_id
+from if_factory.rewards.solved import solved_by_code
 from if_factory.rewards.truth import ground_truth_of
+from if_factory.usefulness.gate import Gate
+from if_factory.usefulness.settings import UsefulnessSpec
 
 
 class PromptExample(Example):
@@ -24,6 +27,7 @@ class PromptExample(Example):
         ground_truth: the string of them.
         undecided: how many further constraints only a judge can decide.
         pass_rate: the share of the student's answers that satisfy them all and are useful; ``None``: not measured.
+            Measured by ``difficulty.py``, or of the answers that the run has.
         measured: how many answers that is of.
     """
 
@@ -46,11 +50,11 @@ class Prompts:
     refused: Counter[str] = field(default_factory=Counter)
 
 
-def prompts_of(records: Iterable[Record], *, seconds: float = 10.0) -> Prompts:
+def prompts_of(records: Iterable[Record], rates: Mapping[str, Rate] | None = None) -> Prompts:
     """One example per distinct conversation: the first record's, measured on the student's answers to all of them.
 
-    Raises:
-        UserError: see ``Rewarder.judge``.
+    Args:
+        rates: what was measured, by ``prompt_id``; it stands in place of what the run's own answers say.
     """
     found = Prompts()
     kept: dict[tuple[Any, ...], tuple[Record, tuple[Constraint, ...], list[str]]] = {}
@@ -65,19 +69,27 @@ def prompts_of(records: Iterable[Record], *, seconds: float = 10.0) -> Prompts:
         _, constraints, answers = kept.setdefault(key, (record, verifiable, []))
         if constraints == verifiable:
             answers += [c.text for c in record.candidates if c.model == "student"]
-    rewarder = Rewarder(how="all", seconds=seconds)
-    for record, constraints, answers in kept.values():
+    gate = Gate(UsefulnessSpec(relevance="off"))  # the rules: what a reward sees by default
+    for key, (record, constraints, answers) in kept.items():
         truth = ground_truth_of(constraints, record.prompt)
-        passed = [j.reward for j in rewarder.judge([record.messages()] * len(answers), answers, [truth] * len(answers))]
-        known = [r for r in passed if r is not None]
+        measured = (rates or {}).get(prompt_id(*key))
+        rate, number = ((measured.by_code, measured.decided_by_code) if measured and measured.decided_by_code
+                        else _of_the_run(gate, record, constraints, answers))
         found.examples.append(PromptExample(
             record_id=record.id, prompt=record.prompt, system=record.system, history=record.history,
             difficulty=record.difficulty, constraints=constraints, ground_truth=truth,
-            undecided=len(record.constraints) - len(constraints), measured=len(known),
-            pass_rate=round(sum(known) / len(known), 4) if known else None,
+            undecided=len(record.constraints) - len(constraints), measured=number, pass_rate=rate,
             provenance={"method": record.method, "seed_prompt": record.seed_prompt}))
-    rewarder.close()
     return found
+
+
+def _of_the_run(gate: Gate, record: Record, constraints: Sequence[Constraint], answers: Sequence[str]
+                ) -> tuple[float | None, int]:
+    """The pass rate of the student's answers in the run, and of how many it is."""
+    asked = record.model_copy(update={"constraints": tuple(constraints), "candidates": tuple(
+        Candidate(text=text, source="student") for text in answers)})
+    known = [s for s in solved_by_code(gate, [asked])[0] if s is not None]
+    return (round(sum(known) / len(known), 4) if known else None), len(known)
 
 
 def learnable(examples: Sequence[PromptExample], low: float, high: float) -> tuple[list[PromptExample], int]:

@@ -19,11 +19,14 @@ def bin_names(k: int) -> list[str]:
     return ["all"] if k == 1 else ["easy", "hard"] if k == 2 else [str(i + 1) for i in range(k)]
 
 
-def split_bins(examples: Sequence[E], k: int) -> list[list[E]]:
+def split_bins(examples: Sequence[E], k: int, difficulty: Sequence[float] | None = None) -> list[list[E]]:
     """``k`` bins of about equal size, easiest first, each in the order given.
 
     Rows of one difficulty stay together: a cut falls between two difficulties, at the one nearest to an equal
     share. Only if there are fewer difficulties than bins is a difficulty shared out, in the order given.
+
+    Args:
+        difficulty: of each example; default: its own, as the method says.
 
     Raises:
         UserError: fewer rows than bins.
@@ -32,8 +35,9 @@ def split_bins(examples: Sequence[E], k: int) -> list[list[E]]:
         raise ValueError("k counts bins and is at least 1")
     if len(examples) < k:
         raise UserError(f"{len(examples)} rows cannot fill {k} bins", fix="make more rows, or use fewer bins")
-    order = sorted(range(len(examples)), key=lambda i: examples[i].difficulty)  # stable: ties keep their order
-    groups = [list(g) for _, g in groupby(order, key=lambda i: examples[i].difficulty)]
+    hard = [e.difficulty for e in examples] if difficulty is None else difficulty
+    order = sorted(range(len(examples)), key=lambda i: hard[i])  # stable: ties keep their order
+    groups = [list(g) for _, g in groupby(order, key=lambda i: hard[i])]
     if len(groups) < k:
         ends = list(range(1, len(order) + 1))
     else:

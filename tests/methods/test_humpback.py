@@ -239,3 +239,12 @@ def test_a_window_that_no_text_fits_is_refused(given: dict[str, int]) -> None:
 def test_texts_without_sentences_are_rejected_and_break_nothing(tmp_path: Path, text: str) -> None:
     for window in ({}, {"min_chars": 1, "max_chars": 3}):
         assert sum(rejected(play(texts(tmp_path, text), asks, rates(5), **window)).values()) == 1
+
+
+def test_presets_have_the_paper_s_system_prompts_or_none_at_all() -> None:
+    """Two empty system prompts were joined to one space, which was sent as a system message."""
+    paper = Options.model_validate(PRESETS["paper"])
+    assert paper.system_asked == "Answer in the style of an AI Assistant. Answer with knowledge from web search."
+    none = Options.model_validate(PRESETS["paper"] | PRESETS["no_system_prompt"] | PRESETS["a4"])
+    assert (none.system_asked, none.threshold) == ("", 4.0)
+    assert Options(system_seed=" ", system_web=" ").system_asked == ""

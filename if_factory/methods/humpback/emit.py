@@ -13,12 +13,12 @@ def emit(record: Record, options: Options, out: Emission, seed: int) -> None:
     """``sft``: seed pairs under S_a and A_k under S_w. ``sft_backward``: what a backward model learns. ``kto``."""
     pair = record.candidates[0]
     if record.extra["form"] == "seed":
-        out.add(emit_sft(record.model_copy(update={"system": options.system_seed}), pair), "sft")
+        out.add(emit_sft(record.model_copy(update={"system": options.system_seed.strip()}), pair), "sft")
         # A text's instruction shares its words by nature: it is no answer, so no rule for answers is put to it.
         instruction = Candidate(text=record.prompt, source="human", usefulness=Usefulness(answers=True))
         out.add(emit_sft(reversed_pair(record), instruction), "sft_backward")
         return
-    mined = record.model_copy(update={"system": options.system_web})
+    mined = record.model_copy(update={"system": options.system_web.strip()})
     if pair.verified:
         out.add(emit_sft(mined, pair), "sft")
     else:

@@ -38,8 +38,11 @@ class Options(BaseModel):
 
     @property
     def system_asked(self) -> str:
-        """S_a and S_w together: what the paper asks its finished models under (section 3.5)."""
-        return f"{self.system_seed} {self.system_web}"
+        """S_a and S_w together: what the paper asks its finished models under (section 3.5).
+
+        Empty where both are: then no system message is sent.
+        """
+        return f"{self.system_seed.strip()} {self.system_web.strip()}".strip()
 
     @model_validator(mode="after")
     def _some_length_fits(self) -> Options:
@@ -50,7 +53,11 @@ class Options(BaseModel):
 
 PRESETS: dict[str, dict[str, object]] = {
     "default": {},
-    "paper": {"threshold": 4.5},
+    # Section 3.1: the two system prompts as the paper words them, and A_5.
+    "paper": {"threshold": 4.5, "system_seed": "Answer in the style of an AI Assistant.",
+              "system_web": "Answer with knowledge from web search."},
+    "a4": {"threshold": 4.0},  # to be stacked: the paper's A_4
+    "no_system_prompt": {"system_seed": "", "system_web": ""},  # to be stacked: a row of its table of system prompts
     # As the community's code: one judgement, only a full 5, texts of 1,000 to 2,200 characters.
     "released": {"judgements": 1, "threshold": 5.0, "min_chars": 1000, "max_chars": 2200},
 }

@@ -1,0 +1,76 @@
+"""Bins by measured difficulty: what a model always or never solves set apart, the rest from easy to hard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
+
+from if_factory.errors import UserError
+from if_factory.records import Example
+from if_factory.training.bins import split_bins
+
+E = TypeVar("E", bound=Example)
+By = Literal["count", "pass_rate", "both"]
+ALWAYS, NEVER, UNMEASURED = "always_solved", "never_solved", "unmeasured"
+APART = (ALWAYS, NEVER, UNMEASURED)
+RateOf = Callable[[Example], float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredBins(Generic[E]):
+    """``bins``: easiest first, some may be empty. ``apart``: by name, what is in no bin."""
+
+    bins: list[list[E]]
+    apart: dict[str, list[E]]
+
+
+def names_apart(given: Collection[str]) -> tuple[str, ...]:
+    """The names of ``APART`` in ``given``, in order.
+
+    Raises:
+        UserError: another name.
+    """
+    if unknown := sorted(set(given) - set(APART)):
+        raise UserError(f"there are no rows called '{unknown[0]}'", where="--keep", fix="one of: " + ", ".join(APART))
+    return tuple(name for name in APART if name in given)
+
+
+def measured_bins(examples: Sequence[E], rate_of: RateOf, number: int, by: By,
+                  keep: Collection[str] = ()) -> MeasuredBins[E]:
+    """``number`` bins of about equal size by pass rate, or by pass rate and the method's own difficulty.
+
+    ``both`` orders by the mean of the two ranks. All answers right or all wrong say only that a prompt is easier or
+    harder than k answers can show: such rows are set apart, and so are rows without a rate.
+
+    Args:
+        keep: of ``APART``, what goes into the bins all the same: always solved ones are the easiest, never solved
+            ones the hardest, unmeasured ones count as solved half the time.
+    """
+    found = [(e, rate_of(e)) for e in examples]
+    apart: dict[str, list[E]] = {name: [] for name in APART}
+    left: list[tuple[E, float]] = []
+    for e, rate in found:
+        name = UNMEASURED if rate is None else ALWAYS if rate >= 1 else NEVER if rate <= 0 else ""
+        if name and name not in keep:
+            apart[name].append(e)
+        else:
+            left.append((e, 0.5 if rate is None else rate))
+    hard = [1 - rate for _, rate in left]
+    if by == "both":
+        own = _ranks([e.difficulty for e, _ in left])
+        hard = [a + b for a, b in zip(_ranks(hard), own, strict=True)]
+    rows = [e for e, _ in left]
+    if len(rows) >= number:
+        return MeasuredBins(split_bins(rows, number, hard), apart)
+    order = sorted(range(len(rows)), key=lambda i: hard[i])
+    return MeasuredBins([[rows[i]] for i in order] + [[] for _ in range(number - len(rows))], apart)
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    """Twice the mean rank of each value, equal values sharing one; whole numbers, so that sums compare exactly."""
+    place: dict[float, tuple[int, int]] = {}
+    for i, value in enumerate(sorted(values)):
+        first, _ = place.get(value, (i, i))
+        place[value] = (first, i)
+    return [float(sum(place[v])) for v in values]
