@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -128,11 +129,48 @@ class ConstraintSpec(_Strict):
     plugins: list[str] = Field([], description="Python files with constraint types of your own")
 
 
+_RATIO = re.compile(r"\s*([0-9.]+)(k?)\s*(?::|to)\s*([0-9.]+)(k?)\s*", re.IGNORECASE)
+
+
 class ReplaySpec(_Strict):
     """General data mixed into SFT so that the model keeps what it could do."""
 
-    file: str | None = Field(None, description="alpaca rows {instruction, input, output} in .jsonl or .json")
+    file: str | None = Field(None, description="alpaca rows, ShareGPT's `conversations` or OpenAI's `messages` in "
+                             ".jsonl or .json")
     rows: Annotated[int, Field(ge=0)] = Field(0, description="rows drawn from it, with the run's seed")
+    ratio: str | float | None = Field(None, description="instead of `rows`: general rows to SFT rows of the run, "
+                                      "`53k to 13k`, or general rows per SFT row, `4.1`")
+    max_characters: Annotated[int, Field(ge=1)] | None = Field(
+        6000, description="the longest row taken, all turns together; null takes any")
+    languages: list[str] = Field([], description="only rows in one of these (ISO 639-1); [] takes all")
+
+    @model_validator(mode="after")
+    def _one_share(self) -> ReplaySpec:
+        if self.ratio is not None and self.rows:
+            raise ValueError("give `rows` or `ratio`, not both")
+        if self.ratio is not None and not self.per_row:
+            raise ValueError("`ratio` is two numbers above 0, `53k to 13k`, or one, `4.1`")
+        # YAML reads an unquoted 53:13 as 53 * 60 + 13; the least number that it makes of two is 60.
+        if isinstance(self.ratio, int | float) and self.ratio >= 60:
+            raise ValueError("a number must be below 60; of two numbers write `53k to 13k`, or quote \"53:13\"")
+        return self
+
+    @property
+    def per_row(self) -> float:
+        """General rows per SFT row; 0 where no ratio is given, or none that can be read."""
+        if isinstance(self.ratio, int | float):
+            return max(0.0, float(self.ratio))
+        if not (found := _RATIO.fullmatch(self.ratio or "")):
+            return 0.0
+        try:
+            general, own = (float(number) * (1000 if k else 1) for number, k in (found.group(1, 2), found.group(3, 4)))
+            return general / own
+        except (ValueError, ZeroDivisionError):
+            return 0.0
+
+    def wanted(self, sft_rows: int) -> int:
+        """How many general rows go with so many SFT rows."""
+        return self.rows or round(self.per_row * sft_rows)
 
 
 class SandboxSpec(_Strict):
@@ -156,7 +194,7 @@ class Recipe(_Strict):
         "", description="prefix of the datasets in dataset_info.json; default the method's name")
     seed: int = Field(0, description="same seed, recipe and model answers: byte-identical files")
     seeds: str = Field("builtin", description="`builtin` (`builtin:de` for German; also es, fr, ja, zh), or a "
-                       ".jsonl/.json file whose rows have a `prompt`")
+                       ".jsonl/.json file whose rows have a `prompt`, or ShareGPT's `conversations`")
     categories: list[str] = Field([], description="only seeds with one of these in their `category`; [] takes all")
     limit: Annotated[int, Field(ge=1)] | None = Field(None, description="only the first so many seeds")
     shard: Annotated[str, Field(pattern=r"^[1-9][0-9]*/[1-9][0-9]*$")] | None = Field(

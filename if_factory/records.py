@@ -144,6 +144,8 @@ class Extra(TypedDict, total=False):
     unread: int  # ratings that could not be parsed
     # Conifer
     categories: dict[str, list[str]]  # category -> constraint items
+    together: list[str]  # categories of which one answer can meet several items
+    refused: list[str]  # reason and detail, of a level that the teacher did not word
     question: str  # the reframed instruction that all levels share
     level: int
     version: str  # instruction with format and number constraints, before the request to explain
@@ -195,8 +197,11 @@ class Extra(TypedDict, total=False):
     scenario: str
     pool: list[str]  # the list that the record will be given one item of; AutoIF: what the call may show
     wild: bool  # written without drawn constraints
-    task: str
+    task: str  # the instruction as the teacher wrote it, before anything is appended
+    unworded: list[str]  # types of soft constraints that the teacher never worded
+    stated: list[str]  # by drawn constraint: how it got into the prompt (decif.weaving)
     refined_because: list[str]
+    unfounded: list[str]  # contradictions between demands that the request does not make
     task_before_refinement: str
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from random import Random
 
 from if_factory.api.common import AnyPath, recipe_of_run
 from if_factory.api.data import emit
-from if_factory.errors import UserError
 from if_factory.exporting.acceptance import CheckReport, check_dataset, local_names
 from if_factory.exporting.dataset_info import FILE_NAME, MergeReport, merge_entries, stage_of
-from if_factory.exporting.formats import Format, Written, write_dataset, write_replay
+from if_factory.exporting.formats import Format, Written, write_dataset
 from if_factory.exporting.manifest import REPLAY, WHOLE, ExportedDataset, Manifest, write_manifest
-from if_factory.files import read_rows
+from if_factory.inputs.general import General, read_general
+from if_factory.inputs.selection import require_languages
 from if_factory.methods.base import Emission
 from if_factory.pipeline.rundir import RunDir
 from if_factory.recipe import Recipe
@@ -33,12 +32,14 @@ class ExportReport:
         emission: the rows by dataset, and what was refused, by reason.
         merged: what became of dataset_info.json.
         manifest: what was exported, as ``curriculum`` will read it.
+        general: the rows mixed in against forgetting, where the recipe asks for some.
     """
 
     datasets: list[Written] = field(repr=False)
     emission: Emission = field(repr=False)
     merged: MergeReport
     manifest: Manifest = field(repr=False)
+    general: General | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,8 @@ def export(run_folder: AnyPath, into: AnyPath, *, format: Format = "alpaca", bin
     emission = emit(recipe, RunDir(run_folder).records())
     cut = bins_of(recipe, bins)
     written, exported = [], []
-    for dataset, label, each in _write_all(recipe, emission, into / files, format, cut):
+    general = replay_rows(recipe, _own_sft(recipe, emission))
+    for dataset, label, each in _write_all(recipe, emission, general, into / files, format, cut):
         if format == "trl":
             written.append(each)
             continue
@@ -109,14 +111,20 @@ def export(run_folder: AnyPath, into: AnyPath, *, format: Format = "alpaca", bin
                                         each.entry["formatting"]))
     if format == "trl":
         return ExportReport(written, emission, MergeReport(into / FILE_NAME),
-                            Manifest(recipe.name, len(cut.labels), cut.uppers is not None, ()))
+                            Manifest(recipe.name, len(cut.labels), cut.uppers is not None, ()), general)
     merged = merge_entries(into / FILE_NAME, {w.name: w.entry for w in written}, force=force)
     manifest = Manifest(recipe.name, len(cut.labels), cut.uppers is not None, tuple(exported))
     write_manifest(into, manifest)
-    return ExportReport(written, emission, merged, manifest)
+    return ExportReport(written, emission, merged, manifest, general)
 
 
-def _write_all(recipe: Recipe, emission: Emission, into: Path, fmt: Format,
+def _own_sft(recipe: Recipe, emission: Emission) -> int:
+    """SFT rows that a curriculum trains."""
+    return sum(len(rows) for dataset, rows in emission.datasets.items()
+               if stage_of(dataset) == "sft" and dataset not in recipe.definition.separate)
+
+
+def _write_all(recipe: Recipe, emission: Emission, general: General | None, into: Path, fmt: Format,
                cut: Bins) -> Iterator[tuple[str, str, Written]]:
     """(emitted dataset, bin label, what was written), in order."""
     for dataset, examples in sorted(emission.datasets.items()):
@@ -125,8 +133,8 @@ def _write_all(recipe: Recipe, emission: Emission, into: Path, fmt: Format,
         for label, part in zip(bin_names(len(parts)), parts, strict=True) if len(parts) > 1 else ():
             if part:
                 yield dataset, label, write_dataset(f"{recipe.name}_{dataset}_{label}", part, into, fmt)
-    if rows := replay_rows(recipe):
-        yield REPLAY, WHOLE, write_replay(f"{recipe.name}_{REPLAY}", rows, into)
+    if general and general.examples:
+        yield REPLAY, WHOLE, write_dataset(f"{recipe.name}_{REPLAY}", general.examples, into, fmt)
 
 
 def _cut(examples: Sequence[Example], cut: Bins) -> list[list[Example]]:
@@ -161,17 +169,18 @@ def check(folder: AnyPath, names: Sequence[str] = (), *, model: str | None = Non
     return reports
 
 
-def replay_rows(recipe: Recipe) -> list[dict[str, str]]:
-    """General alpaca rows drawn from the user's file with the run's seed; empty where none are asked for."""
-    if not (recipe.replay.file and recipe.replay.rows):
-        return []
-    path = recipe.path(recipe.replay.file)
-    rows = []
-    for n, row in read_rows(path):
-        for name in ("instruction", "output"):
-            if not isinstance(row.get(name), str) or not row[name].strip():
-                raise UserError("expected a non-empty string", where=f"{path}:{n}: field '{name}'",
-                                fix="replay rows are alpaca rows: instruction, input (may be empty), output")
-        rows.append({"instruction": row["instruction"], "input": str(row.get("input") or ""),
-                     "output": row["output"], "system": str(row.get("system") or "")})
-    return Random(recipe.seed).sample(rows, min(recipe.replay.rows, len(rows)))
+def replay_rows(recipe: Recipe, sft_rows: int = 0) -> General | None:
+    """General rows drawn from the user's file with the run's seed; ``None`` where none are asked for.
+
+    Args:
+        sft_rows: the run's own, for ``replay.ratio``.
+
+    Raises:
+        UserError: the file is broken, or a language is unknown.
+    """
+    spec = recipe.replay
+    require_languages(spec.languages, "replay.languages")
+    if not (spec.file and (wanted := spec.wanted(sft_rows))):
+        return None
+    return read_general(recipe.path(spec.file), wanted, recipe.seed, max_characters=spec.max_characters,
+                        languages=spec.languages)

@@ -65,7 +65,8 @@ def curriculum(run_folder: AnyPath, *, model: str, dataset_dir: AnyPath, out: An
         out: folder for the YAML files.
         template: LLaMA-Factory template; ``None`` uses the tokenizer's own chat template.
         saves: where the adapters go.
-        stages: datasets in training order (``["sft", "dpo"]``); default: all exported SFT, then I-ORPO, then DPO.
+        stages: datasets in training order (``["sft", "dpo"]``); default: all exported SFT, then I-ORPO, then DPO, with
+            those in one stage that the method says belong together (``Method.together``).
             ``grpo`` trains on the prompts that ``export_rl`` wrote.
         bins: train in this many bins; default as exported. ``1`` trains whole datasets.
         keep_order: train the rows of a stage in the order of the file.
@@ -84,25 +85,30 @@ def curriculum(run_folder: AnyPath, *, model: str, dataset_dir: AnyPath, out: An
         manifest = Manifest(recipe.name, len(bins_of(recipe, bins).labels), False, ())
     manifest = manifest or _without_record(recipe, run_folder, dataset_dir, bins)
     preset = recipe.training()
+    together = () if stages else recipe.definition.together
     wanted = tuple(stages) or _preset_stages(preset, manifest) or default_stages(
-        manifest, recipe.definition.separate)
+        manifest, recipe.definition.separate, together)
     number = len(bins_of(recipe, bins).labels) if bins else manifest.bins
     export = f"run `if-factory export {run_folder} --into {dataset_dir}"
     datasets = _chosen(manifest, [stage for stage in wanted if stage != "grpo"], number, export)
     if "grpo" in wanted:
         datasets |= _prompts(recipe.name, entries, number, export)
-    for name in (*datasets.values(), *manifest.replay()):
+    beside = _beside(manifest, wanted, together, number, datasets)
+    for name in (*datasets.values(), *(n for names in beside.values() for n in names), *manifest.replay()):
         if name not in entries:
             raise UserError(f"the exported dataset '{name}' is not in it any more",
                             where=str(dataset_dir / FILE_NAME),
                             fix=f"run `if-factory export {run_folder} --into {dataset_dir}` again")
     options = CurriculumOptions(
-        model=model, template=template, name=recipe.name, bins=number, stages=wanted, replay=manifest.replay(),
-        output_root=saves, dataset_dir=str(dataset_dir), seed=recipe.seed, cpu=not has_gpu(),
+        model=model, template=template, name=recipe.name, bins=number, stages=wanted, beside=beside,
+        replay=manifest.replay(), output_root=saves, dataset_dir=str(dataset_dir), seed=recipe.seed, cpu=not has_gpu(),
         disable_shuffling=keep_order, deepspeed=deepspeed, **preset_keys(recipe, wanted, settings or {}))
     encoder = encoder_for(model, {"template": template, "mask_history": True})
     reports = [count_cuts(dataset_dir, [name], kind, encoder, Settings())
-               for (stage, _), name in datasets.items() if (kind := kind_of(stage)) != "grpo"]
+               for at, first in datasets.items() if (kind := kind_of(at[0])) != "grpo"
+               for name in (first, *beside.get(at, ()))]
+    reports += [count_cuts(dataset_dir, [name], "sft", encoder, Settings()) for name in manifest.replay()
+                if any(kind_of(stage) == "sft" for stage in wanted)]
     cutoff, sentence = fitting_cutoff(reports)
     options = _long_enough(options, cutoff)
     paths = write_curriculum(options, datasets, Path(out))
@@ -110,6 +116,21 @@ def curriculum(run_folder: AnyPath, *, model: str, dataset_dir: AnyPath, out: An
     if all("cutoff_len" in keys for keys in options.stage_overrides.values()):
         sentence = ""  # the user's own value stands in every file
     return Curriculum(tuple(paths), merge, sentence)
+
+
+def _beside(manifest: Manifest, wanted: Sequence[str], together: Sequence[str], number: int,
+            datasets: dict[tuple[str, str], str]) -> dict[tuple[str, str], list[str]]:
+    """What is trained beside the first dataset of ``together``, by (stage, bin label).
+
+    A bin in which that dataset has no row is added to ``datasets``, with the next one's rows.
+    """
+    names, found = manifest.names(), {}
+    for stage in wanted:
+        for label in bin_names(number) if stage in together else ():
+            here = [names[dataset, label] for dataset in together if (dataset, label) in names]
+            if here:
+                datasets[stage, label], found[stage, label] = here[0], here[1:]
+    return found
 
 
 def _preset_stages(preset: PresetTraining, manifest: Manifest) -> tuple[str, ...]:
@@ -146,17 +167,20 @@ def _long_enough(options: CurriculumOptions, cutoff: int) -> CurriculumOptions:
     return replace(options, cutoff_len=cutoff, stage_overrides=keys, comments=comments)
 
 
-def default_stages(manifest: Manifest, apart: Sequence[str] = ()) -> tuple[str, ...]:
+def default_stages(manifest: Manifest, apart: Sequence[str] = (), together: Sequence[str] = ()) -> tuple[str, ...]:
     """What a curriculum trains when no stage is named: SFT first, then I-ORPO, then DPO, never KTO.
 
     Args:
         apart: emitted datasets for a model of their own (``Method.separate``); left out.
+        together: datasets that share the stage of the first of them (``Method.together``).
 
     Raises:
         UserError: none of them was exported.
     """
     kinds = {d.dataset: d.kind for d in manifest.datasets if d.bin == WHOLE and d.name not in manifest.replay()}
-    found = tuple(d for kind in _ORDER for d in sorted(kinds) if kinds[d] == kind and d not in apart)
+    shared = [d for d in together if d in kinds][1:]
+    found = tuple(d for kind in _ORDER for d in sorted(kinds)
+                  if kinds[d] == kind and d not in apart and d not in shared)
     if not found:
         raise UserError(f"no dataset of '{manifest.recipe}' to train", where="--stages",
                         fix="run `if-factory export` first")

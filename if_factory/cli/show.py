@@ -127,6 +127,8 @@ def show_export(report: ExportReport) -> None:
         table.add_row(w.name, str(w.written), str(w.accepted), w.path.name)
     console.print(table)
     show_emission(report.emission)
+    if report.general:
+        console.print(report.general.note(), highlight=False, markup=False)
     merged = report.merged
     kinds = {"added": merged.added, "replaced": merged.replaced, "unchanged": merged.unchanged}
     changes = "; ".join(f"{what} {', '.join(names)}" for what, names in kinds.items() if names)

@@ -187,21 +187,6 @@ def _swap(i: int, j: int, *lists: list[Any]) -> None:
         each[i], each[j] = each[j], each[i]
 
 
-def write_replay(name: str, rows: Sequence[dict[str, str]], folder: Path) -> Written:
-    """General alpaca rows (``instruction, input, output, system``) for mixing into SFT; they have no provenance.
-
-    Raises:
-        UserError: LLaMA-Factory would refuse the file; nothing is then written.
-    """
-    path = folder / f"{name}.jsonl"
-    columns = {"prompt": "instruction", "query": "input", "response": "output", "system": "system"}
-    entry = {"file_name": path.name, "formatting": "alpaca", "ranking": False, "columns": columns}
-    report = check_rows(rows, entry, name=name)
-    if report.fails:
-        raise UserError(f"LLaMA-Factory would refuse this dataset: {report.fails[0]}", where=str(path))
-    return Written(name, path, entry, write_jsonl(path, rows), report.accepted, report.problems)
-
-
 def _turn(role: str, text: str) -> dict[str, str]:
     return {"from": role, "value": text}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from if_factory.errors import UserError
 from if_factory.files import read_rows, read_text
+from if_factory.inputs.conversations import COLUMNS, first_question, is_conversation
 from if_factory.inputs.history import read_history
 from if_factory.inputs.rows import NotCheckable, constraints_of
 from if_factory.records import Record
@@ -28,7 +30,9 @@ def read_seeds(path: Path, *, method: str = "", limit: int | None = None,
 
     A row that brings its own constraints, IFEval's (``instruction_id_list``, ``kwargs``) or ours (``constraints:
     [{"type", "kwargs", "text"}]``), keeps its prompt as it is and gets no further ones.
-    ``history`` is a list of ``{"role": "user" | "assistant", "content": str}``. Other keys are kept as
+    A row with ``conversations`` (ShareGPT) or ``messages`` (OpenAI) and no prompt gives the chat's first question,
+    which needs nothing before it, and its system prompt; a warning says how many chats begin otherwise and are left
+    out. ``history`` is a list of ``{"role": "user" | "assistant", "content": str}``. Other keys are kept as
     provenance. A row with a constraint of an unknown type asks for something that nothing decides: it is left out,
     and a warning says how many there are.
 
@@ -41,12 +45,20 @@ def read_seeds(path: Path, *, method: str = "", limit: int | None = None,
     """
     records: list[Record] = []
     left, not_checkable = set(categories), NotCheckable()
+    unusable: Counter[str] = Counter()
     for n, row in read_rows(path):
         left.discard(row.get("category"))
         if len(records) == limit:
             break
         if categories and row.get("category") not in categories:
             continue
+        if is_conversation(row):
+            talk = first_question(row, f"{path}:{n}")
+            if isinstance(talk, str):
+                unusable[talk] += 1
+                continue
+            row = {k: v for k, v in row.items() if k not in COLUMNS}
+            row |= {"prompt": talk.turns[0].content, "system": talk.system}
         if record := _record(row, f"{path}:{n}", method, not_checkable):
             records.append(record)
     if left and len(records) != limit:
@@ -55,8 +67,14 @@ def read_seeds(path: Path, *, method: str = "", limit: int | None = None,
                         fix=f"one of: {', '.join(known)}" if known else "the seeds have no `category`: leave it out")
     if note := not_checkable.note(str(path)):
         _logger.warning(note)
+    if unusable:
+        told = ", ".join(f"{why} {n}" for why, n in sorted(unusable.items()))
+        _logger.warning(f"{path}: chats without a first question of the user are left out: {told}")
     if not records and not_checkable.rows:
         raise not_checkable.error(str(path))
+    if not records and unusable:
+        raise UserError("no chat of the file begins with a question of the user", where=str(path),
+                        fix=f"left out: {told}")
     if not records:
         raise UserError("no seeds: the file has no rows", where=str(path), fix='add rows like {"prompt": "..."}')
     return records

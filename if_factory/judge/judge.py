@@ -139,7 +139,7 @@ _COMPARISON_SCHEMA: dict[str, Any] = {
 async def _compare(ask: Ask, prompt: str, first: str, second: str, focus: str, tries: int,
                    prompts: str | None) -> tuple[Said | Failure, str]:
     text = load(PROMPTS, "judge_pair", prompts).render(
-        prompt=_shown(prompt), first=_shown(first), second=_shown(second), focus=_shown(focus),
+        prompt=shown(prompt), first=shown(first), second=shown(second), focus=shown(focus),
         mark=mark_for(prompt, first, second))
 
     def read(completion: Completion) -> Said | Failure:
@@ -165,15 +165,24 @@ async def judge_criteria(ask: Ask, prompt: str, response: str, criteria: Sequenc
     if not criteria:
         return ()
     text = load(PROMPTS, "judge_criteria", prompts).render(
-        prompt=_shown(prompt), response=_shown(response), criteria=[_shown(c) for c in criteria],
+        prompt=shown(prompt), response=shown(response), criteria=[shown(c) for c in criteria],
         mark=mark_for(prompt, response, *criteria))
+    return await judge_numbered(ask, text, len(criteria), tries=tries, prompts=prompts)
 
+
+async def judge_numbered(ask: Ask, text: str, n: int, *, tries: int = 3,
+                         prompts: str | None = None) -> tuple[Verdict, ...] | Failure:
+    """One verdict for each of the ``n`` numbered points that ``text`` asks about; asked at temperature 0.
+
+    For questions whose reply is ``{"1": {"reason": "...", "satisfied": true}, ...}``; read and retried as
+    ``judge_criteria``, with the same reasons for a ``Failure``.
+    """
     def read(completion: Completion) -> tuple[Verdict, ...] | Failure:
-        found = read_one(completion, _Verdicts, "satisfied", len(criteria))
-        return found if isinstance(found, Failure) else _by_number(found.root, len(criteria))
+        found = read_one(completion, _Verdicts, "satisfied", n)
+        return found if isinstance(found, Failure) else _by_number(found.root, n)
 
     verdicts, _ = await ask_until_read(ask, text, read, tries=tries, prompts=prompts,
-                                       schema=_criteria_schema(len(criteria)), temperature=0.0)
+                                       schema=_criteria_schema(n), temperature=0.0)
     return verdicts
 
 
@@ -263,7 +272,7 @@ async def judge_score(ask: Ask, prompt: str, response: str, *, low: float, high:
         tries: requests per sample at most.
     """
     text = load(PROMPTS, "judge_score", prompts).render(
-        prompt=_shown(prompt), response=_shown(response), low=f"{low:g}", high=f"{high:g}", rubric=rubric,
+        prompt=shown(prompt), response=shown(response), low=f"{low:g}", high=f"{high:g}", rubric=rubric,
         mark=mark_for(prompt, response, rubric))
     sampling: dict[str, Any] = {} if samples > 1 else {"temperature": 0.0}
     step = 0.5 if high - low >= 4 else 0.01  # else a small model in this process writes digits for ever
@@ -320,6 +329,6 @@ def mark_for(*texts: str) -> str:
     return mark
 
 
-def _shown(text: str) -> str:
-    """A judge that quoted ``</think>`` would have everything before it removed as thinking."""
+def shown(text: str) -> str:
+    """``text`` as a judge is shown it: a reply that quotes ``</think>`` loses everything before it as thinking."""
     return text.replace("think>", "think >")

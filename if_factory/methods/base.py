@@ -110,6 +110,7 @@ class Method:
         bins: the upper difficulty of every curriculum bin but the last, where the method says so (``[3]``: up to
             3 is easy, the rest hard); ``None`` cuts into equal shares.
         separate: datasets that train a model of their own; a curriculum leaves them out unless they are named.
+        together: datasets of one kind that a curriculum trains in one stage, the first one's, unless stages are named.
         training: LLaMA-Factory keys that the method's rows need, by stage: ``{"dpo": {"pref_ftx": 1.0}}``.
         preset_training: preset -> the keys, stages and bins its authors train with.
     """
@@ -127,6 +128,7 @@ class Method:
     bins: Callable[[Any], Sequence[float] | None] = lambda options: None
     training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     separate: Sequence[str] = ()
+    together: Sequence[str] = ()
     preset_training: Mapping[str, PresetTraining] = field(default_factory=dict)
 
 

@@ -60,7 +60,9 @@ class CurriculumOptions:
     their own (``_IORPO``, ``_GRPO``); ``batch`` is sequences (or pairs) per optimizer step on one device.
     ``stage_overrides`` sets any LLaMA-Factory key for one stage or all stages of a kind (``{"dpo":
     {"learning_rate": 5e-6}}``); a stage's own entry wins over its kind's.
-    ``replay``: datasets of general data mixed into every SFT stage against forgetting.
+    ``beside``: further datasets of a (stage, bin), trained in the same stage.
+    ``replay``: datasets of general data against forgetting. They join one stage, so that a row is not trained again
+    in each: the last of ``sft``, or the last SFT stage where that is not trained.
     ``max_steps`` overrides ``epochs``. ``disable_shuffling`` keeps the file's order inside a stage.
     ``finetuning_type`` may be overridden for one stage too: SFT on all weights, then DPO with an adapter.
     ``deepspeed`` writes DeepSpeed's configuration beside the YAMLs; such a stage is started with torchrun.
@@ -87,6 +89,7 @@ class CurriculumOptions:
     cpu: bool = False
     pref_beta: float = 0.1
     pref_ftx: float = 1.0
+    beside: Mapping[tuple[str, str], Sequence[str]] = field(default_factory=dict)
     replay: tuple[str, ...] = ()
     output_root: str = "saves"
     dataset_dir: str = "data"
@@ -141,6 +144,7 @@ def plan_stages(options: CurriculumOptions, datasets: Mapping[tuple[str, str], s
         UserError: a stage without any dataset, or one that names no stage of LLaMA-Factory.
     """
     plans: list[StagePlan] = []
+    with_replay = _joined_by_replay(options, datasets)
     serve: tuple[str, ...] = ()
     model = sft_model = options.model
     for stage in options.stages:
@@ -153,8 +157,8 @@ def plan_stages(options: CurriculumOptions, datasets: Mapping[tuple[str, str], s
         for b in bins:
             name = f"{options.name}_{len(plans) + 1}_{stage}_{b}"
             out = f"{options.output_root}/{name}"
-            replay = options.replay if kind == "sft" else ()
-            names = (datasets[stage, b], *replay)
+            replay = options.replay if (stage, b) == with_replay else ()
+            names = (datasets[stage, b], *options.beside.get((stage, b), ()), *replay)
             if whole:
                 if serve:
                     raise UserError(f"stage {stage} trains the whole model, and the stage before it an adapter",
@@ -177,6 +181,13 @@ def plan_stages(options: CurriculumOptions, datasets: Mapping[tuple[str, str], s
             reference = _reference(load, new, model) if kind in _COMPARED else ""
             plans.append(StagePlan(name, stage, kind, b, names, out, load, new, serve, reference, model))
     return plans
+
+
+def _joined_by_replay(options: CurriculumOptions, datasets: Mapping[tuple[str, str], str]) -> tuple[str, str] | None:
+    """The (stage, bin) that general data joins; ``None`` where there is no SFT."""
+    found = [(stage, b) for stage in options.stages if kind_of(stage) == "sft"
+             for b in bin_names(options.bins) if (stage, b) in datasets]
+    return next((at for at in reversed(found) if at[0] == "sft"), found[-1] if found else None)
 
 
 def kind_of(stage: str) -> Kind:

@@ -10,7 +10,7 @@ from if_factory.constraints.base import get
 from if_factory.errors import UserError
 from if_factory.records import Constraint
 from if_factory.usefulness import patterns
-from if_factory.usefulness.language import NAMES_LANGUAGE, language_of
+from if_factory.usefulness.language import NAMES_LANGUAGE, language_of, plainly_english
 from if_factory.usefulness.reasons import Reason
 from if_factory.usefulness.strip import Required, request_of, required
 from if_factory.usefulness.words import content, stem, words
@@ -31,6 +31,9 @@ _CREATES = re.compile(
     r"\b(?:write|compose|create|draft|suggest|invent|design|generate|make up|come up|give me|give|propose|"
     r"think of|name|"
     r"slogan|title|headline|poem|story|joke|riddle|song|tweet|caption|ad|tagline)\b")
+_FIXED_REPLY = re.compile(
+    r"\b(?:reply|respond|answer|say|output|print|return|type|write|repeat)\b[^.\n]{0,60}\b(?:only|just|single|exactly|"
+    r"nothing else|the words?|verbatim|after me)\b")
 _WANTS_QUESTIONS = re.compile(
     r"\bquestions?\b|\bquiz|\bask\b|\basking\b|\briddle|\bsurvey|\binterview|\bfaq|\binquir|\bclarif|\bposer|"
     r"\btrivia|问题|提问|"
@@ -129,6 +132,11 @@ class Asked:
         return _CREATES.search(self._head) is not None
 
     @cached_property
+    def fixed_reply(self) -> bool:
+        """Whether a given text is to be replied: "Reply with the single word OK"."""
+        return _FIXED_REPLY.search(self._head) is not None
+
+    @cached_property
     def source(self) -> tuple[str, ...]:
         """The words of the text that the request is about, where it quotes one of some length."""
         given = self.request
@@ -139,6 +147,10 @@ class Asked:
     @cached_property
     def language(self) -> str | None:
         return language_of(self._head[:300], short=True)
+
+    @cached_property
+    def plainly_english(self) -> bool:
+        return plainly_english(self.prompt[:200])
 
     def allows(self, reason: Reason) -> bool:
         """Whether the request or a constraint asks for what would otherwise be held against an answer."""

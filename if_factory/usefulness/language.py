@@ -55,10 +55,7 @@ def language_of(text: str, *, short: bool = False) -> str | None:
     found = _LATIN_WORD.findall(prose.replace("’", "'"))
     if len(found) < (3 if short else _LEAST_WORDS):
         return None
-    counts: Counter[str] = Counter()
-    for word in found:
-        for lang in _OF.get(word, ()):
-            counts[lang] += 1
+    counts = Counter([lang for word in found if word in _OF for lang in _OF[word]])
     if not counts:
         return None
     ranked = counts.most_common(2)
@@ -70,6 +67,18 @@ def language_of(text: str, *, short: bool = False) -> str | None:
         return None
     # English is plain enough by its own words; for the others langdetect must agree.
     return best if best == "en" or (detect_language(prose) or "") == best else None
+
+
+# Two English words that no other language has: enough where both sides have them.
+_PLAINLY_ENGLISH = re.compile(
+    r"\b(?:th(?:e|is|at)|i[st]|a(?:re|nd)|of|w(?:ith|hat|hy|hen|rite)|how|your?|describe|explain)\b.{0,60}?"
+    r"\b(?:th(?:e|is|at)|i[st]|a(?:re|nd)|of|w(?:ith|hat|hy|hen)|how|your?|to|f(?:or|rom)|by|can|ha(?:ve|s))\b",
+    re.DOTALL)
+
+
+def plainly_english(text: str) -> bool:
+    """Whether two of the commonest English words stand near each other."""
+    return _PLAINLY_ENGLISH.search(text.lower()) is not None
 
 
 def _script(text: str) -> str | None:

@@ -11,13 +11,13 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
-from itertools import islice
+from itertools import islice, pairwise
 from typing import get_args
 
 from if_factory.constraints.examples import worked_examples
 from if_factory.usefulness import patterns
 from if_factory.usefulness.asked import Asked, refuses
-from if_factory.usefulness.language import language_of
+from if_factory.usefulness.language import language_of, plainly_english
 from if_factory.usefulness.reasons import Reason
 from if_factory.usefulness.strip import Required, without_required
 from if_factory.usefulness.words import content, stem, words
@@ -52,13 +52,11 @@ _ABOUT_ITSELF = frozenset(map(stem, """
     """.split()))  # noqa: SIM905
 _QUESTION_WORD = re.compile(r"(?:what|why|how|when|where|who|which|whose|whom|explain|describe|define|tell|"
                             r"discuss)\b")
-_SENTENCE = re.compile(r"(?<=[.!?…])[\"'”’)\]*_]*\s+|(?<=[。！？])(?!$)|\n+")
+# Begins with one set of characters, which the search skips to.
+_SENTENCE_END = re.compile(r"[.!?…。！？\n](?:(?<=[.!?…])[\"'”’)\]*_]*\s+|(?<=[。！？])(?!$)|(?<=\n)\n*)")
 _MARKS = " \t\"'“”‘’«»()[]{}*_#>|~`-–—•·:;,.\\/=+<"
 _GREETS = re.compile(r"\b(?:say|greet|greeting|hello|hi|hey|good (?:morning|night|day)|thank|goodbye|welcome|"
                      r"introduce yourself)\b")
-_FIXED_REPLY = re.compile(
-    r"\b(?:reply|respond|answer|say|output|print|return|type|write|repeat)\b[^.\n]{0,60}\b(?:only|just|single|exactly|"
-    r"nothing else|the words?|verbatim|after me)\b")
 _COPIES_RIGHTLY = re.compile(  # the right answer may be the given text, or its words in another order or form
     r"\b(?:correct|proofread|fix|edit|mend|sort|arrang|order|rearrang|reorder|alphabeti|format|convert|turn|punctuat|"
     r"capital|uppercase|lowercase|copy|repeat|quote|split|join|combin|list|type|transl|mistake|error|grammar|spelling|"
@@ -71,6 +69,7 @@ _LEAD_IN = re.compile(r"^[^:\n]{0,80}\b(?:here|this|following|answer|version|sum
 _ASKS_USER = re.compile(r"(?:what|which|how|where|when|who|do|are|would|could|can|have|is)\b")
 _NEGATES = re.compile(r"\b(?:not|no|cannot|unable|nicht|keine?n?|ne|pas|não|non|niet|geen)\b|n't\b")
 _WORD_LIKE = re.compile(r"[^\W_]|[\U0001F000-\U0001FAFF\u2600-\u27BF+=<>×÷√∑]")
+_TWO_LETTERS = re.compile(r"[^\W\d_]{2}")  # no list mark holds them
 _LIST_MARKS = re.compile(r"(?m)^\s*(?:\d+|[a-zA-Z])[.)](?=\s|$)")
 
 
@@ -86,7 +85,7 @@ def why_not(asked: Asked, response: str, *, finish_reason: str = "stop") -> Reas
         return None
     bare = without_required(response, asked.required)
     removed = bare != response
-    if _FIXED_REPLY.search(asked._head) and asked.stems.issuperset(map(stem, words(bare))) and _says(bare):
+    if asked.fixed_reply and asked.stems.issuperset(map(stem, words(bare))) and _says(bare):
         return None  # "Reply with the single word OK"
     if not _says(without_required(bare, asked.required, keywords=True)):
         return _empty(asked, bare)
@@ -125,7 +124,7 @@ _THINKS_ALOUD = ("Okay", "Alri", "Hmm,")
 
 def _says(text: str) -> bool:
     """Whether anything is left that could say something: a word, a number outside list marks, a sign, an emoji."""
-    return _WORD_LIKE.search(_LIST_MARKS.sub(" ", text)) is not None
+    return _TWO_LETTERS.search(text) is not None or _WORD_LIKE.search(_LIST_MARKS.sub(" ", text)) is not None
 
 
 def _empty(asked: Asked, bare: str) -> Reason | None:
@@ -137,13 +136,13 @@ def _empty(asked: Asked, bare: str) -> Reason | None:
 
 
 def _placeholders(bare: str) -> bool:
-    if not _BLANKS.search(bare):
+    if not any(map(bare.__contains__, _BLANKS)):
         return False
     left, found = patterns.PLACEHOLDER.subn(" ", bare.lower())
     return found > 0 and ("lorem ipsum" in bare.lower() or len(content(words(left))) <= max(3, found))
 
 
-_BLANKS = re.compile(r"[\[<{]|___|\.\.\.\.|TODO|TBD|XXX|[Ll]orem")
+_BLANKS = ("[", "<", "{", "___", "....", "TODO", "TBD", "XXX", "Lorem", "lorem")
 
 
 # ---------------------------------------------------------------- repetition
@@ -154,6 +153,8 @@ def loops(text: str) -> bool:
     tokens = text.casefold().split()
     if len(tokens) >= 30:
         runs = len(tokens) - 3
+        if len(set(pairwise(tokens[:runs + 1]))) > 0.75 * runs:
+            return False  # so many runs at least begin with different pairs
         new = len(set(zip(tokens, tokens[1:], tokens[2:], tokens[3:], strict=False)))
         if new < 0.5 * runs or new > 0.75 * runs:
             return new < 0.5 * runs
@@ -199,8 +200,11 @@ def _sentences(text: str) -> Iterator[tuple[str, bool]]:
     """Sentences with more than marks in them, each with whether it is the last; split lazily."""
     start, held = 0, ""
     while start < len(text):
-        found = _SENTENCE.search(text, start + 1)  # one may end here already: nothing stands between
-        stop, after = (found.start(), found.end()) if found else (len(text), len(text))
+        found = _SENTENCE_END.search(text, start + (text[start] == "\n"))  # a line break here ends no sentence
+        stop = after = len(text)
+        if found:
+            stop, after = found.start(), found.end()
+            stop += text[stop] != "\n"
         if text[start:stop].strip(_MARKS):
             if held:
                 yield held, False
@@ -238,8 +242,9 @@ def _kind(asked: Asked, sentence: str, removed: bool, *, last: bool) -> str | No
             return "echoes_request" if _echoes_request(asked, tokens, own) else "asks_back"
     elif patterns.CLARIFY.match(plain) and not asked.creates and not asked.allows("asks_back"):
         return "asks_back"
-    if sum(w not in asked.lower and w not in _ABOUT_THE_TASK for w in own) > 2:
-        return None
+    new = (w for w in own if w not in _ABOUT_THE_TASK and w not in asked.lower)
+    if next(islice(new, 2, None), None) is not None:
+        return None  # a third new word
     if _echoes_constraint(asked, tokens, own, removed):
         return "echoes_constraint"
     if _echoes_request(asked, tokens, own):
@@ -289,24 +294,31 @@ _RUN = 6  # words in a row that no two answers on different subjects have in com
 
 
 @cache
-def _examples() -> tuple[tuple[frozenset[str], frozenset[tuple[str, ...]]], ...]:
-    """Of each worked example what its prompt is about, and the runs of words of its answer."""
-    found = []
+def _examples() -> tuple[frozenset[tuple[str, ...]], tuple[tuple[frozenset[str], frozenset[tuple[str, ...]]], ...]]:
+    """All runs of four words of the answers; of each worked example what it is about and its answer's runs of six."""
+    found: list[tuple[frozenset[str], frozenset[tuple[str, ...]]]] = []
+    fours: set[tuple[str, ...]] = set()
     for example in worked_examples():
+        fours.update(_runs(words(example.answer), 4))
         demanded = " ".join(str(v) for v in example.constraint.kwargs.values())
         found.append((frozenset(content(words(example.prompt))),
                       frozenset(_runs(words(example.answer))) - set(_runs(words(demanded)))))
-    return tuple(found)
+    return frozenset(fours), tuple(found)
 
 
-def _runs(tokens: list[str]) -> Iterator[tuple[str, ...]]:
-    return zip(*(tokens[i:] for i in range(_RUN)), strict=False)
+def _runs(tokens: list[str], length: int = _RUN) -> Iterator[tuple[str, ...]]:
+    return zip(*(tokens[i:] for i in range(length)), strict=False)
 
 
 def _copies_example(asked: Asked, response: str) -> bool:
     """A small model that is shown how to keep bread fresh ends its advice on laptops with the bread's postscript."""
-    said = set(_runs(words(response)))
-    shared = [(about, runs & said) for about, runs in _examples() if not runs.isdisjoint(said)]
+    tokens = words(response)
+    fours, examples = _examples()
+    # Six words in a row hold four that begin at a multiple of three.
+    if fours.isdisjoint(zip(tokens[::3], tokens[1::3], tokens[2::3], tokens[3::3], strict=False)):
+        return False
+    said = set(_runs(tokens))
+    shared = [(about, runs & said) for about, runs in examples if not runs.isdisjoint(said)]
     if not shared:
         return False
     given = set(_runs(words(asked.prompt)))
@@ -376,16 +388,9 @@ def _echoes_request(asked: Asked, tokens: list[str], own: list[str]) -> bool:
 # ---------------------------------------------------------------- language
 
 
-# Two English words that no other language has: enough where both sides have them.
-_PLAINLY_ENGLISH = re.compile(
-    r"(?i:\b(?:the|is|are|of|and|with|what|how|why|when|this|that|it|your?|write|describe|"
-    r"explain)\b.{0,60}?\b(?:the|is|are|of|"
-    r"and|with|what|how|why|when|this|that|it|your?|to|for|from|by|can|have|has)\b)", re.DOTALL)
-
-
 def _language(asked: Asked, bare: str) -> Reason | None:
     head = bare if len(bare) <= 400 else bare[:400]
-    if head.isascii() and _PLAINLY_ENGLISH.search(head) and _PLAINLY_ENGLISH.search(asked.prompt, 0, 200):
+    if head.isascii() and asked.plainly_english and plainly_english(head):
         return None
     found = language_of(head)
     if found is None:

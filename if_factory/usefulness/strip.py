@@ -95,5 +95,7 @@ def request_of(prompt: str, constraints: Sequence[Constraint]) -> str:
                 break
         else:  # in a list its further lines are indented
             text = re.sub(r"\s+".join(map(re.escape, stated.split())) + r"[.!]?", "", text, count=1)
-    text = _LEAD.sub("", text).strip()
+    if "\n" in text or _LEAD.match(text):
+        text = _LEAD.sub("", text)
+    text = text.strip()
     return text if _OWN_WORD.search(text) else prompt.strip()

@@ -24,8 +24,20 @@ _FUNCTION_WORDS = frozenset("""
     """.split())  # noqa: SIM905
 
 
+# What ``WORD`` leaves of ASCII text: letters in lower case, digits and apostrophes; a blank for all else.
+_ASCII_WORDS = bytes(c + 32 if 65 <= c <= 90 else c if 48 <= c <= 57 or 97 <= c <= 122 or c == 39 else 32
+                     for c in range(256))
+
+
 def words(text: str) -> list[str]:
-    return WORD.findall(text.casefold().replace("’", "'"))
+    """The words of a text in lower case, in order; each character of a script without spaces is one."""
+    text = text.replace("’", "'")
+    if not text.isascii():
+        return WORD.findall(text.casefold())
+    tokens = text.encode().translate(_ASCII_WORDS).decode().split()  # many times faster than the pattern
+    if "'" not in text:
+        return tokens
+    return [word for token in tokens for word in (WORD.findall(token) if "'" in token else (token,))]
 
 
 @lru_cache(maxsize=65536)

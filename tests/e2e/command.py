@@ -18,7 +18,8 @@ def if_factory(folder: Path, *arguments: object) -> str:
     """Run `if-factory ARGUMENTS` in ``folder``, without a GPU; it must end well. Returns what it printed."""
     done = subprocess.run([sys.executable, "-m", "if_factory", *map(str, arguments)], cwd=folder, text=True,
                           capture_output=True, timeout=1200,
-                          env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""})
+                          env={**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1",
+                               "WANDB_DISABLED": "true", "CUDA_VISIBLE_DEVICES": ""})
     assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     return done.stdout
 

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -18,24 +14,14 @@ from if_factory.pipeline.ledger import Ledger
 from if_factory.pipeline.rundir import RunDir
 from if_factory.pipeline.runner import RunResult
 from if_factory.recipe import parse
+from tests.e2e.command import if_factory
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.e2e
 
 THINGS = ("colours", "fruits", "rivers", "animals", "planets", "tools", "drinks", "sports", "trees", "cities")
 SHORT = {"type": "length_constraints:number_words", "kwargs": {"num_words": 12, "relation": "less than"},
          "text": "Use less than 12 words."}
 NO_COMMA = {"type": "punctuation:no_comma", "kwargs": {}, "text": "Do not use any commas."}
-
-
-def if_factory(folder, *arguments):
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run([sys.executable, "-m", "if_factory", *map(str, arguments)], cwd=folder, text=True,
-                          capture_output=True, timeout=900,
-                          env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1",
-                               "WANDB_DISABLED": "true", "CUDA_VISIBLE_DEVICES": ""})
-    assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-    return done.stdout
 
 
 def online(folder):

@@ -14,8 +14,9 @@ from tests.e2e.command import if_factory, read, train_easy_then_hard
 RECIPE = {
     "method": "decif",
     "models": {"teacher": {"endpoint": "embedded", "concurrency": 16, "max_tokens": 200}},
-    "options": {"instructions": 12, "requests_per_domain": 3, "scenarios_per_request": 2, "responses": 3,
+    "options": {"instructions": 8, "requests_per_domain": 3, "scenarios_per_request": 2, "responses": 3,
                 "max_criteria": 2, "constraint_weights": [1, 1], "soft_share": 0.0, "tries": 3,
+                "prompt_variant": "small",
                 "include": ["punctuation", "digits", "style", "detectable_content:postscript", "start:phrase",
                             "length_constraints:number_words"]}}
 pytestmark = pytest.mark.e2e

@@ -14,7 +14,7 @@ from tests.e2e.command import if_factory, read, train_easy_then_hard
 
 # Types that a model of 135 million parameters satisfies now and then; one step in four asks for something soft.
 RECIPE = {
-    "method": "soft_steps", "limit": 28,
+    "method": "soft_steps", "limit": 18,
     "models": {"teacher": {"endpoint": "embedded", "concurrency": 16, "temperature": 0.8, "max_tokens": 128}},
     "options": {"steps": 2, "bins": [1], "soft_share": 0.25, "soft_tries": 1, "consistency": False,
                 "answer_tries": 4, "judge_tries": 2,

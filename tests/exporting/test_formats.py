@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from if_factory.errors import UserError
 from if_factory.exporting.acceptance import check_dataset
 from if_factory.exporting.dataset_info import merge_entries
-from if_factory.exporting.formats import alpaca_rows, apart, sharegpt_rows, write_dataset, write_replay
+from if_factory.exporting.formats import alpaca_rows, apart, sharegpt_rows, write_dataset
 from if_factory.records import Constraint, KTOExample, PreferenceExample, SFTExample, TripleExample, Turn
 from tests.exporting.reference import accepted_by_llamafactory, need_llamafactory
 
@@ -166,13 +166,6 @@ def test_answers_that_are_all_dates_are_caught_before_writing(tmp_path: Path) ->
     with pytest.raises(UserError, match="timestamp"):
         write_dataset("d", dates, tmp_path, "alpaca")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_replay_rows_are_registered_with_their_columns(tmp_path: Path) -> None:
-    rows = [{"instruction": "a", "input": "", "output": "b", "system": ""}]
-    written = write_replay("general", rows, tmp_path)
-    merge_entries(tmp_path / "dataset_info.json", {"general": written.entry})
-    assert check_dataset(tmp_path, "general").ok
 
 
 TEXT = st.text(min_size=1).filter(str.strip)

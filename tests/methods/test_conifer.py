@@ -12,10 +12,11 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from if_factory.api import emit
+from if_factory.api.datasets import bins_of
 from if_factory.chat.base import ChatRequest
 from if_factory.chat.budget import Usage
 from if_factory.chat.scripted import ScriptedBackend
@@ -23,14 +24,17 @@ from if_factory.constraints.verify import verify
 from if_factory.errors import UserError
 from if_factory.methods.conifer import PRESETS, Options, plan, stages
 from if_factory.methods.conifer.answers import converse, is_hardest
-from if_factory.methods.conifer.versions import Category, draw_levels, feasible, listed, two_levels
+from if_factory.methods.conifer.levels import Category, combinable, draw_levels, two_levels
+from if_factory.methods.conifer.versions import EXPLAIN, feasible
 from if_factory.pipeline.runner import RunResult, run
 from if_factory.recipe import parse
 from if_factory.records import Candidate, Record, Turn
 from tests.support.models import scripted_client
 
 CATEGORIES = {"Audience": ["children", "nurses", "pilots"], "Place": ["a harbour", "a farm", "a city"],
-              "Method": ["by example", "by analogy", "step by step"], "Tone": ["calm", "proud", "dry"]}
+              "Method": ["by example", "by analogy", "step by step"], "Tone": ["calm", "proud", "dry"],
+              "Season": ["winter", "summer"], "Topics": ["ebb", "flood", "neap tides"]}
+TOGETHER = ["Topics"]
 WEAK = "A weak attempt."
 
 
@@ -44,9 +48,9 @@ class Teacher:
     def __call__(self, request: ChatRequest) -> str:
         ask = request.messages[-1]["content"]
         part = next((name for words, name in (
-            ("new instructions about that subject", "reframe"), ("3 to 5 items each", "constrain"),
-            ("versions. Each", "recombine"), ("can be answered as it stands", "answerable"),
-            ("`how` has exactly", "explain"), ("between <feedback>", "feedback"), ("satisfied", "judge"),
+            ("new instructions about that subject", "reframe"), ("2 to 5 items each", "constrain"),
+            ("Version so far", "recombine"), ("can be answered as it stands", "answerable"),
+            ("<how> and </how>", "explain"), ("between <feedback>", "feedback"), ("satisfied", "judge"),
         ) if words in ask), "answer")
         self.asked[part] += 1
         return self.broken.get(part) or getattr(self, part)(ask)
@@ -56,20 +60,22 @@ class Teacher:
         return json.dumps({"instructions": [f"{verb} {topic}" for verb in ("Explain", "Compare", "Plan")]})
 
     def constrain(self, ask: str) -> str:
-        return "Here it is:\n```json\n" + json.dumps(
-            {"categories": [{"name": k, "items": v} for k, v in CATEGORIES.items()]}) + "\n```"
+        lists = [{"name": k, "items": v, "together": k in TOGETHER} for k, v in CATEGORIES.items()]
+        return "Here it is:\n```json\n" + json.dumps({"categories": lists}) + "\n```"
 
     def recombine(self, ask: str) -> str:
-        instruction = ask.split("## Instruction\n")[1].split("\n")[0]
-        versions = re.findall(r"^Version \d: (.*)$", ask, re.M)
-        return json.dumps({"versions": [f"{instruction}, observing {v}" for v in versions]})
+        task = ask.split("## The task")[1]
+        version = task.split("Version so far: ")[1].split("\n")[0]
+        add = task.split("Constraints to add: ")[1].split("\n")[0]
+        return json.dumps({"reason": "They fit.", "compatible": True, "version": f"{version}, observing {add}"})
 
     def answerable(self, ask: str) -> str:
         return '{"reason": "clear", "answerable": true}'
 
     def explain(self, ask: str) -> str:
-        n = len(re.findall(r"^\d+\. ", ask.split("## Requirements of form")[1].split("Reply with")[0], re.M))
-        return json.dumps({"answer": "the answer", "how": ["It is met."] * n})
+        n = len(re.findall(r"^\d+\. ", ask.split("## Requirements of form")[1].split("Write the")[0], re.M))
+        points = "\n".join(f"{i}. It is met." for i in range(1, n + 1))
+        return f"<answer>\nthe answer\n</answer>\n<how>\n{points}\n</how>"
 
     def feedback(self, ask: str) -> str:
         return "<feedback>You left out the audience.</feedback>"
@@ -85,6 +91,8 @@ class Teacher:
 
 
 def play(teacher: Teacher, n: int = 1, **options: object) -> RunResult:
+    """A run without format constraints in the levels, unless they are asked for."""
+    options = {"format_levels": [], **options}
     usage = Usage()
     models = {role: scripted_client(role, answer, usage=usage)
               for role, answer in {"teacher": teacher, "student": lambda r: WEAK}.items()}
@@ -100,21 +108,28 @@ def rejected(result: RunResult) -> dict[str, int]:
     return dict(sum((row.dropped for row in result.ledger.rows), Counter()))
 
 
-@settings(max_examples=200)
-@given(st.dictionaries(st.text("abcdef", min_size=1, max_size=4),
-                       st.lists(st.text("uvwxyz", min_size=1, max_size=4), min_size=1, unique=True), min_size=1),
-       st.integers(0, 999), st.integers(1, 5))
-def test_every_level_holds_the_one_below_and_draws_no_item_twice(categories, seed, levels) -> None:
-    drawn = draw_levels(categories, Random(seed), levels)
+CATEGORY = st.text("abcdef", min_size=1, max_size=4)
+ITEMS = st.lists(st.text("uvwxyz", min_size=1, max_size=4), min_size=1, max_size=8, unique=True)
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])  # slow where the machine is busy
+@given(st.dictionaries(CATEGORY, st.tuples(ITEMS, st.booleans()), min_size=1, max_size=8), st.integers(0, 999),
+       st.integers(1, 5))
+def test_every_level_holds_the_one_below_and_no_category_gives_rival_values(lists, seed, levels) -> None:
+    categories = {name: items for name, (items, _) in lists.items()}
+    together = {name for name, (_, said) in lists.items() if said}
+    drawn = draw_levels(categories, Random(seed), levels, together)
     assert len(drawn) == levels
+    offers = sum(len(items) if name in together else 1 for name, items in categories.items())
     for lower, upper in pairwise(drawn):
         assert upper[:len(lower)] == lower
         new = upper[len(lower):]
         assert len(new) <= 3
         assert len({category for category, _ in new}) <= 2
+        assert new or offers < levels  # where the list holds enough, every level asks for more
     assert all(item in categories[category] for category, item in drawn[-1])
-    assert len(set(drawn[-1])) == len(drawn[-1])
-    assert len(drawn[-1]) > 0
+    assert len(set(drawn[-1])) == len(drawn[-1]) > 0
+    assert all(n == 1 for name, n in Counter(name for name, _ in drawn[-1]).items() if name not in together)
 
 
 def test_a_conversation_climbs_the_levels_and_every_turn_of_it_was_verified() -> None:
@@ -125,7 +140,7 @@ def test_a_conversation_climbs_the_levels_and_every_turn_of_it_was_verified() ->
         assert row.difficulty == 5
         assert [t.role for t in row.history] == ["user", "assistant"] * 4
         asked = [t.content for t in row.history if t.role == "user"] + [row.prompt]
-        assert [a.count(";") for a in asked] == sorted(a.count(";") for a in asked)
+        assert [a.count("observing") for a in asked] == [1, 2, 3, 4, 5]
         answers = [t.content for t in row.history if t.role == "assistant"] + [row.response]
         assert all(a.startswith("A good answer") for a in answers)
 
@@ -171,7 +186,7 @@ def test_internal_feedback_is_checked_above_the_rule_and_has_a_point_per_require
         assert len(below.split("\n")) == len(scoped)
         assert all(v.passed for v in verify(row.response, scoped))
         assert above == "the answer"  # "It is met." below the rule has capitals: they do not count
-        assert row.prompt.endswith("above the line.")
+        assert row.prompt.endswith(EXPLAIN)
 
 
 def test_an_explained_answer_that_breaks_its_format_is_never_emitted() -> None:
@@ -219,8 +234,7 @@ def test_failing_attempts_are_rejected_sides_against_the_verified_answer() -> No
     ("reframe", '{"instructions": ["Only one"]}', "too_few_reframed", 1),
     ("reframe", "I cannot.", "reframe_no_json", 1),
     ("constrain", '{"categories": []}', "refused", 3),
-    ("constrain", '{"categories": [{"name": "A", "items": ["x"]}]}', "too_few_items", 3),
-    ("recombine", '{"versions": ["one"]}', "wrong_number_of_versions", 3),
+    ("constrain", '{"categories": [{"name": "A", "items": ["k1", "k2", "k3", "k4", "k5"]}]}', "too_few_items", 3),
     ("answerable", '{"answerable": false}', "needs_context", 3),
     ("answerable", "perhaps", "needs_context_unread", 3),
     ("judge", '{"1": {"satisfied": false}}', "no_verified_answer", 15),
@@ -286,13 +300,6 @@ def test_conversations_group_upstreams_answers_as_upstream_does(shared: Path) ->
     assert sorted(len(t) // 2 for t in ours) == [1, 2, 3]
 
 
-def test_constraint_lists_read_as_upstream_writes_them(shared: Path) -> None:
-    found = _json(shared, "03_constraint_list.json")
-    texts = {q: row["constraints"] for q, row in _json(shared, "04_constrainted_question.json").items()}
-    assert len(texts) == 5
-    assert {q: listed(categories) for q, categories in found.items()} == texts
-
-
 def test_the_hardest_versions_are_upstreams_references(shared: Path) -> None:
     hardest = {r.prompt for r in _levels(shared) if is_hardest(r, Options())}
     assert hardest == {row["prompt"] for row in _json(shared, "07_reference.json")}
@@ -307,15 +314,97 @@ class _NoContext:
 
 
 @pytest.mark.parametrize("wording", ["The same every time.", "Explain how tides work, part 0?"])
-def test_one_wording_for_different_constraints_is_rejected(wording: str) -> None:
+def test_one_wording_for_different_constraints_is_no_level(wording: str) -> None:
     class Lazy(Teacher):
         def recombine(self, ask: str) -> str:
-            own = super().recombine(ask)
-            return json.dumps({"versions": [wording if wording.startswith("The") or i == 2 else v
-                                            for i, v in enumerate(json.loads(own)["versions"])]})
+            return json.dumps({"compatible": True, "version": wording})
 
-    result = play(Lazy(), reframed=1)
-    assert rejected(result) == {"version_repeats": 1}
+    result = play(Lazy(), reframed=1, redraws=0)
+    assert rejected(result) == {"recombine_version_repeats": 4 if wording.startswith("The") else 5}
+
+
+def test_a_clash_that_the_teacher_sees_is_counted_and_other_values_are_drawn() -> None:
+    class Careful(Teacher):
+        def recombine(self, ask: str) -> str:
+            task = ask.split("## The task")[1]
+            if "Season: summer" in task and "Place: a farm" in task:
+                return '{"reason": "Nobody is there.", "compatible": false, "version": ""}'
+            return super().recombine(ask)
+
+    result = play(Careful(), 12, reframed=1, format_share=0.0)
+    assert rejected(result)["items_clash"] > 0
+    assert {r.detail for r in result.dropped if r.reason == "items_clash"} == {"Nobody is there."}
+    for record in result.records:
+        asked = [c.text for c in record.constraints]
+        assert not {"Season: summer", "Place: a farm"} <= set(asked)
+    assert all(len(row.history) == 8 for row in emitted(result)["sft"])  # every level was filled all the same
+
+
+def test_a_teacher_that_refuses_everything_is_asked_for_a_limited_time() -> None:
+    teacher = Teacher(recombine='{"compatible": false}')
+    result = play(teacher, reframed=1)
+    assert rejected(result)["items_clash"] == teacher.asked["recombine"] <= 5 * 3
+    assert not result.records
+
+
+def test_code_checks_part_of_every_conversation() -> None:
+    class Quiet(Teacher):
+        def answer(self, ask: str) -> str:
+            return super().answer("x").lower()
+
+    options = {"format_share": 0.0, "format_levels": [1, 3, 5],
+               "format_types": ["change_case:english_lowercase", "punctuation:no_comma"]}
+    result = play(Quiet(), **options)
+    by_level = {(r.parent, r.extra["level"]): [c for c in r.constraints if c.kind == "code"] for r in result.records}
+    assert {level: len(c) for (_, level), c in by_level.items()} == {1: 1, 2: 1, 3: 2, 4: 2, 5: 2}
+    for record in result.records:
+        assert all(c.text.rstrip(".").lower() in record.prompt.lower() for c in record.constraints if c.kind == "code")
+    assert len(emitted(result)["sft"]) == 3
+    loud = play(Teacher(), **options)  # capitals: no answer passes
+    assert not any(emitted(loud).datasets.values())
+    off = play(Quiet(), **options, format_and_number=False)
+    assert not any(c.kind == "code" for r in off.records for c in r.constraints)
+
+
+def test_queries_are_selected_by_length_and_language_with_counted_reasons() -> None:
+    queries = ["Why?", "How do tides work on a round planet?", "word " * 60,
+               "Warum gibt es an der Nordsee zweimal am Tag Ebbe und Flut, und warum nicht am Mittelmeer?"]
+    models = {"teacher": scripted_client("teacher", Teacher())}
+    options = Options.model_validate({**PRESETS["paper"], "reframed": 1, "format_levels": [], "format_share": 0.0})
+    seeds = [Record.from_seed(q.strip(), method="conifer") for q in queries]
+    result = asyncio.run(run(stages(options), seeds, models, seed=0))
+    assert rejected(result) == {"query_too_short": 1, "query_too_long": 1, "query_language": 1}
+    assert len(result.records) == 5
+    assert plan(seeds, options, {"teacher"})[0].low == 1
+    with pytest.raises(UserError, match="unknown language 'englsh'"):
+        stages(Options(query_languages=["englsh"]))
+
+
+def test_lists_without_rivals_on_a_hundred_recorded_ones(shared_lists: list[dict[str, list[str]]]) -> None:
+    filled = [draw_levels(lists, Random(i), 5) for i, lists in enumerate(shared_lists)]
+    assert len(filled) == 100
+    rivals = sum(len({c for c, _ in level}) < len(level) for levels in filled for level in levels)
+    assert rivals == 0
+    assert all(len(levels) == 5 and levels[0] for levels in filled)
+    assert all(len(low) < len(high) for levels in filled for low, high in pairwise(levels))
+
+
+@pytest.fixture(params=["generated", "recorded"])
+def shared_lists(request: pytest.FixtureRequest) -> list[dict[str, list[str]]]:
+    """A hundred lists of categories: made here, or parts of those that the authors' samples hold."""
+    if request.param == "generated":
+        rng = Random(5)
+        return [{f"aspect {c}": [f"value {c}.{i}" for i in range(rng.randint(2, 5))]
+                 for c in range(rng.randint(5, 9))} for _ in range(100)]
+    found = list(_json(request.getfixturevalue("shared"), "03_constraint_list.json").values())
+    assert all(len(lists) >= 5 for lists in found)
+    return [_sample(found[i % len(found)], Random(i)) for i in range(100)]
+
+
+def _sample(lists: dict[str, list[str]], rng: Random) -> dict[str, list[str]]:
+    """At least five of the categories, in another order."""
+    names = rng.sample(sorted(lists), rng.randint(5, len(lists)))
+    return {name: lists[name] for name in names}
 
 
 def test_categories_of_one_name_are_one_and_no_item_comes_twice() -> None:
@@ -324,6 +413,16 @@ def test_categories_of_one_name_are_one_and_no_item_comes_twice() -> None:
                         Category(name="Place", items=["dry", "größer"]), Category(name="", items=["a"]),
                         Category(name="Method", items=["...", "-"]), Category(name="...", items=["a"])])
     assert found == {"Tone": ["calm", "dry", "proud", "two lines"], "Place": ["größer"]}
+    assert combinable([Category(name="Tone", items=["a"], together=True), Category(name=" Tone", items=["b"]),
+                       Category(name="Place", items=["c"], together=True)]) == ["Place"]
+
+
+def test_the_prompts_own_examples_are_no_categories() -> None:
+    class Echo(Teacher):
+        def constrain(self, ask: str) -> str:
+            return ask[ask.index('{"categories"'):ask.index("Instruction: Compare renting")]
+
+    assert rejected(play(Echo())) == {"refused": 3}
 
 
 def test_a_teacher_that_says_more_than_asked_for_costs_no_more() -> None:
@@ -339,16 +438,16 @@ def test_a_teacher_that_says_more_than_asked_for_costs_no_more() -> None:
 def alone(teacher: ScriptedBackend, seed: Record, **options: object) -> RunResult:
     """One seed, one instruction, a teacher and no student."""
     models = {"teacher": scripted_client("teacher", teacher)}
-    return asyncio.run(run(stages(Options.model_validate({"reframed": 1, **options})), [seed], models, seed=0))
+    given = Options.model_validate({"reframed": 1, "format_levels": [], **options})
+    return asyncio.run(run(stages(given), [seed], models, seed=0))
 
 
 class CutAtFirst(ScriptedBackend):
-    """Answers to the first version (fewest items) are cut off by the token limit."""
+    """Answers to the first version are cut off by the token limit."""
 
     async def chat(self, request: ChatRequest):
         done = await super().chat(request)
-        items = request.messages[-1]["content"].count(";")
-        cut = done.text.startswith("A good answer") and items <= 2
+        cut = done.text.startswith("A good answer") and request.messages[-1]["content"].count("observing") == 1
         return replace(done, finish_reason="length") if cut else done
 
 
@@ -410,3 +509,19 @@ def test_a_misspelt_type_is_said_before_anything_is_asked() -> None:
             plan([], options, {"teacher"})
     with pytest.raises(ValueError, match="format_types"):
         Options(format_types=[])  # an empty list would mean every type there is
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_no_preset_climbs_by_the_order_of_its_stages(preset: str) -> None:
+    """Table 4 compares conversations that climb with single turns that do not: bins would make both climb."""
+    recipe = parse({"method": "conifer", "preset": preset, "models": {"teacher": {}}})
+    assert bins_of(recipe).labels == ["all"]
+    assert bins_of(recipe, "1-3,4-5").labels == ["easy", "hard"]  # it can be asked for
+
+
+def test_the_preset_of_the_paper_sets_what_the_docs_say() -> None:
+    options = parse({"method": "conifer", "preset": "paper", "models": {"teacher": {}}}).method_options()
+    assert isinstance(options, Options)
+    assert (options.reframed, options.answers, options.levels, options.feedback) == (3, 1, [1, 2, 3, 4, 5], "both")
+    assert (options.query_characters, options.query_words, options.query_languages) == (200, 5, ["en"])
+    assert (options.order, options.external) == ("easy_to_hard", "masked")

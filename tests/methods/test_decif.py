@@ -24,11 +24,13 @@ from if_factory.files import dump_json
 from if_factory.judge.verdicts import criterion
 from if_factory.methods import base
 from if_factory.methods.decif import METHOD, Options, inputs, plan, stages
+from if_factory.methods.decif.consistency import nearly_in
 from if_factory.methods.decif.ideas import read_list, without_cut_item
 from if_factory.methods.decif.instructions import questions, read_written
+from if_factory.methods.decif.weaving import stated_by_code
 from if_factory.pipeline.runner import run
 from if_factory.recipe import parse
-from if_factory.records import Candidate, Outcome, Record, Verdict
+from if_factory.records import Candidate, Constraint, Outcome, Record, Verdict
 from if_factory.similarity.dedup import near_duplicates
 from tests.judge.judge_script import part
 from tests.pipeline.scripted import ScriptedEndpoint
@@ -97,8 +99,10 @@ def test_one_record_from_its_number_to_its_rows_keeps_its_id_and_all_it_went_thr
         assert e.provenance["scenario"] in e.prompt
 
 
-def test_every_checkable_constraint_stands_in_the_instruction_word_for_word_and_no_set_contradicts_itself():
-    result, _, _ = play(options={"instructions": 60, "include": [], "responses": 1})
+@pytest.mark.parametrize("variant", ["full", "small"])
+def test_every_checkable_constraint_is_in_the_instruction_and_no_set_contradicts_itself(variant):
+    """The scripted teacher weaves word for word; in the small variant the constraints are appended."""
+    result, _, _ = play(options={"instructions": 60, "include": [], "responses": 1, "prompt_variant": variant})
     types = set()
     for r in result.records:
         drawn = [c for c in r.constraints if c.type != "judge:criterion"]
@@ -347,11 +351,39 @@ def test_a_refinement_may_not_drop_every_constraint():
 def test_a_contradiction_between_parts_that_the_request_does_not_have_is_none_that_anybody_saw(first, second):
     """Seen of a 1.5B judge: it gave the reason that stood in the prompt as an example; 4 of 6 were rejected."""
     said = json.dumps({"first": first, "second": second, "possible": False})
-    result, _, usage = play(teacher(consistency=lambda r: said), {"tries": 2})
-    assert reasons(result) == {("consistency", "consistency_parts_not_quoted"): 8}
-    assert usage.tally("consistency", "teacher").requests == 16
-    honest, _, _ = play(teacher(consistency=lambda r: said if r.sample == 0 else None), {"tries": 2})
-    assert len(honest.records) == 8
+    result, _, usage = play(teacher(consistency=lambda r: said, stated=lambda r: verdicts(r, False)), {"tries": 2})
+    assert len(result.records) == 8
+    assert all(len(r.extra["unfounded"]) == 1 and not r.extra["refined_because"] for r in result.records)
+    assert usage.tally("consistency", "teacher").requests <= 16
+
+
+def verdicts(request, satisfied):
+    return json.dumps({n: {"reason": "scripted", "satisfied": satisfied} for n in request.schema["properties"]})
+
+
+@pytest.mark.parametrize("confirmed", [True, False])
+def test_parts_in_the_judges_own_words_count_if_a_second_question_finds_them_in_the_request(confirmed):
+    parts = ["a text that is very short", "every detail of the whole story", "no more than one sentence"]
+    said = json.dumps({"analysis": "All three limit each other.", "parts": parts, "possible": False})
+    asked = []
+
+    def settle(request):
+        asked.append(re.findall(r"^\d+\. (.*)$", request.messages[-1]["content"], re.M))
+        return verdicts(request, confirmed)
+
+    result, _, _ = play(teacher(consistency=lambda r: said, stated=settle), {"refinements": 0})
+    assert asked == [parts] * 8
+    assert len(result.records) == (0 if confirmed else 8)
+    assert {r.detail for r in result.dropped} == ({
+        '"a text that is very short", "every detail of the whole story" and "no more than one sentence" exclude each '
+        "other."} if confirmed else set())
+
+
+def test_what_is_quoted_with_small_changes_is_found_without_a_second_question():
+    request = "Please write a letter to my landlord. It must have exactly 50 words, and do not use the word oven."
+    for part_, found in [("write a letter to the landlord", True), ("It must have exactly 50 words.", True),
+                         ("it must have exactly 60 words", False), ("a poem about the sea", False)]:
+        assert nearly_in(part_, request) is found
 
 
 @pytest.mark.parametrize("said", ["Does the answer ...?", "Is the answer...?", "Does the answer [Yes] …?"])
@@ -360,14 +392,123 @@ def test_a_question_that_is_the_prompts_own_form_is_no_criterion(said):
     assert reasons(result) == {("criteria", "criteria_no_question"): 8}
 
 
-def test_a_mended_task_that_holds_the_requirements_too_is_asked_for_again():
+@pytest.mark.parametrize("variant", ["full", "small"])
+def test_a_refined_instruction_states_its_constraints_once_whether_or_not_the_teacher_repeats_them(variant):
     def copies(request):
-        texts = re.findall(r"^\d+\. (.*)$", request.messages[-1]["content"], re.MULTILINE)
-        return json.dumps({"task": f"Write a letter. {texts[0]}", "drop": []}) if request.sample == 0 else None
+        first, *_ = re.findall(r"^\d+\. (.*)$", request.messages[-1]["content"], re.MULTILINE)
+        key = "task" if variant == "small" else "instruction"
+        return json.dumps({key: f"Write a short letter. {first}", "drop": []})
 
-    result, _, usage = play(teacher(consistency=contradicts, refine=copies), {"soft_share": 0.0})
-    assert reasons(result) == {("consistency", "contradictory"): 8}
-    assert usage.tally("consistency", "teacher").requests == 8 * (2 + 2)
+    say = teacher(consistency=lambda r: contradicts(r) if "Help me" in r.messages[-1]["content"] else None,
+                  refine=copies, stated=lambda r: verdicts(r, False))
+    result, _, _ = play(say, {"soft_share": 0.0, "constraint_weights": [0, 1], "prompt_variant": variant})
+    assert len(result.records) == 8
+    for r in result.records:
+        drawn = [c for c in r.constraints if c.kind == "code"]
+        assert len(drawn) == 2
+        assert all(r.prompt.lower().count(c.text.rstrip(".").lower()) == 1 for c in drawn)
+
+
+# ---------------------------------------------------------------- weaving
+
+ONE = {"constraint_weights": [1], "soft_share": 0.0, "include": ["keywords:frequency"]}
+
+
+def instructs(text):
+    """The teacher writes this, whatever it was to demand."""
+    return lambda request: json.dumps({"instruction": text, "requirements": dict.fromkeys(
+        request.schema["properties"].get("requirements", {"properties": {}})["properties"], "Be kind to the reader.")})
+
+
+def test_an_instruction_may_state_a_constraint_in_its_own_words_and_a_judge_finds_it():
+    text = "Write a letter for me, and as he loves it so, let him read \"{}\" {} times or more."
+    asked = []
+
+    def weave(request):
+        demand = request.messages[-1]["content"].partition("of the answer:\n- ")[2].partition("\n")[0]
+        keyword = re.search(r"[\"']([^\"']+)[\"']", demand)
+        return json.dumps({"instruction": text.format(keyword[1], re.search(r"\d+", demand)[0])})
+
+    def watched(request):
+        asked.append(request)
+
+    result, emission, _ = play(teacher(instruction=weave, stated=watched), ONE)
+    assert {r.prompt.partition("let him")[0] for r in result.records} == {text.partition("let him")[0]}
+    assert all(r.prompt == r.extra["task"] and r.extra["stated"] == ["judge"] for r in result.records)
+    assert all(r.constraints[0].text in q.messages[-1]["content"] for r, q in zip(result.records, asked, strict=True))
+    assert {q.temperature for q in asked} == {0.0}
+    assert "constraints" not in emission.counts()
+
+
+def test_a_constraint_that_is_missing_is_asked_for_again_and_then_found():
+    result, emission, usage = play(teacher(instruction=instructs("Write a letter for me.")), ONE)
+    assert usage.tally("instruction", "teacher").requests == 16  # no judge where the keyword is not there at all
+    assert all(r.extra["stated"] == ["code"] and r.prompt == r.extra["task"] for r in result.records)
+    assert not any("Write a letter for me." in r.prompt for r in result.records)
+    assert "constraints" not in emission.counts()
+
+
+@pytest.mark.parametrize("rewritten", ["Write a long letter for me.", "", None])
+def test_what_is_missing_in_the_second_version_too_is_appended_that_constraint_only_and_counted(rewritten):
+    """Two constraints; the teacher states one of them in words that the judge accepts, and never the other."""
+    base = "Write a letter for me, please, and leave all commas out."
+    say = teacher(instruction=instructs(base), stated=lambda r: verdicts(r, True),
+                  weave=lambda r: "?" if rewritten is None else json.dumps({"rewritten": rewritten}))
+    result, emission, _ = play(say, {"constraint_weights": [0, 1], "soft_share": 0.0,
+                                     "include": ["punctuation:no_comma", "keywords:frequency"]})
+    assert len(result.records) == 8
+    for r in result.records:
+        code = [c for c in r.constraints if c.kind == "code"]
+        how = dict(zip([c.type for c in code], r.extra["stated"], strict=True))
+        assert how == {"punctuation:no_comma": "judge", "keywords:frequency": "appended"}
+        keyword, comma = sorted(code, key=lambda c: c.type)
+        assert r.prompt.startswith(base)
+        assert keyword.text.rstrip(".").lower()[1:] in r.prompt.lower()
+        assert comma.text.lower()[1:] not in r.prompt.lower()
+    assert emission.counts()["constraints"]["refused"] == {"appended_not_woven": 8}
+
+
+def test_a_judge_that_cannot_be_read_finds_nothing_and_no_record_is_lost_by_it():
+    result, emission, _ = play(teacher(instruction=instructs("Write a letter, no commas in it."),
+                                       stated=lambda r: "Surely.", weave=lambda r: "?"),
+                               {"constraint_weights": [1], "soft_share": 0.0, "include": ["punctuation:no_comma"]})
+    assert [r.extra["stated"] for r in result.records] == [["appended"]] * 8
+    assert emission.counts()["constraints"]["refused"] == {"appended_not_woven": 8}
+
+
+@pytest.mark.parametrize(("kwargs", "instruction", "found"), [
+    ({"keyword": "gasoline"}, "Use the word \"gasoline\" at least 3 times, please.", True),
+    ({"keyword": "gasoline"}, "Say “gasoline” three times or more.", None),
+    ({"keyword": "gasoline", "relation": "at least"}, "Say GASOLINE three times.", None),
+    ({"keyword": "gasoline"}, "Use the word petrol at least 3 times.", False),
+    ({"keyword": "gasoline"}, "Use the word \"gasoline\" at least 30 times.", None)])
+def test_code_decides_what_it_can_read_and_leaves_the_rest_to_a_judge(kwargs, instruction, found):
+    constraint = Constraint(type="keywords:frequency", kwargs={"frequency": 3, **kwargs},
+                            text="Use the word \"gasoline\" at least 3 times.")
+    assert stated_by_code(constraint, instruction) is found
+
+
+def test_an_instruction_may_be_as_long_as_its_task_and_a_small_teachers_task_may_not():
+    long = "Help me with this. " + "Here are my notes from the meeting. " * 60
+    say = teacher(instruction=lambda r: json.dumps({"instruction": long}), refine=lambda r: None)
+    full, _, _ = play(say, {"wild_share": 1.0, "soft_share": 0.0})
+    assert [r.prompt for r in full.records] == [long.strip()] * 8
+    small, _, _ = play(say, {"wild_share": 1.0, "soft_share": 0.0, "prompt_variant": "small"})
+    assert reasons(small) == {("instruction", "instruction_task_too_long"): 8}
+
+
+def test_a_soft_constraint_that_the_teacher_never_words_is_left_out_and_the_rest_goes_on():
+    def forgets(request):
+        made = json.loads(reply(request.messages[-1]["content"], request.schema))
+        return json.dumps({**made, "requirements": {}})
+
+    result, emission, _ = play(teacher(instruction=forgets), {
+        "constraint_weights": [0, 1], "soft_share": 0.5, "include": ["punctuation:no_comma"]})
+    assert len(result.records) == 8
+    assert all(r.difficulty == 1 and len(r.extra["unworded"]) == 1 for r in result.records)
+    assert emission.counts()["constraints"]["refused"] == {"never_worded": 8}
+    nothing, _, _ = play(teacher(instruction=forgets), {"constraint_weights": [1], "soft_share": 1.0})
+    assert reasons(nothing) == {("instruction", "instruction_missing_requirement"): 8}
 
 
 # ---------------------------------------------------------------- criteria and filters

@@ -26,17 +26,24 @@ def words(rng: Random, n: int) -> str:
     return " ".join("".join(rng.choices(_SYLLABLES, k=rng.randint(2, 4))) for _ in range(n))
 
 
+def listed(text: str) -> list[str]:
+    """The items of the dashed list that ``text`` begins with."""
+    return re.findall(r"^- (.*)$", re.split(r"\n\s*\n", text.strip(), maxsplit=1)[0], re.M)
+
+
 def kind(content: str, schema: Mapping[str, Any] | None) -> str:
-    """What is asked for: ``domains``, ``requests``, ``scenarios``, ``instruction``, ``consistency``, ``refine``,
-    ``criteria``, ``judge`` or ``respond``."""
+    """What is asked for: ``domains``, ``requests``, ``scenarios``, ``instruction``, ``weave``, ``stated``,
+    ``consistency``, ``refine``, ``criteria``, ``judge`` or ``respond``."""
     if schema is None:
         return "respond"
     keys = set(schema["properties"])
     if keys == {"items"}:
         return ("criteria" if "<request>" in content else "scenarios" if "Invent" in content
                 else "requests" if content.startswith("Area:") else "domains")
-    named = {"task": "instruction", "possible": "consistency", "drop": "refine"}
-    return next((named[key] for key in ("drop", "possible", "task") if key in keys), "judge")
+    named = {"drop": "refine", "possible": "consistency", "rewritten": "weave", "task": "instruction",
+             "instruction": "instruction"}
+    found = next((what for key, what in named.items() if key in keys), "judge")
+    return "stated" if found == "judge" and content.startswith("Decide which of the numbered demands") else found
 
 
 def reply(content: str, schema: Mapping[str, Any] | None, sample: int = 0) -> str:
@@ -46,17 +53,27 @@ def reply(content: str, schema: Mapping[str, Any] | None, sample: int = 0) -> st
     if what == "respond":
         return f"here is {words(rng, 30)}." if sample % 2 == 0 else f"Here, then, is {words(rng, 30)}."
     assert schema is not None
-    if what == "judge":
+    if what in ("judge", "stated"):
         return json.dumps({n: {"reason": "seen", "satisfied": True} for n in schema["properties"]})
     if what == "consistency":
-        return json.dumps({"first": "", "second": "", "possible": True})
+        return json.dumps({"analysis": "", "parts": [], "possible": True})
     if what == "instruction":
         soft = schema["properties"].get("requirements", {"properties": {}})["properties"]
         task = re.search(r"Situation: (.*)", content)
         assert task
-        return json.dumps({"task": f"Help me: {task[1]}", "requirements": {n: words(rng, 8) for n in soft}})
+        requirements = {n: words(rng, 8) for n in soft}
+        if "task" in schema["properties"]:  # the small variant
+            return json.dumps({"task": f"Help me: {task[1]}", "requirements": requirements})
+        demands = [d for d in listed(content.partition("of the answer:")[2]) if not d.startswith("[")]
+        return json.dumps({"requirements": requirements,
+                           "instruction": ". ".join((f"Help me: {task[1]}", *demands, *requirements.values()))})
+    if what == "weave":
+        demands = re.findall(r"^\d+\. (?:\(missing\) )?(.*)$", content.partition("## What it must")[2], re.M)
+        return json.dumps({"rewritten": ". ".join((words(rng, 12), *demands))})
     if what == "refine":
-        return json.dumps({"task": words(rng, 12), "drop": []})
+        demands = re.findall(r"^\d+\. (.*)$", content.partition("## What it demands")[2], re.M)
+        key = "task" if "task" in schema["properties"] else "instruction"
+        return json.dumps({key: ". ".join((words(rng, 12), *(demands if key == "instruction" else ()))), "drop": []})
     count = schema["properties"]["items"]["maxItems"]
     if what == "criteria":
         return json.dumps({"items": [f"Does the answer {words(rng, 5)}?" for _ in range(min(3, count))]})

@@ -218,10 +218,18 @@ def test_header_has_the_command_the_reference_and_what_to_serve(tmp_path: Path) 
     assert "QLoRA" in header
 
 
-def test_replay_is_mixed_into_sft_only(tmp_path: Path) -> None:
+def test_replay_joins_one_sft_stage_the_last_before_preferences(tmp_path: Path) -> None:
     _, configs = written(tmp_path, replay=("general",))
-    assert [c["dataset"] for c in configs[:-1]] == ["d_sft_easy,general", "d_sft_hard,general", "d_dpo_easy",
-                                                    "d_dpo_hard"]
+    assert [c["dataset"] for c in configs[:-1]] == ["d_sft_easy", "d_sft_hard,general", "d_dpo_easy", "d_dpo_hard"]
+    plans = plan_stages(options(stages=("sft", "sft_external"), bins=1, replay=("general",)), SETS)
+    assert [p.datasets for p in plans] == [("d_sft_all", "general"), ("d_sft_external_all",)]
+    plans = plan_stages(options(stages=("sft_external", "dpo"), bins=1, replay=("general",)), SETS)
+    assert [p.datasets for p in plans] == [("d_sft_external_all", "general"), ("d_dpo_all",)]
+
+
+def test_datasets_beside_each_other_are_one_stage(tmp_path: Path) -> None:
+    _, configs = written(tmp_path, bins=1, beside={("sft", "all"): ["d_more"]}, replay=("general",))
+    assert [c["dataset"] for c in configs[:-1]] == ["d_sft_all,d_more,general", "d_dpo_all"]
 
 
 def test_cpu_turns_bf16_off_and_overrides_win(tmp_path: Path) -> None:

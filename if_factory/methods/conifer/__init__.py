@@ -24,13 +24,14 @@ from if_factory.methods.conifer.emit import emit
 from if_factory.methods.conifer.options import NAME, PRESETS, Options
 from if_factory.methods.conifer.plan import plan, require_types
 from if_factory.methods.conifer.training import TRAINING
-from if_factory.methods.conifer.versions import constrain, feasible, recombine, reframe, stands_alone
+from if_factory.methods.conifer.versions import constrain, feasible, recombine, reframe, select, stands_alone
 from if_factory.pipeline.stage import Stage
 
 
 def stages(options: Options) -> list[Stage]:
     require_types(options)
-    return [Stage("reframe", partial(reframe, options=options)),
+    return [Stage("select", partial(select, options=options)),
+            Stage("reframe", partial(reframe, options=options)),
             Stage("stands_alone", partial(stands_alone, options=options)),
             Stage("constrain", partial(constrain, options=options)),
             Stage("recombine", partial(recombine, options=options)),
@@ -48,6 +49,9 @@ METHOD = Method(
            "student": (False, "the model you will train; its failing attempts are criticised and rejected")},
     options=Options, presets=PRESETS, preset_training=TRAINING, stages=stages, emit=emit, plan=plan,
     difficulty="level of the version, 1 to 5; of a conversation its highest",
-    bins=lambda options: [3],
+    # One bin: the conversations climb the levels within themselves, and an ablation that has none must not climb by
+    # the order of its rows. One SFT on all forms, as in the paper; rows with another mask_history train apart.
+    bins=lambda options: [],
+    together=("sft", "sft_internal", "sft_external"),
     # Curricula mask the history of SFT rows; here every answer of a conversation was verified.
     training={"sft": {"mask_history": False}, "sft_external_masked": {"mask_history": True}})

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from functools import partial
 from random import Random
 
-from pydantic import BaseModel
-
-from if_factory.chat.parse import Failure, ask_parsed, parse_json, parse_tagged
+from if_factory.chat.parse import Failure, ask_parsed, parse_tagged
 from if_factory.emission import emit_sft
 from if_factory.judge.judge import judge_of
 from if_factory.judge.verdicts import decide
@@ -38,22 +37,20 @@ async def answer(record: Record, ctx: Context, *, options: Options) -> Record:
     raise Dropped("no_verified_answer", why.reason if isinstance(why, Refusal) else "")
 
 
-class _Explained(BaseModel):
-    answer: str
-    how: list[str]
-
-
 async def _explained_answer(record: Record, ctx: Context, options: Options, sample: int) -> Candidate | None:
     requirements = [c.text for c in record.constraints if c.type == "scope:above_rule"]
     ask = template(NAME, "explain", options.prompts).render(instruction=record.extra["version"],
                                                            requirements=requirements)
     messages = record.model_copy(update={"prompt": ask}).messages()
-    reply = await ctx.chat("teacher", messages, sample=sample, schema=_Explained.model_json_schema())
-    found = parse_json(reply.text, _Explained)
-    if isinstance(found, Failure) or len(found.how) != len(requirements) or not all(map(str.strip, found.how)):
+    reply = await ctx.chat("teacher", messages, sample=sample)
+    answer, how = parse_tagged(reply.text, "answer"), parse_tagged(reply.text, "how")
+    if isinstance(answer, Failure) or isinstance(how, Failure):
         return None
-    points = "\n".join(f"{i}. {' '.join(how.split())}" for i, how in enumerate(found.how, 1))
-    return Candidate(text=f"{found.answer.strip()}\n\n---\n{points}", source="explained", model="teacher",
+    found = re.findall(r"(?m)^\s*\d+[.)]\s+(\S.*)$", how)
+    if len(found) != len(requirements):
+        return None
+    points = "\n".join(f"{i}. {' '.join(point.split())}" for i, point in enumerate(found, 1))
+    return Candidate(text=f"{answer}\n\n---\n{points}", source="explained", model="teacher",
                      finish_reason=reply.finish_reason)
 
 

@@ -2,34 +2,57 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from functools import partial
 from random import Random
 from typing import TypeVar
 
 from pydantic import BaseModel
 
-from if_factory.chat.parse import Failure, ask_parsed, parse_json
+from if_factory.chat.parse import Failure, ask_parsed, echoes, parse_json
 from if_factory.constraints.compose import compose
 from if_factory.constraints.conflicts import conflict
 from if_factory.constraints.join import join
+from if_factory.inputs.selection import fits_languages
 from if_factory.judge.judge import judge_of
 from if_factory.judge.verdicts import criterion
 from if_factory.methods.base import template
+from if_factory.methods.conifer.levels import Category, Items, Pool, combinable, two_levels
 from if_factory.methods.conifer.options import NAME, Options
 from if_factory.pipeline.stage import Context, Dropped
 from if_factory.records import Constraint, Record
 
 M = TypeVar("M", bound=BaseModel)
-ITEM = 200  # characters
-EXPLAIN = (
+EXPLAIN = (  # several wordings, so that a model learns what is asked and not one sentence
     "After the answer, write a line of three hyphens (---) and, below it, a numbered list that explains in one "
-    "point each how you met the requirements of format above. They apply only to the text above the line.")
+    "point each how you met the requirements of format above. They apply only to the text above the line.",
+    "Close with a line that holds only three hyphens (---). Under it, say for each of the format requirements above, "
+    "in a numbered list with one point per requirement, how your answer satisfies it; the requirements concern the "
+    "answer before that line and not the list.",
+    "Then draw a line of three hyphens (---) and list below it, numbered, how each of the above requirements of format "
+    "is fulfilled: exactly one point per requirement. What is below the line need not follow them.",
+    "When the answer is complete, add a line of three hyphens (---) followed by one numbered point for every format "
+    "requirement above, explaining how the answer complies. Only the text before the line has to comply.")
 
 
 class _Instructions(BaseModel):
     instructions: list[str]
+
+
+async def select(record: Record, ctx: Context, *, options: Options) -> Record:
+    """Queries of the length and the language asked for, as the authors chose theirs from ShareGPT."""
+    if why := unfit(record.prompt, options):
+        raise why
+    return record
+
+
+def unfit(query: str, options: Options) -> Dropped | None:
+    """Why a query is not taken."""
+    words = len(query.split())
+    if options.query_characters is not None and len(query) > options.query_characters:
+        return Dropped("query_too_long", f"{len(query)} characters")
+    if words < options.query_words:
+        return Dropped("query_too_short", f"{words} words")
+    return None if fits_languages(query, options.query_languages) else Dropped("query_language")
 
 
 async def reframe(record: Record, ctx: Context, *, options: Options) -> list[Record]:
@@ -57,11 +80,6 @@ async def stands_alone(record: Record, ctx: Context, *, options: Options) -> Rec
     return record
 
 
-class Category(BaseModel):
-    name: str
-    items: list[str]
-
-
 class _Categories(BaseModel):
     categories: list[Category]
 
@@ -73,93 +91,107 @@ async def constrain(record: Record, ctx: Context, *, options: Options) -> Record
     found = await _teacher(ctx, ask, _Categories)
     if isinstance(found, Failure):
         raise Dropped(f"constraints_{found.reason}", found.detail)
-    categories = two_levels(found.categories[:options.categories])
+    # A small model gives the prompt's examples back.
+    own = [c for c in found.categories if not all(echoes(text, ask) for text in (c.name, *c.items))]
+    asked = own[:options.categories]
+    categories, together = two_levels(asked), combinable(asked)
     if not categories:
         raise Dropped("refused")
-    items, levels = sum(map(len, categories.values())), max(options.levels)
-    if items < 2 * levels:
-        raise Dropped("too_few_items", f"{items} items for {levels} levels")
-    return record.with_extra(categories=categories)
+    offers, levels = Pool(categories, ctx.rng(record.id), together).offers(), max(options.levels)
+    if offers < levels:
+        raise Dropped("too_few_items", f"{offers} that do not exclude each other for {levels} levels")
+    return record.with_extra(categories=categories, together=together)
 
 
-def two_levels(categories: Sequence[Category]) -> dict[str, list[str]]:
-    """Category to items, each item once, on one line and at most ``ITEM`` long: a longer one is no constraint,
-    nor is one without a word, such as the prompt's own "..."."""
-    out: dict[str, list[str]] = {}
-    seen: set[str] = set()
-    for category in categories:
-        name = " ".join(category.name.split())
-        for item in (" ".join(i.split()) for i in category.items):
-            wordy = re.search(r"\w", name) and re.search(r"\w", item)
-            if wordy and max(len(name), len(item)) <= ITEM and item.casefold() not in seen:
-                seen.add(item.casefold())
-                out.setdefault(name, []).append(item)
-    return out
-
-
-Items = list[tuple[str, str]]  # (category, item)
-
-
-def draw_levels(categories: dict[str, list[str]], rng: Random, levels: int = 5) -> list[Items]:
-    """The items of each level: two or three from one or two categories, and as many more at every further level.
-
-    No item is drawn twice and every level holds all items of the level before it (paper, section 3.1). When
-    the list is exhausted a level may repeat the one before.
-    """
-    left = {name: rng.sample(items, len(items)) for name, items in categories.items()}
-    drawn: Items = []
-    out: list[Items] = []
-    for _ in range(levels):
-        fresh = [name for name in left if left[name]]
-        chosen = rng.sample(fresh, min(len(fresh), rng.randint(1, 2)))
-        for i in range(rng.randint(2, 3)):
-            name = chosen[i % len(chosen)] if chosen else ""
-            if name and left[name]:
-                drawn = [*drawn, (name, left[name].pop())]
-        out.append(drawn)
-    return out
-
-
-def listed(categories: dict[str, list[str]]) -> str:
-    """A line per category with its items, as the recombination prompt shows them."""
-    return "".join(f"{name}: {items}\n" for name, items in categories.items())
-
-
-class _Versions(BaseModel):
-    versions: list[str]
+class _Version(BaseModel):
+    reason: str = ""
+    compatible: bool
+    version: str = ""
 
 
 async def recombine(record: Record, ctx: Context, *, options: Options) -> list[Record]:
-    """One record per level, its items as constraints for the judge; some of them again with format and number.
+    """One record per level, its items as constraints for the judge, format and number constraints as those for
+    code; some levels again for internal feedback.
 
+    Every level is asked for by itself, as the version before it with two or three items more, and the teacher may
+    refuse them: then others are drawn. Each refusal is a record too, which ``feasible`` drops with its reason.
     ``extra``: ``question`` (the instruction all levels share), ``level``, and ``form``: ``conversation`` or
     ``internal``.
     """
     rng = ctx.rng(record.id, "levels")
-    levels = draw_levels(record.extra["categories"], rng, max(options.levels))
-    ask = template(NAME, "recombine", options.prompts).render(
-        instruction=record.prompt, constraints=listed(record.extra["categories"]), levels=levels)
-    found = await _teacher(ctx, ask, _Versions)
-    if isinstance(found, Failure):
-        raise Dropped(f"recombine_{found.reason}", found.detail)
-    if len(found.versions) != len(levels) or not all(v.strip() for v in found.versions):
-        raise Dropped("wrong_number_of_versions", f"{len(found.versions)} of {len(levels)}")
-    versions = [v.strip() for v in found.versions]
-    asks = {" ".join(record.prompt.split()): 0}  # wording -> number of items it was written for
-    for version, items in zip(versions, levels, strict=True):
-        if asks.setdefault(" ".join(version.split()), len(items)) != len(items):
-            raise Dropped("version_repeats", "one wording for different constraints")
-    children = []
-    for level, (version, items) in enumerate(zip(versions, levels, strict=True), 1):
+    pool = Pool(record.extra["categories"], rng, record.extra["together"])
+    formats = _formats(record.prompt, rng, options)
+    version, items, children = record.prompt, Items(), []
+    wordings = {_plain(version)}
+    top = max(options.levels)
+    for level in range(1, top + 1):
+        new: Items = []
+        for _ in range(1 + options.redraws):
+            if not (new := pool.draw(top - level)):
+                break
+            found = await _worded(record, ctx, options, version, items, new, wordings)
+            if not isinstance(found, Failure):
+                break
+            children.append(_refused(record, [*items, *new], level, found))
+        if not new:
+            children.append(_refused(record, items, level, Failure("items_exhausted")))
+            break
+        if isinstance(found, Failure):
+            continue
+        pool.accept(new)
+        version, items = found, [*items, *new]
+        wordings.add(_plain(version))
         if level not in options.levels:
             continue
         asked = [criterion(f"{category}: {item}") for category, item in items]
-        child = record.child(version, asked, difficulty=level)
+        now = [constraint for at, constraint in formats if at <= level]
+        child = record.child(join(version, now, rng), [*asked, *now], difficulty=level)
         children.append(child.with_extra(question=record.prompt, level=level, form="conversation"))
         if (wants_internal(options) and rng.random() < options.format_share
                 and (formatted := _with_format(record, version, asked, level, rng, options))):
             children.append(formatted)
     return list({child.id: child for child in children}.values())
+
+
+def _formats(prompt: str, rng: Random, options: Options) -> list[tuple[int, Constraint]]:
+    """(level from which it is asked for, format or number constraint), free of conflicts all together."""
+    levels = sorted({level for level in options.format_levels if level <= max(options.levels)})
+    if not (options.format_and_number and levels):
+        return []
+    return list(zip(levels, compose(prompt, rng, n=len(levels), include=options.format_types), strict=False))
+
+
+async def _worded(record: Record, ctx: Context, options: Options, version: str, items: Items, new: Items,
+                  wordings: set[str]) -> str | Failure:
+    """The version with the new items, or why there is none: ``items_clash`` where the teacher refuses them."""
+    ask = template(NAME, "recombine", options.prompts).render(instruction=record.prompt, version=version,
+                                                             items=items, new=new)
+
+    def read(text: str) -> _Version | Failure:
+        found = parse_json(text, _Version)
+        if isinstance(found, Failure) or not found.compatible:
+            return found
+        if not found.version.strip():
+            return Failure("no_version")
+        repeats = _plain(found.version) in wordings or echoes(found.version, ask)
+        return Failure("version_repeats") if repeats else found
+
+    found = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": ask}], read,
+                             schema=_Version.model_json_schema())
+    if isinstance(found, Failure):
+        return Failure(f"recombine_{found.reason}", found.detail)
+    return found.version.strip() if found.compatible else Failure("items_clash", found.reason)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).casefold()
+
+
+def _refused(record: Record, items: Items, level: int, why: Failure) -> Record:
+    asked = [criterion(f"{category}: {item}") for category, item in items]
+    child = record.child(record.prompt, asked, difficulty=level)
+    return child.with_extra(question=record.prompt, level=level, form="conversation",
+                            refused=[why.reason, why.detail])
 
 
 def wants_internal(options: Options) -> bool:
@@ -175,14 +207,20 @@ def _with_format(record: Record, version: str, asked: list[Constraint], level: i
         return None
     scoped = [Constraint(type="scope:above_rule", text=c.text,
                          kwargs={"type": c.type, "kwargs": c.kwargs, "text": c.text}) for c in drawn]
-    points = Constraint(type="scope:points_below_rule", kwargs={"points": len(drawn)}, text=EXPLAIN)
+    explain = rng.choice(EXPLAIN)
+    points = Constraint(type="scope:points_below_rule", kwargs={"points": len(drawn)}, text=explain)
     joined = join(version, drawn, rng)
-    child = record.child(f"{joined}\n\n{EXPLAIN}", [*asked, *scoped, points], difficulty=level)
+    child = record.child(f"{joined}\n\n{explain}", [*asked, *scoped, points], difficulty=level)
     return child.with_extra(question=record.prompt, level=level, form="internal", version=joined)
 
 
 async def feasible(record: Record, ctx: Context, *, options: Options) -> Record:
-    """Answerable and free of contradictions: ours among the checkable constraints, a judge for the whole."""
+    """Answerable and free of contradictions: ours among the checkable constraints, a judge for the whole.
+
+    What the teacher did not word is dropped here, with its reason.
+    """
+    if "refused" in record.extra:
+        raise Dropped(*record.extra["refused"])
     inner = [Constraint(type=c.kwargs["type"], kwargs=c.kwargs["kwargs"]) for c in record.constraints
              if c.type == "scope:above_rule"]
     if why := conflict(inner):

@@ -1,13 +1,14 @@
 """DecIF (arXiv 2505.13990): instructions from nothing, decomposed until every part can be judged by itself.
 
-Domains, meta requests of a domain, scenarios of a request, an instruction for each scenario with drawn
-constraints (or *wild*, without), a judgement whether its parts contradict each other and a refinement where they
+Domains, meta requests of a domain, scenarios of a request, an instruction for each scenario with drawn constraints
+woven into it (or *wild*, without), a judgement whether its parts contradict each other and a refinement where they
 do, responses, atomic criteria, one verdict per criterion, and a filter.
 
 Upstream's chain writes no row: a field is renamed on the way, so criteria are made for an empty instruction; what
 was never judged passes its filter; and a judge sampled at temperature 0.7 decides everything. Here one record
-keeps its field names from its number to its rows; constraints that code can check are in the instruction word for
-word and are decided by code; criteria and verdicts are matched by number, and what has no verdict never passes.
+keeps its field names from its number to its rows; every constraint is found in the instruction before it counts,
+and what code can check is decided by code; criteria and verdicts are matched by number, and what has no verdict
+never passes.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from functools import partial
 
 from if_factory.methods.base import Method
 from if_factory.methods.decif.answers import judge, respond
+from if_factory.methods.decif.consistency import make_consistent
 from if_factory.methods.decif.emit import emit
 from if_factory.methods.decif.ideas import ask_for, deal, inputs
-from if_factory.methods.decif.instructions import add_criteria, make_consistent, write
+from if_factory.methods.decif.instructions import add_criteria, write
 from if_factory.methods.decif.options import NAME, PRESETS, Options
 from if_factory.methods.decif.plan import plan
 from if_factory.methods.decif.training import TRAINING

@@ -7,6 +7,7 @@ from math import ceil
 from if_factory.emission import emit_kto, emit_preference, emit_sft, nearest_first
 from if_factory.methods.base import Emission, refuse_useless
 from if_factory.methods.decif.options import Options
+from if_factory.methods.decif.weaving import APPENDED
 from if_factory.records import Candidate, Constraint, Outcome, Record, Verdict
 
 SHARE = "judge:share"
@@ -14,6 +15,11 @@ SHARE = "judge:share"
 
 def emit(record: Record, options: Options, out: Emission, seed: int) -> None:
     """SFT: responses that pass the filter. DPO: one of them over one that fails. KTO: some of both."""
+    # Not rows that were refused, but the account is kept in the same place.
+    if not options.small and (appended := record.extra.get("stated", []).count(APPENDED)):
+        out.refused["constraints"]["appended_not_woven"] += appended
+    if unworded := len(record.extra.get("unworded", [])):
+        out.refused["constraints"]["never_worded"] += unworded
     if options.filter == "soft":
         record = softened(record, options.soft_pass)
     candidates = list({c.text: c for c in reversed(record.candidates)}.values())[::-1]

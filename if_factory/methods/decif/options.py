@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import jinja2
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from if_factory.methods.base import PATH
+from if_factory.methods.base import PATH, template
 
 NAME = "decif"
 
@@ -36,6 +37,10 @@ class Options(BaseModel):
     exclude: list[str] = Field([], description="checkable types or families never drawn")
     soft_include: list[str] = Field([], description="soft families or types to draw from; empty means all")
     soft_exclude: list[str] = Field([], description="soft families or types never drawn")
+    prompt_variant: Literal["full", "small"] = Field(
+        "full", description="full: the teacher weaves the constraints into the instruction, as long as the task "
+                            "needs; small, for models of about a billion parameters or fewer: a short task, and the "
+                            "constraints appended to it")
     refinements: Annotated[int, Field(ge=0)] = Field(
         1, description="times a contradictory instruction is revised and judged again before it is dropped")
     max_criteria: Count = Field(6, description="criteria per instruction at most, soft constraints not counted")
@@ -66,8 +71,20 @@ class Options(BaseModel):
         return self
 
 
+    @property
+    def small(self) -> bool:
+        return self.prompt_variant == "small"
+
+
+def prompt(name: str, options: Options) -> jinja2.Template:
+    """The prompt template ``name`` in the variant that ``options`` choose, where there are two."""
+    both = ("instruction", "consistency", "refine")
+    return template(NAME, f"{name}_small" if options.small and name in both else name, options.prompts)
+
+
 PRESETS: dict[str, dict[str, object]] = {
     "default": {},
+    "small": {"prompt_variant": "small"},
     # The README and the help texts (the paper's own tables could not be read): one response, filtered strictly.
     "paper": {"domain_draws": 1000, "requests_per_domain": 30, "scenarios_per_request": 20, "responses": 1,
               "soft_share": 4 / 30, "pairs_per_instruction": 0, "kto_per_instruction": 0},

@@ -23,7 +23,12 @@ def plan(seeds: list[Record], options: Options, roles: set[str]) -> list[Planned
     requests = min(n, domains * options.requests_per_domain)
     weights = options.constraint_weights
     constraints = sum(i * w for i, w in enumerate(weights, 1)) / sum(weights) * (1 - options.wild_share)
-    prompt = 90 + int(20 * constraints)  # a task of about 60 words, 15 for each constraint, 1.4 tokens a word
+    # A task of about 60 words, or 120 of a strong teacher, 15 for each constraint, 1.4 tokens a word.
+    written = 90 if options.small else 170
+    prompt = written + int(20 * constraints)
+    rounds = n * options.refinements
+    # Where a constraint is not found the teacher is asked once more, and the judge before and after.
+    weaving = 0 if options.small or options.wild_share == 1 else 1
     criteria = options.max_criteria + int(options.soft_share * constraints)
     judging = judge_role(roles)
     by_student = n * options.student_responses if "student" in roles else 0
@@ -34,9 +39,11 @@ def plan(seeds: list[Record], options: Options, roles: set[str]) -> list[Planned
                      8 * options.requests_per_domain),
         PlannedCalls("scenarios", "teacher", requests, requests * tries, 130,
                      45 * options.scenarios_per_request),
-        PlannedCalls("instruction", "teacher", n, n * tries, 270 + prompt, 90),
-        PlannedCalls("consistency", judging, n, n * (1 + options.refinements) * tries, 150 + prompt, 40),
-        PlannedCalls("consistency", "teacher", 0, n * options.refinements * tries, 150 + prompt, 90),
+        PlannedCalls("instruction", "teacher", n, n * tries * (1 + weaving), 270 + prompt, prompt),
+        PlannedCalls("instruction", judging, 0, n * tries * 2 * weaving, 250 + prompt, int(60 * constraints)),
+        # About the parts of a contradiction the judge is asked a second time.
+        PlannedCalls("consistency", judging, n, 2 * tries * (n + rounds * (1 + weaving)), 250 + prompt, 120),
+        PlannedCalls("consistency", "teacher", 0, rounds * tries * (1 + weaving), 150 + prompt, prompt),
         PlannedCalls("criteria", "teacher", n, n * tries, 170 + 2 * prompt, 25 * options.max_criteria),
         PlannedCalls("respond", "teacher", n * options.responses, n * options.responses, prompt, 250),
         PlannedCalls("respond", "student", by_student, by_student, prompt, 250),
