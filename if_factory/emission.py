@@ -74,6 +74,10 @@ def _why_not_good(record: Record, candidate: Candidate) -> str | None:
     return None if candidate.verified else "no_verdict"
 
 
+def _whole_and_decided(candidate: Candidate) -> bool:
+    return candidate.finish_reason == "stop" and all(v.passed or v.failed for v in candidate.verdicts)
+
+
 def _why_not_bad(record: Record, candidate: Candidate) -> str | None:
     if not candidate.text.strip():
         return "empty_response"
@@ -94,7 +98,7 @@ def emit_sft(record: Record, candidate: Candidate) -> SFTExample | Refusal:
 
 
 def emit_preference(record: Record, chosen: Candidate, rejected: Candidate, *,
-                    lost: Verdict | None = None) -> PreferenceExample | Refusal:
+                    lost: Verdict | None = None, perfect: bool = True) -> PreferenceExample | Refusal:
     """A preference pair: ``chosen`` passes everything, ``rejected`` fails at least one named constraint.
 
     Both attempt the request: a pair is about the constraint. Where ``rejected`` does not, the refusal's reason is
@@ -103,9 +107,16 @@ def emit_preference(record: Record, chosen: Candidate, rejected: Candidate, *,
     Args:
         lost: for methods that compare: the verdict that ``rejected`` is worse than ``chosen``. A fail stands in
             for a named constraint where ``rejected`` fails none; anything else changes nothing.
+        perfect: ``False`` lets ``chosen`` fail constraints if every one of them was decided, and either the
+            comparison says that ``rejected`` is worse, or ``rejected`` fails the same ones and more. The row's
+            provenance names them (``chosen_violated``).
     """
     beaten = lost is not None and lost.failed
-    why = _why_not_good(record, chosen) or _why_not_bad(record, rejected)
+    why = _why_not_good(record, chosen)
+    if why == "fails_a_constraint" and not perfect and _whole_and_decided(chosen) \
+            and (beaten or set(chosen.failed_positions) < set(rejected.failed_positions)):
+        why = None
+    why = why or _why_not_bad(record, rejected)
     if why and not (beaten and why == "rejected_fails_nothing"):
         return Refusal(reason=why)
     if chosen.text.strip() == rejected.text.strip():
@@ -124,7 +135,9 @@ def emit_preference(record: Record, chosen: Candidate, rejected: Candidate, *,
                   rejected_usefulness=_usefulness_of(record, rejected),
                   chosen_words=_words(chosen.text), rejected_words=_words(rejected.text),
                   violated=[record.constraints[i].type for i in rejected.failed_positions],
-                  **({"lost": lost.reason} if lost is not None and beaten else {})))
+                  **({"lost": lost.reason} if lost is not None and beaten else {}),
+                  **({"chosen_violated": [record.constraints[i].type for i in chosen.failed_positions]}
+                     if chosen.failed_positions else {})))
 
 
 def emit_kto(record: Record, candidate: Candidate) -> KTOExample | Refusal:

@@ -107,7 +107,8 @@ def test_two_thousand_composed_sets_are_satisfied_by_a_text_built_for_them(part:
 
 @pytest.mark.slow
 def test_ten_thousand_composed_sets_are_satisfied_by_a_text_built_for_them() -> None:
-    assert [drawn for drawn in _draws(10_000) if build(drawn) is None] == []
+    """The first two thousand are those of the test above."""
+    assert [drawn for drawn in _draws(10_000, 2_000) if build(drawn) is None] == []
 
 
 def test_the_witness_is_checked_by_the_verifier_and_not_by_itself() -> None:

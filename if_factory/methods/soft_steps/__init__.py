@@ -8,7 +8,8 @@ both as answers to I_k, and its winner is carried on. Each comparison is a DPO p
 Upstream's released code never reaches its judge, so the newer answer always wins, and it answers I_(k-1) again
 instead of carrying the winner. Here constraints that code can check are decided by code; the judge decides soft
 constraints one by one and compares only answers that code finds equal, asked in both orders. What it does not
-decide is a pair that is not emitted, with the reason counted.
+decide is a pair that is not emitted, with the reason counted. By default the winner meets every constraint, and a
+step at which neither answer does is answered again; with ``winner: better`` the better one wins, as in the paper.
 """
 
 from __future__ import annotations

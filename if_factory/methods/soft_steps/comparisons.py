@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from if_factory.chat.base import Completion
 from if_factory.chat.parse import Failure
 from if_factory.constraints.verify import verify
-from if_factory.judge.judge import Ask, judge_criteria, judge_of, judge_pair
+from if_factory.judge.judge import Ask, PairJudgement, judge_criteria, judge_of, judge_pair
 from if_factory.methods.base import template
 from if_factory.methods.soft_steps.constraints import step_prompts
 from if_factory.methods.soft_steps.options import NAME, Options
@@ -44,7 +44,16 @@ async def compare(record: Record, ctx: Context, *, options: Options) -> list[Rec
                                          _decided(step, new, known, ask, options))
         held, new = await ctx.useful(step, [held, new])
         outcome = await _comparison(step, held, new, ask, options)
-        failed = [c.model_copy(update={"verdicts": verify(c.text, step.constraints)}) for c in attempts]
+        for i in range(options.rescue_tries if options.winner == "verified" else 0):
+            if outcome["reason"] not in ("both_fail_by_code", "both_fail"):
+                break
+            attempts.append(new)
+            answer: Completion = await ctx.chat(options.answers, step.messages(), sample=options.answer_tries + i)
+            (new,) = await ctx.useful(step, [await _decided(step, _candidate(answer, k, options), known, ask,
+                                                            options)])
+            outcome = await _comparison(step, held, new, ask, options)
+        failed = [c if c.verdicts else c.model_copy(update={"verdicts": verify(c.text, step.constraints)})
+                  for c in attempts]
         step = step.with_candidates(held, new, *failed).with_extra(
             k=k, steps=len(record.constraints), new=step.constraints[-1].type, judgement=outcome)
         if k < len(record.constraints):
@@ -64,17 +73,25 @@ async def _answers(record: Record, prompt: str, k: int, ctx: Context, options: O
     made: list[Candidate] = []
     for i in range(options.answer_tries):
         answer: Completion = await ctx.chat(options.answers, ask.messages(), sample=i)
-        made.append(Candidate(text=answer.text.strip(), source=_source(k), model=options.answers,
-                              finish_reason=answer.finish_reason))
+        made.append(_candidate(answer, k, options))
         (useful,) = await ctx.useful(ask.model_copy(update={"constraints": record.constraints[:k]}), made[-1:])
         if useful.useful and _sound(made[-1], verify(made[-1].text, record.constraints[:k])):
             break
     return made
 
 
+def _candidate(answer: Completion, k: int, options: Options) -> Candidate:
+    return Candidate(text=answer.text.strip(), source=_source(k), model=options.answers,
+                     finish_reason=answer.finish_reason)
+
+
+def _whole(candidate: Candidate) -> bool:
+    return bool(candidate.text) and candidate.finish_reason == "stop"
+
+
 def _sound(candidate: Candidate, verdicts: Sequence[Verdict]) -> bool:
     """Complete, and without a failure that code can find."""
-    return bool(candidate.text) and candidate.finish_reason == "stop" and not any(v.failed for v in verdicts)
+    return _whole(candidate) and not any(v.failed for v in verdicts)
 
 
 # Soft verdicts by (text, position): what was decided about an answer is not asked again.
@@ -82,13 +99,16 @@ _Known = dict[tuple[str, int], Verdict]
 
 
 async def _decided(step: Record, candidate: Candidate, known: _Known, ask: Ask, options: Options) -> Candidate:
-    """With a verdict per constraint: code first, then the judge, who is not asked about what fails by code."""
+    """With a verdict per constraint: code first, then the judge.
+
+    The judge is not asked about what fails by code, unless that too can win (``winner: better``).
+    """
     verdicts = list(verify(candidate.text, step.constraints))
     soft = [i for i, c in enumerate(step.constraints) if c.kind == "judge"]
     hard = [v for i, v in enumerate(verdicts) if i not in soft]
     unknown = [i for i in soft if (candidate.text, i) not in known]
     undecided = "not asked: the response fails by code"
-    if unknown and _sound(candidate, hard):
+    if unknown and (_whole(candidate) if options.winner == "better" else _sound(candidate, hard)):
         criteria = [step.constraints[i].text for i in unknown]
         judged = await judge_criteria(ask, _request(step), candidate.text, criteria, tries=options.judge_tries,
                                       prompts=options.prompts)
@@ -127,6 +147,8 @@ async def _comparison(step: Record, held: Candidate, new: Candidate, ask: Ask,
         return undecided("identical")
     if not (held.useful and new.useful):
         return undecided("one_does_not_attempt" if held.useful or new.useful else "neither_attempts")
+    if options.winner == "better":
+        return await _better(step, pair, ask, options, undecided)
     if sound[0] != sound[1]:
         winner = sound.index(True)
         return {"winner": winner, "by": "code", "reason": "code", "carried": winner}
@@ -134,11 +156,7 @@ async def _comparison(step: Record, held: Candidate, new: Candidate, ask: Ask,
         return undecided("both_fail_by_code")
     if not any(good):
         return undecided("both_fail" if all(c.failed_positions for c in pair) else "no_verdict")
-    focus = template(NAME, "focus", options.prompts).render(
-        new=step.constraints[-1], soft=[c.text for c in step.constraints[:-1] if c.kind == "judge"],
-        checked=[step.constraints[i].text for i in hard])
-    judged = await judge_pair(ask, _request(step), held.text, new.text, focus=focus, tries=options.judge_tries,
-                              prompts=options.prompts)
+    judged = await _ordered(step, pair, ask, options)
     replies = {"orders": list(judged.orders), "raw": list(judged.raw)}
     if judged.winner is None:
         return undecided(judged.reason, **replies)
@@ -146,3 +164,43 @@ async def _comparison(step: Record, held: Candidate, new: Candidate, ask: Ask,
     if not good[winner]:
         return undecided("judge_contradicts_its_verdicts", **replies)
     return {"winner": winner, "by": "judge", "reason": judged.reason, "carried": winner, **replies}
+
+
+async def _better(step: Record, pair: tuple[Candidate, Candidate], ask: Ask, options: Options,
+                  undecided: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """The paper's comparison: who follows better wins, and need not be perfect.
+
+    Code decides where one answer fails everything that the other fails by code, and more; else the judge, in both
+    orders, who is not believed if by its own verdicts the winner fails all that the loser fails, and more.
+    """
+    whole = [_whole(c) for c in pair]
+    if not any(whole):
+        return undecided("both_cut_off")
+    hard = {i for i, c in enumerate(step.constraints) if c.kind != "judge"}
+    failed = [set(c.failed_positions) for c in pair]
+    by_code = [positions & hard for positions in failed]
+    if whole[0] != whole[1] or by_code[0] < by_code[1] or by_code[1] < by_code[0]:
+        winner = whole.index(True) if whole[0] != whole[1] else int(by_code[1] < by_code[0])
+        return {"winner": winner, "by": "code", "reason": "code", "carried": winner}
+    judged = await _ordered(step, pair, ask, options)
+    replies = {"orders": list(judged.orders), "raw": list(judged.raw)}
+    if judged.winner is None:
+        return undecided(judged.reason, **replies)
+    winner = "ab".index(judged.winner)
+    if failed[1 - winner] < failed[winner]:
+        return undecided("judge_contradicts_its_verdicts", **replies)
+    return {"winner": winner, "by": "judge", "reason": judged.reason, "carried": winner, **replies}
+
+
+async def _ordered(step: Record, pair: tuple[Candidate, Candidate], ask: Ask, options: Options) -> PairJudgement:
+    """The judge's comparison of the two as answers to I_k, told what is new and what code has found out."""
+    by_code: dict[tuple[bool, ...], list[str]] = {}
+    for i, constraint in enumerate(step.constraints):
+        if constraint.kind != "judge":
+            by_code.setdefault(tuple(sorted(c.verdicts[i].failed for c in pair)), []).append(constraint.text)
+    focus = template(NAME, "focus", options.prompts).render(
+        new=step.constraints[-1], soft=[c.text for c in step.constraints[:-1] if c.kind == "judge"],
+        checked=by_code.get((False, False), []), one_fails=by_code.get((False, True), []),
+        both_fail=by_code.get((True, True), []))
+    return await judge_pair(ask, _request(step), pair[0].text, pair[1].text, focus=focus, tries=options.judge_tries,
+                            prompts=options.prompts)

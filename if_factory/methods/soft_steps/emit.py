@@ -21,7 +21,8 @@ def emit(record: Record, options: Options, out: Emission, seed: int) -> None:
         chosen, rejected = pair[judgement["winner"]], pair[1 - judgement["winner"]]
         lost = Verdict(outcome=Outcome.FAIL, reason="judged worse in both orders") \
             if judgement["by"] == "judge" else None
-        out.add(emit_preference(record, chosen, rejected, lost=lost), "dpo")
+        out.add(emit_preference(record, chosen, rejected, lost=lost,
+                                perfect=options.winner == "verified"), "dpo")
 
     if options.sft == "last" and k < steps:
         out.refused["sft"]["not_the_last_step"] += 1

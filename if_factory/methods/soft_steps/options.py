@@ -31,6 +31,11 @@ class Options(BaseModel):
     answers: Literal["teacher", "student"] = Field("teacher", description="who answers")
     answer_tries: Annotated[int, Field(ge=1)] = Field(
         2, description="answers per step until one passes what code checks; the last one is kept if none does")
+    winner: Literal["verified", "better"] = Field(
+        "verified", description="verified: only an answer that meets every constraint is chosen; better, as in the "
+                                "paper: the one that code or both orders of the judge put first")
+    rescue_tries: Annotated[int, Field(ge=0)] = Field(
+        2, description="with `winner: verified`: further answers at a step where neither meets every constraint")
     judge_tries: Annotated[int, Field(ge=1)] = Field(3, description="requests per judgement until it can be read")
     sft: Literal["all", "last"] = Field("all", description="SFT rows: the winner of every step, or of step K")
     bins: list[int] = Field([3], description="curriculum: the highest k of every bin but the last")
@@ -48,7 +53,8 @@ class Options(BaseModel):
 PRESETS: dict[str, dict[str, object]] = {
     "default": {},
     # The method figure: four constraints, one answer per instruction.
-    "paper": {"steps": 4, "answer_tries": 1, "sft": "last"},
+    "paper": {"steps": 4, "answer_tries": 1, "sft": "last", "winner": "better"},
     # gen_data.py: five types drawn from 25 checkable and 6 soft ones, 24.5 % soft in the released rows.
-    "released": {"steps": 5, "soft_share": 0.245, "answer_tries": 1, "sft": "last", "consistency": False},
+    "released": {"steps": 5, "soft_share": 0.245, "answer_tries": 1, "sft": "last", "consistency": False,
+                 "winner": "better"},
 }

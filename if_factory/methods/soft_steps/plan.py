@@ -35,4 +35,9 @@ def plan(seeds: list[Record], options: Options, roles: set[str]) -> list[Planned
                            n * (steps + 1) * options.answer_tries, prompt, 250),
               # criteria of both answers, and the comparison in both orders
               PlannedCalls("compare", judge, 0, n * steps * 4 * judge_tries, prompt + 750, 100)]
+    if options.winner == "verified" and options.rescue_tries:
+        more = n * steps * options.rescue_tries
+        # the criteria of each further answer, and the comparison in both orders if it meets them
+        calls += [PlannedCalls("compare", options.answers, 0, more, prompt, 250),
+                  PlannedCalls("compare", judge, 0, (more + 2 * n * steps) * judge_tries, prompt + 750, 100)]
     return [c for c in calls if c.high]
