@@ -170,6 +170,9 @@ class Extra(TypedDict, total=False):
     # AutoIF
     origin: str  # "seed", "augmented" or "augmentation" (a call that becomes instructions)
     call: int  # number of the augmentation call
+    round: int  # of augmentation, from 1; the seeds' is 1
+    counterexamples: list[str]  # instructions that no function can check
+    pair_level: str  # "query" or "instruction" (the bare instruction, with its test cases as answers)
     place: int  # position of the instruction in that call's answer
     cut: bool  # the answer was cut off inside this instruction
     verifiable: bool | None  # the seed row's own mark
@@ -192,7 +195,7 @@ class Extra(TypedDict, total=False):
     domain: str
     request: str
     scenario: str
-    pool: list[str]  # the list that the record will be given one item of
+    pool: list[str]  # the list that the record will be given one item of; AutoIF: what the call may show
     wild: bool  # written without drawn constraints
     task: str  # the instruction as the teacher wrote it, before anything is appended
     unworded: list[str]  # types of soft constraints that the teacher never worded

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, AsyncExitStack, closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -14,11 +14,14 @@ from if_factory.api.common import AnyPath, wait
 from if_factory.api.evaluation import run as run_evaluation
 from if_factory.api.evaluation import suite_like
 from if_factory.api.models import judge_at
+from if_factory.chat.log import ResponseLog
 from if_factory.constraints.verify import Mode
 from if_factory.errors import UserError
 from if_factory.evaluation import repetition as counting
 from if_factory.evaluation.audit import AuditReport
 from if_factory.evaluation.audit import audit as audit_file
+from if_factory.evaluation.generate import Answer
+from if_factory.evaluation.long_form import LongForm
 from if_factory.evaluation.passrate import Item, Results
 from if_factory.evaluation.ranking import Ranking
 from if_factory.evaluation.repetition import Repetition, Tokens
@@ -153,6 +156,57 @@ def rank(triples: AnyPath, model: str, out: AnyPath, *, adapters: Sequence[AnyPa
     models = {label: partial(Scorer, model, chain, template=template, float32=float32, batch_tokens=batch_tokens)
               for label, chain in chains(adapters, curriculum, also).items()}
     return run_ranking(given, models, Path(out), max_tokens=max_tokens, seed=seed, watch=watch)
+
+
+def long_form(triples: AnyPath, model: str, out: AnyPath, *, adapters: Sequence[AnyPath] = (),
+              curriculum: AnyPath | None = None, also: Mapping[str, Sequence[AnyPath]] | None = None,
+              items: int | None = None, max_tokens: int = 8192, batch: int = 4, tokens: str = "auto",
+              judge: str | None = None, judge_model: str | None = None, api_key_env: str = "OPENAI_API_KEY",
+              on_answer: Callable[[str, int], None] | None = None) -> LongForm:
+    """Long answers to Suri's instructions, before and after: length, repetition, and a judge's yes, partly or no
+    on each constraint.
+
+    Args:
+        triples: what ``rank`` takes; the judge needs the constraints apart.
+        model: the base model: a Hugging Face folder or name.
+        out: folder for long_form.md, long_form.json, responses.jsonl and what a killed call continues from.
+        adapters, curriculum, also: what was trained; see ``chains``.
+        items: at most so many.
+        max_tokens: completion tokens per answer at most.
+        batch: prompts decoded together.
+        tokens: what lengths are counted in; see ``repetition``.
+        judge: a URL, ``embedded``, or ``embedded:/path/to.gguf``; default: no constraint is judged.
+        judge_model, api_key_env: its name there (default its first) and the variable with its key.
+        on_answer: told of the model and of the tokens of each answer.
+
+    Raises:
+        UserError: no item, no constraints to judge, an adapter is missing, or transformers is not installed.
+    """
+    from if_factory.chat.transformers_local import TransformersBackend
+    from if_factory.evaluation.long_form import measure
+    from if_factory.evaluation.triples import read_triples
+
+    out = Path(out)
+    given, counted_in = read_triples(Path(triples))[:items], counting.tokens(tokens)
+    models = {label: TransformersBackend(model, adapters=chain, batch_size=batch)
+              for label, chain in chains(adapters, curriculum, also).items()}
+
+    def answered(label: str, answer: Answer) -> None:
+        if on_answer:
+            on_answer(label, answer.completion_tokens)
+
+    async def run() -> LongForm:
+        async with AsyncExitStack() as stack:
+            log = stack.enter_context(closing(ResponseLog(out / "asked.jsonl")))
+            asked = None
+            if judge:
+                client = await stack.enter_async_context(
+                    judge_at(judge, out / "judge", name=judge_model, api_key_env=api_key_env))
+                asked = partial(client.chat, stage="evaluate")
+            return await measure(given, models, out, max_tokens=max_tokens, concurrency=4 * batch, judge=asked,
+                                 counted_in=counted_in, log=log, on_answer=answered)
+
+    return wait(run())
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,44 @@ def rank(triples: Path, model_path: str, adapters: tuple[Path, ...], curriculum:
     click.echo(f"written: {out}/ranking.md, ranking.json, ranking.jsonl")
 
 
+@click.command("long-form")
+@click.argument("triples", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--model", "model_path", required=True, help="The base model: a Hugging Face folder or name.")
+@click.option("--adapter", "adapters", multiple=True, type=FOLDER,
+              help="A trained adapter; repeat it, in order, where a stage says so.")
+@click.option("--curriculum", type=FOLDER,
+              help="Instead of --adapter: a folder of YAML files; takes the adapters its export YAML merges.")
+@click.option("--also", multiple=True, metavar="NAME=ADAPTER[,ADAPTER]",
+              help="Another trained model to put beside, e.g. sft=saves/sft; repeat it for more.")
+@click.option("-n", "--items", "most", type=click.IntRange(1), help="At most so many instructions.")
+@click.option("--max-tokens", type=click.IntRange(1), default=8192, show_default=True)
+@click.option("--batch", type=click.IntRange(1), default=4, show_default=True, help="Prompts decoded together.")
+@click.option("--tokens", default="auto", show_default=True, help="What lengths are counted in; see `repetition`.")
+@click.option("--judge", metavar="ENDPOINT", help="A URL, `embedded` or `embedded:FILE.gguf`: says yes, partly or no "
+              "of each constraint; without one only length and repetition are measured.")
+@click.option("--judge-model", help="The judge's name there; default its first.")
+@click.option("--api-key-env", default="OPENAI_API_KEY", show_default=True, help="Holds the judge's key.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path, file_okay=False))
+def long_form(triples: Path, model_path: str, adapters: tuple[Path, ...], curriculum: Path | None,
+              also: tuple[str, ...], most: int | None, max_tokens: int, batch: int, tokens: str,
+              judge: str | None, judge_model: str | None, api_key_env: str, out: Path) -> None:
+    """Long answers to Suri's instructions, before and after training: their length, how often they repeat
+    themselves, and how many constraints a judge finds them to keep to (yes, partly, no).
+
+    TRIPLES is what `rank` takes.
+    """
+    from if_factory import api
+    from if_factory.cli.common import pairs
+
+    others = {name: paths.split(",") for name, paths in pairs(also, "--also", "NAME=ADAPTER[,ADAPTER]").items()}
+    found = api.long_form(triples, model_path, out, adapters=adapters, curriculum=curriculum, also=others,
+                          items=most, max_tokens=max_tokens, batch=batch, tokens=tokens, judge=judge,
+                          judge_model=judge_model, api_key_env=api_key_env,
+                          on_answer=lambda label, n: click.echo(f"{label}: an answer of {n} tokens", err=True))
+    click.echo(found.markdown())
+    click.echo(f"written: {out}/long_form.md, long_form.json, responses.jsonl")
+
+
 @click.command()
 @click.argument("generations", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--text", "column", help="The field that holds the text; default: what answers the row's prompt.")
@@ -171,4 +209,4 @@ def audit(dataset: Path, constraints: Path | None, loose: bool, ifeval_compat: b
     raise SystemExit(report.exit_status(fail_under))
 
 
-COMMANDS = (evaluate, rank, repetition, scaling, audit)
+COMMANDS = (evaluate, rank, long_form, repetition, scaling, audit)

@@ -91,7 +91,7 @@ def cross_validated(shared, options):
         asked = next(i for i in recorded if i in request.messages[-1]["content"])
         return recorded[asked][request.sample]
 
-    seeds = [Record.from_seed(r["instruction"], extra={"origin": "seed", "verifiable": True}) for r in rows]
+    seeds = [Record.from_seed(r["instruction"], extra={"origin": "seed", "verifiable": True, "round": 1}) for r in rows]
     result, _ = play(seeds, options, only=("write_functions", "cross_validate"), teacher=teacher)
     return result
 
@@ -214,7 +214,7 @@ def test_a_crafted_function_ends_and_its_row_is_lost_alone_with_a_reason(what, t
         crafted = "crafted" in request.messages[-1]["content"]
         return answer_of(CRAFTED[what] if crafted else GOOD)
 
-    seeds = [Record.from_seed(t, extra={"origin": "seed", "verifiable": True}) for t in texts]
+    seeds = [Record.from_seed(t, extra={"origin": "seed", "verifiable": True, "round": 1}) for t in texts]
     result, _ = play(seeds, Options(answers=1), only=("write_functions", "cross_validate"), teacher=teacher)
     assert [r.prompt for r in result.records] == ["good one", "good two"]
     (reject,) = result.dropped
@@ -227,7 +227,7 @@ def test_a_crafted_function_beside_good_ones_costs_nothing_but_itself(what):
     def teacher(request):
         return answer_of(GOOD + f"\n# {request.sample}" if request.sample else CRAFTED[what])
 
-    seeds = [Record.from_seed("one", extra={"origin": "seed", "verifiable": True})]
+    seeds = [Record.from_seed("one", extra={"origin": "seed", "verifiable": True, "round": 1})]
     result, _ = play(seeds, Options(answers=4), only=("write_functions", "cross_validate"), teacher=teacher)
     (record,) = result.records
     assert CRAFTED[what] not in record.constraints[0].kwargs["functions"]
@@ -242,7 +242,7 @@ def test_a_malformed_answer_is_counted_and_the_others_go_on(what, parsing):
     def teacher(request):
         return answer_of(GOOD + f"\n# {request.sample}") if request.sample else text
 
-    seeds = [Record.from_seed("one", extra={"origin": "seed", "verifiable": True})]
+    seeds = [Record.from_seed("one", extra={"origin": "seed", "verifiable": True, "round": 1})]
     result, _ = play(seeds, Options(answers=3, parsing=parsing), only=("write_functions", "cross_validate"),
                      teacher=teacher)
     (record,) = result.records
@@ -255,7 +255,7 @@ def test_a_function_whose_answers_change_from_run_to_run_is_dropped():
     def teacher(request):
         return answer_of(GOOD if request.sample else flaky)
 
-    seeds = [Record.from_seed("one", extra={"origin": "seed", "verifiable": True})]
+    seeds = [Record.from_seed("one", extra={"origin": "seed", "verifiable": True, "round": 1})]
     cases_only = play(seeds, Options(answers=2), only=("write_functions", "cross_validate"), teacher=teacher)[0]
     assert cases_only.records[0].constraints[0].kwargs["functions"] == [GOOD]
 
@@ -270,7 +270,11 @@ def test_helpers_and_imports_at_the_top_still_work_when_answers_are_checked():
 
 # ---------------------------------------------------------------- the whole method, by a scripted teacher
 
-SMALL = {"augment_calls": 2, "augment_count": 5, "queries_per_instruction": 3, "answers": 4, "teacher_samples": 4}
+SMALL = {"augment_calls": 2, "augment_count": 5, "queries_per_instruction": 3, "answers": 4, "teacher_samples": 4,
+         "augment_rounds": 1, "dpo_instruction_apart": True}
+
+
+POOL = {"round": 1, "pool": ["Use no digit."], "counterexamples": []}
 
 
 def seeds_file(folder, n=6):
@@ -368,7 +372,7 @@ def test_the_plan_bounds_what_is_asked(made):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_runs_and_emits_only_what_is_verified(preset, tmp_path):
-    small = {"augment_calls": 0, "queries_per_instruction": 1, "answers": 6}
+    small = {"augment_calls": 0, "queries_per_instruction": 1, "answers": 6, "dpo_instruction_apart": True}
     options = recipe(preset, **small).method_options()
     result, _ = play(METHOD.inputs(seeds_file(tmp_path, 3), options, None), options, teacher=scripted)
     result.ledger.check()
@@ -480,7 +484,7 @@ def test_an_instruction_that_the_token_limit_cut_is_counted_and_hides_no_other()
             return Completion("- Write no digit at all.\n- Use exactly ten", "length")
         return "- Use exactly ten.\n- Hm.\n- " + "a b " * 200
 
-    calls = [Record(id=str(i), seed_prompt="x", prompt=f"x{i}", extra={"origin": "augmentation", "call": i})
+    calls = [Record(id=str(i), seed_prompt="x", prompt=f"x{i}", extra={"origin": "augmentation", "call": i, **POOL})
              for i in range(2)]
     result, _ = play(calls, Options(), only=("augment", "deduplicate"), teacher=teacher)
     assert [r.prompt for r in result.records] == ["Write no digit at all.", "Use exactly ten."]
@@ -492,9 +496,56 @@ def test_an_instruction_that_the_token_limit_cut_is_counted_and_hides_no_other()
     '["Use ten words.", "Use no digit."]', "Sure!\n\n- **Use ten words.**\n- Use no digit.\n\nHave fun!",
     "<think>- not this one</think>\n- Use ten words.\n- Use no digit."])
 def test_instructions_are_read_from_bullets_numbers_and_json(text):
-    call = Record(id="call", seed_prompt="x", prompt="x", extra={"origin": "augmentation", "call": 0})
+    call = Record(id="call", seed_prompt="x", prompt="x", extra={"origin": "augmentation", "call": 0, **POOL})
     result, _ = play([call], Options(), only=("augment",), teacher=lambda r: text)
     assert [r.prompt for r in result.records] == ["Use ten words.", "Use no digit."]
+
+
+def test_the_pool_grows_by_what_was_accepted_and_is_drawn_by_the_runs_seed(tmp_path):
+    """Two rounds of two calls: the second shows instructions the first accepted, no dropped ones, other seeds with
+    another seed of the run; the first shows seeds alone."""
+    shown = {}
+
+    def play_with(seed, bad=()):
+        asks = []
+
+        def teacher(request):
+            ask = request.messages[-1]["content"]
+            if "new requirements" in ask:
+                asks.append(ask)
+            return scripted(request)
+
+        options = Options(**{**SMALL, "augment_rounds": 2, "augment_calls": 4, "queries_per_instruction": 1})
+        seeds = METHOD.inputs(seeds_file(tmp_path), options, None)
+        result, usage = play(seeds, options, teacher=teacher, seed=seed)
+        result.ledger.check()
+        for call in METHOD.plan(seeds, options, {"teacher"}):
+            assert usage.tally(call.stage, call.role).requests <= call.high
+        return result, [re.findall(r"(?m)^- (.*)", ask.split("Write 5 new")[0]) for ask in asks]
+
+    result, shown = play_with(0)
+    seeds = {instruction(i) for i in range(6)} | {"Make the reader feel at home."}
+    accepted = {r.extra["instructions"][0] for r in result.records if r.extra["origin"] == "augmented" and
+                r.extra["round"] == 1}
+    assert len(shown) == 4
+    assert all(set(texts) <= seeds for texts in shown[:2])
+    assert accepted
+    assert all(accepted < set(texts) <= seeds | accepted for texts in shown[2:])
+    assert {r.extra["round"] for r in result.records} == {1, 2}
+    assert play_with(0)[1] == shown
+    assert play_with(1)[1][0] != shown[0]
+
+
+def test_instruction_level_pairs_are_among_the_others_and_never_the_last_stages(tmp_path):
+    """By default they are easy pairs of `dpo`; apart, they are trained only where they are named."""
+    small = {**SMALL, "dpo_instruction_apart": False}
+    result, _ = play(METHOD.inputs(seeds_file(tmp_path), Options(**small), None), Options(**small), teacher=scripted)
+    emission = emit(recipe(**small), result.records)
+    assert not emission["dpo_instruction"]
+    levels = {e.provenance["pair_level"]: e.difficulty for e in emission["dpo"]}
+    assert set(levels) == {"query", "instruction"}
+    assert all(e.difficulty == 1 for e in emission["dpo"] if e.provenance["pair_level"] == "instruction")
+    assert METHOD.separate == ("dpo_instruction",)
 
 
 def test_the_shipped_instructions_are_many_and_our_own(shared):
@@ -529,7 +580,7 @@ def test_queries_that_cannot_be_used_are_named_before_anything_is_asked(row, pro
 
 
 def test_one_seed_alone_still_makes_as_many_calls_as_asked_for(tmp_path):
-    options = Options(augment_calls=3)
+    options = Options(augment_calls=3, augment_rounds=1)
     result, _ = play(METHOD.inputs(seeds_file(tmp_path, 1), options, None), options, only=("augment",),
                      teacher=scripted)
     assert not result.ledger["seeds"].dropped

@@ -19,7 +19,8 @@ def recipe(folder: Path, url: str, instructions: int) -> Path:
     path.write_text(json.dumps({
         "method": "autoif", "seeds": "instructions.jsonl",
         "models": {"teacher": {"endpoint": url, "concurrency": CONCURRENCY}},
-        "options": {"augment_calls": 2, "augment_count": 5, "answers": 3, "queries_per_instruction": 1,
+        "options": {"augment_calls": 2, "augment_rounds": 1, "dpo_instruction_apart": True,
+                    "augment_count": 5, "answers": 3, "queries_per_instruction": 1,
                     "teacher_samples": 4, "max_constraints": 2}}))
     return path
 

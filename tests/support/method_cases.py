@@ -61,7 +61,8 @@ class Case:
 CASES = {
     "complex_to_simple": Case(lambda: FakeEndpoint(DELAY), ("student",), options={"include": EASY}),
     "autoif": Case(lambda: ScriptedServer(DELAY), row=lambda i: {"instruction": instruction(i)},
-                   options={"queries_per_instruction": 1, "augment_calls": 2, "augment_count": 5}),
+                   options={"queries_per_instruction": 1, "augment_calls": 2, "augment_count": 5,
+                            "augment_rounds": 1, "dpo_instruction_apart": True}),
     "decif": Case(lambda: TeacherServer(DELAY), row=None, options={"include": EASY}),
     "soft_steps": Case(lambda: SoftEndpoint(DELAY), options={"include": EASY}),
     "suri": Case(lambda: FakeEndpoint(DELAY, script=suri_says), options={"constraints": len(suri.CONSTRAINTS)},

@@ -16,7 +16,9 @@ trained does all of it. *Online DPO* samples from the model as it is trained: ``
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from if_factory.methods.autoif.answers import put_on_queries, respond, score
 from if_factory.methods.autoif.emit import emit
@@ -28,6 +30,8 @@ from if_factory.methods.autoif.instructions import (
     consistent,
     cross_validated,
     deduplicate,
+    grow_pool,
+    in_round,
     inputs,
     screen,
     write_functions,
@@ -39,17 +43,24 @@ from if_factory.methods.base import Method
 from if_factory.pipeline.stage import Stage
 
 
+def _accept(options: Options, number: int) -> list[Stage]:
+    """One round, from its calls to accepted instructions; the first round is the seeds', too."""
+    steps: dict[str, Callable[..., Any]] = {
+        "augment": augment, "deduplicate": deduplicate, "screen": screen, "write_functions": write_functions,
+        "cross_validate": cross_validated}
+    if options.back_translate:
+        steps |= {"back_translate": back_translate, "consistency": consistent}
+    mark = f"_{number}" if number > 1 else ""
+    made = [Stage(name + mark, partial(deduplicate, options=options), scope="all") if name == "deduplicate" else
+            Stage(name + mark, in_round(partial(step, options=options), number)) for name, step in steps.items()]
+    return [*([Stage(f"pool{mark}", partial(grow_pool, number=number), scope="all")] if mark else []), *made]
+
+
 def stages(options: Options) -> list[Stage]:
-    translated = [Stage("back_translate", partial(back_translate, options=options)),
-                  Stage("consistency", partial(consistent, options=options))]
     composed = [Stage("compose", partial(compose, options=options), scope="all"),
                 Stage("compatible", partial(compatible, options=options))]
-    return [Stage("augment", partial(augment, options=options)),
-            Stage("deduplicate", partial(deduplicate, options=options), scope="all"),
-            Stage("screen", partial(screen, options=options)),
-            Stage("write_functions", partial(write_functions, options=options)),
-            Stage("cross_validate", partial(cross_validated, options=options)),
-            *(translated if options.back_translate else []),
+    rounds = range(1, 1 + max(1, min(options.augment_rounds, options.augment_calls)))
+    return [*(stage for number in rounds for stage in _accept(options, number)),
             *(composed if options.max_constraints > 1 else []),
             Stage("queries", partial(put_on_queries, options=options)),
             Stage("respond", partial(respond, options=options)),
@@ -65,4 +76,4 @@ METHOD = Method(
            "judge": (False, "looks for contradictions and scores answers; without one the teacher does")},
     options=Options, presets=PRESETS, preset_training=TRAINING, stages=stages, emit=emit, plan=plan, inputs=inputs,
     difficulty="number of instructions on the prompt, plus the share of answers that failed them",
-    training={"dpo": {"pref_beta": 0.3, "pref_ftx": 0.0}})
+    training={"dpo": {"pref_beta": 0.3, "pref_ftx": 0.0}}, separate=("dpo_instruction",))

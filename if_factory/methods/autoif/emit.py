@@ -15,7 +15,7 @@ from if_factory.records import Record, content_id
 def emit(record: Record, options: Options, out: Emission, seed: int) -> None:
     """SFT: answers that pass and serve the query. DPO: answers that pass over some that no function accepts.
 
-    Under the bare instruction the answers are its test cases; they make pairs of their own, and nothing else.
+    Under the bare instruction the answers are its test cases; they make pairs, and nothing else.
     """
     whole = [(Voted(c, votes), points) for c, votes, points in
              zip(record.candidates, record.extra["votes"], _scores(record), strict=True)
@@ -30,11 +30,12 @@ def emit(record: Record, options: Options, out: Emission, seed: int) -> None:
     source = serving if options.chosen_scored and not bare else passing
     good = [a for a, _ in source if a.accepted(options.dpo_positive)]
     bad = [a for a, _ in whole if a.refused() and (bare or a.candidate.may_be_rejected)]
-    dataset = "dpo_instruction" if bare else "dpo"
+    dataset = "dpo_instruction" if bare and options.dpo_instruction_apart else "dpo"
     if not (good and bad):
         out.refused[dataset]["nothing_to_reject" if good else "nothing_to_choose"] += 1
     for chosen, rejected in pairs(good, bad, Random(content_id(seed, record.id)), options.pairs_per_side):
-        both = plain.with_extra(functions_passed=chosen.votes, functions_passed_rejected=rejected.votes)
+        both = plain.with_extra(pair_level="instruction" if bare else "query", functions_passed=chosen.votes,
+                                functions_passed_rejected=rejected.votes)
         out.add(emit_preference(both, chosen.candidate, rejected.candidate), dataset)
     if bare:
         return

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
-from random import Random
 from typing import Any
 
 from pydantic import BaseModel, model_validator
@@ -31,14 +30,18 @@ from if_factory.methods.autoif.cross_validation import (
 )
 from if_factory.methods.autoif.options import NAME, Options
 from if_factory.methods.base import template
-from if_factory.pipeline.stage import Context, Dropped
+from if_factory.pipeline.stage import Context, Dropped, Each
 from if_factory.records import Constraint, Record, content_id
 from if_factory.sandbox import FunctionResult
 from if_factory.similarity.dedup import near_duplicates
 
+SHOWN = 40  # instructions of the pool in one call
+
 
 def inputs(path: Path | None, options: Options, limit: int | None) -> list[Record]:
     """Seed instructions, then one record per augmentation call, which becomes new instructions.
+
+    A call carries the pool it is to show (``pool``, ``counterexamples``) and its round, from 1.
 
     The file has rows ``{"instruction", "verifiable"?}``, or, as ``.txt``, one instruction per line. Those marked
     ``"verifiable": false`` are shown to the teacher as what not to write, and go no further.
@@ -53,15 +56,13 @@ def inputs(path: Path | None, options: Options, limit: int | None) -> list[Recor
     if not good:
         raise UserError("no instruction that can be verified", where=str(path),
                         fix='add rows like {"instruction": "Use exactly 40 words."}')
-    seeds = [_instruction(text, origin="seed", verifiable=verifiable) for text, verifiable in rows]
-    calls = []
-    for i in range(options.augment_calls):
-        rng = Random(i)
-        ask = template(NAME, "augment", options.prompts).render(
-            examples=rng.sample(good, min(40, len(good))), counterexamples=rng.sample(bad, min(5, len(bad))),
-            count=options.augment_count)
-        calls.append(Record(id=content_id("augmentation", i, ask), method=NAME, seed_prompt=ask, prompt=ask,
-                            extra={"origin": "augmentation", "call": i}))
+    seeds = [_instruction(text, origin="seed", verifiable=verifiable, round=1) for text, verifiable in rows]
+    rounds = min(options.augment_rounds, options.augment_calls)
+    calls = [Record(id=content_id("augmentation", i), method=NAME, seed_prompt=f"augmentation {i}",
+                    prompt=f"augmentation {i}",
+                    extra={"origin": "augmentation", "call": i, "round": 1 + i * rounds // options.augment_calls,
+                           "pool": good, "counterexamples": bad})
+             for i in range(options.augment_calls)]
     return seeds + calls
 
 
@@ -69,15 +70,36 @@ def _instruction(text: str, **extra: Any) -> Record:
     return Record.from_seed(text, method=NAME, extra=extra)
 
 
+def in_round(stage: Each, number: int) -> Each:
+    """``stage`` for the records of one round; those of other rounds pass as they are."""
+    async def run(record: Record, ctx: Context) -> Record | list[Record]:
+        return await stage(record, ctx) if record.extra["round"] == number else record
+
+    return run
+
+
+async def grow_pool(records: list[Record], ctx: Context, *, number: int,
+                    ) -> tuple[list[Record], list[tuple[Record, Dropped]]]:
+    """The calls of a round show what was accepted before it, too: what has come here with its functions."""
+    accepted = [r.prompt for r in records if r.extra["origin"] == "augmented"]
+    return [r.with_extra(pool=[*r.extra["pool"], *accepted])
+            if r.extra["origin"] == "augmentation" and r.extra["round"] == number else r for r in records], []
+
+
 async def augment(record: Record, ctx: Context, *, options: Options) -> Record | list[Record]:
     """A call becomes the instructions its answer lists; seed instructions pass."""
     if record.extra["origin"] == "seed":
         return record
-    answer = await ctx.chat("teacher", record.messages(), sample=record.extra["call"])
+    rng = ctx.rng(record.id, "pool")
+    pool, bad = record.extra["pool"], record.extra["counterexamples"]
+    ask = template(NAME, "augment", options.prompts).render(
+        examples=rng.sample(pool, min(SHOWN, len(pool))), counterexamples=rng.sample(bad, min(5, len(bad))),
+        count=options.augment_count)
+    answer = await ctx.chat("teacher", [{"role": "user", "content": ask}], sample=record.extra["call"])
     found = parse_items(answer.text)
     if len(found) < min(2, options.augment_count):  # a single line is usually a refusal or a comment
         raise Dropped("no_instructions_in_the_answer", answer.text[:100])
-    new = [_instruction(text, origin="augmented", call=record.extra["call"], place=i)
+    new = [_instruction(text, origin="augmented", call=record.extra["call"], place=i, round=record.extra["round"])
            for i, text in enumerate(found)]
     if answer.finish_reason == "length":
         new[-1] = new[-1].with_extra(cut=True)
@@ -94,6 +116,8 @@ async def deduplicate(records: list[Record], ctx: Context, *, options: Options,
     dropped: list[tuple[Record, Dropped]] = []
     seen: set[str] = set()
     for record in records:
+        if record.extra["origin"] == "augmentation":
+            continue  # a call of a later round
         key = " ".join(re.findall(r"\w+", record.prompt.casefold()))
         if record.extra.get("cut"):
             dropped.append((record, Dropped("cut_by_the_token_limit")))
@@ -109,7 +133,8 @@ async def deduplicate(records: list[Record], ctx: Context, *, options: Options,
         dropped += [(r, Dropped("near_duplicate_instruction", kept[i].prompt))
                      for r, i in zip(kept, repeats, strict=True) if i is not None]
         kept = [r for r, i in zip(kept, repeats, strict=True) if i is None]
-    return kept, dropped
+    still = {r.id for r in kept}
+    return [r for r in records if r.extra["origin"] == "augmentation" or r.id in still], dropped
 
 
 class _Checkable(BaseModel):

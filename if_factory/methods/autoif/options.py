@@ -18,7 +18,10 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     augment_calls: Annotated[int, Field(ge=0)] = Field(
-        20, description="requests for new instructions; each shows the seeds in another order")
+        20, description="requests for new instructions; each shows others of the pool, drawn by the run's seed")
+    augment_rounds: Annotated[int, Field(ge=1)] = Field(
+        2, description="the calls are shared out over so many rounds; each shows the instructions accepted before it, "
+        "too")
     augment_count: Annotated[int, Field(ge=1)] = Field(
         10, description="instructions asked for in each; about 30 tokens of the teacher's max_tokens for each")
     near_duplicates: Annotated[float, Field(gt=0, le=1)] = Field(
@@ -60,7 +63,10 @@ class Options(BaseModel):
     dpo_positive: Bound = Field("> 0.5", description="share of all functions that a chosen answer passes")
     pairs_per_side: Annotated[int, Field(ge=1)] | None = Field(
         2, description="chosen and rejected answers drawn per prompt; null: every pair")
-    dpo_instruction: bool = Field(True, description="also pairs of test cases under the bare instruction")
+    dpo_instruction: bool = Field(
+        True, description="also pairs of test cases under the bare instruction, among the other pairs")
+    dpo_instruction_apart: bool = Field(
+        False, description="those pairs are a dataset of their own, dpo_instruction, trained only where it is named")
     kto_per_prompt: Annotated[int, Field(ge=0)] = Field(2, description="KTO rows per prompt and label at most")
     prompts: str | None = Field(None, json_schema_extra=PATH,
                                 description="folder with your own versions of the prompt templates")
@@ -88,7 +94,8 @@ class Options(BaseModel):
 
 
 _PAPER: dict[str, object] = {"augment_calls": 100, "augment_count": 50, "parsing": "strict", "both_labels": False,
-                             "sft_per_prompt": 8}
+                             "sft_per_prompt": 8,
+                             "augment_rounds": 1}
 PRESETS: dict[str, dict[str, object]] = {
     "default": {},
     # Thresholds as the paper words them; counts as in its samples (K = 8, 16 queries, 100 calls for 50 lines).

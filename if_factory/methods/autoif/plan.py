@@ -15,23 +15,27 @@ def plan(seeds: list[Record], options: Options, roles: set[str]) -> list[Planned
     Token numbers are for one request: an instruction has about 20 tokens, a query 40, an answer 200.
     """
     queries(options.queries, options.query_characters)  # a broken file shows now
-    calls = sum(s.extra["origin"] == "augmentation" for s in seeds)
     own = [s for s in seeds if s.extra["origin"] == "seed" and s.extra["verifiable"] is not False]
-    unmarked = sum(s.extra["verifiable"] is None for s in own)
-    new, tries = calls * options.augment_count, 3
-    most = len(own) + new
-    judge = judge_role(roles)
-    asked = [PlannedCalls("augment", "teacher", calls, calls, 900, 30 * options.augment_count)]
-    if options.screen:
-        asked.append(PlannedCalls("screen", "teacher", unmarked, tries * (unmarked + new), 120, 40))
-    least = 0 if options.screen else unmarked
-    least += len(own) - unmarked
-    asked.append(PlannedCalls("write_functions", "teacher", least * options.answers, most * options.answers,
-                              330, 350))
-    if n := options.back_translate:
-        asked.append(PlannedCalls("back_translate", "teacher", 0, tries * most, 150 + 200 * n, 40 * n))
-        if options.consistency in ("judge", "embedding"):
-            asked.append(PlannedCalls("consistency", judge, 0, tries * most * n, 250, 40))
+    most = len(own) + sum(s.extra["origin"] == "augmentation" for s in seeds) * options.augment_count
+    tries, judge = 3, judge_role(roles)
+    asked: list[PlannedCalls] = []
+    for number in sorted({s.extra["round"] for s in seeds}):
+        mark = f"_{number}" if number > 1 else ""
+        there = [s for s in own if s.extra["round"] == number]
+        calls = sum(s.extra["origin"] == "augmentation" and s.extra["round"] == number for s in seeds)
+        unmarked = sum(s.extra["verifiable"] is None for s in there)
+        new = calls * options.augment_count
+        here = len(there) + new
+        asked.append(PlannedCalls(f"augment{mark}", "teacher", calls, calls, 900, 30 * options.augment_count))
+        if options.screen:
+            asked.append(PlannedCalls(f"screen{mark}", "teacher", unmarked, tries * (unmarked + new), 120, 40))
+        least = len(there) - (unmarked if options.screen else 0)
+        asked.append(PlannedCalls(f"write_functions{mark}", "teacher", least * options.answers,
+                                  here * options.answers, 330, 350))
+        if n := options.back_translate:
+            asked.append(PlannedCalls(f"back_translate{mark}", "teacher", 0, tries * here, 150 + 200 * n, 40 * n))
+            if options.consistency in ("judge", "embedding"):
+                asked.append(PlannedCalls(f"consistency{mark}", judge, 0, tries * here * n, 250, 40))
     if options.max_constraints > 1 and options.consistency in ("judge", "embedding"):
         k = options.max_constraints
         asked.append(PlannedCalls("compatible", judge, 0, tries * most * k * (k - 1) // 2, 250, 40))
