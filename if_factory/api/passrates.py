@@ -16,10 +16,11 @@ from if_factory.chat.budget import Budget, Price, Usage
 from if_factory.chat.client import ChatClient
 from if_factory.chat.log import ResponseLog
 from if_factory.errors import UserError
+from if_factory.evaluation.progress import Progress
 from if_factory.pipeline.rundir import RunDir
 from if_factory.recipe import ModelSpec, Recipe
 from if_factory.records import Record
-from if_factory.rewards.difficulty import FILE, Rate, ask_with, measure, prompts_of_rows, write_rates
+from if_factory.rewards.difficulty import FILE, Rate, ask_with, code_decides, measure, prompts_of_rows, write_rates
 from if_factory.training.measured import ALWAYS, NEVER, UNMEASURED
 
 
@@ -53,7 +54,7 @@ def difficulty(run_folder: AnyPath, *, student: str | None = None, model: str | 
 
     An answer counts that satisfies every constraint and attempts the request. Rates are written into the run's
     folder, where ``export`` and ``curriculum`` read them. Answers are logged in ``difficulty/`` there: a killed call
-    continues, and the same call again asks nothing.
+    continues, and the same call again asks nothing. Progress is on standard error and in ``difficulty.log`` there.
 
     Args:
         run_folder: the folder of a run, of any method.
@@ -84,16 +85,26 @@ def difficulty(run_folder: AnyPath, *, student: str | None = None, model: str | 
     if not prompts:
         raise UserError("this run has no rows whose prompts could be measured", where=str(folder),
                         fix="look at the run's ledger: it says where the records went")
-    if backend is None and model is not None:
-        from if_factory.chat.transformers_local import TransformersBackend
-
-        backend = TransformersBackend(model, adapters=[Path(a) for a in adapters], batch_size=batch)
     specs = {} if judge is None else {"judge": ModelSpec(endpoint=judge, model=judge_name, api_key_env=api_key_env)}
-    if backend is None:
+    if backend is None and model is None:
         specs["student"] = _student(recipe, student, name, api_key_env)
-    with contextlib.closing(ResponseLog(folder / "difficulty" / "responses.jsonl")) as log:
+    answers = k * sum(judge is not None or code_decides(p) for p in prompts)
+    with (contextlib.closing(ResponseLog(folder / "difficulty" / "responses.jsonl")) as log,
+          Progress(answers, folder / "difficulty" / "difficulty.log") as progress):
+        progress.model("difficulty", model or student or "the recipe's student")
+        if backend is None and model is not None:
+            from if_factory.chat.transformers_local import TransformersBackend
+
+            backend = TransformersBackend(model, adapters=[Path(a) for a in adapters], batch_size=batch,
+                                          on_tokens=progress.generated)
+
+        def answered(tokens: int) -> None:
+            progress.answer(tokens)
+            if on_answer:
+                on_answer()
+
         sampling = {"temperature": temperature, "max_tokens": max_tokens}
-        rates, asked = wait(_measured(recipe, prompts, specs, backend, log, k, sampling, 4 * batch, on_answer))
+        rates, asked = wait(_measured(recipe, prompts, specs, backend, log, k, sampling, 4 * batch, answered))
     write_rates(folder, rates, {"model": asked, "k": k, "temperature": temperature})
     return DifficultyReport(folder / FILE, rates, asked)
 
@@ -109,7 +120,7 @@ def _student(recipe: Recipe, student: str | None, name: str | None, api_key_env:
 
 async def _measured(recipe: Recipe, prompts: Sequence[Record], specs: dict[str, ModelSpec], backend: Backend | None,
                     log: ResponseLog, k: int, sampling: dict[str, float], concurrency: int,
-                    on_answer: Callable[[], None] | None) -> tuple[list[Rate], str]:
+                    on_answer: Callable[[int], None]) -> tuple[list[Rate], str]:
     asked = Recipe(models=specs, seed=recipe.seed)
     try:
         async with open_models(asked, log, Usage(), Budget()) as models:

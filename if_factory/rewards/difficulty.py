@@ -86,7 +86,7 @@ def prompts_of_rows(examples: Iterable[Example], bare: set[str]) -> list[Record]
 
 
 async def measure(prompts: Sequence[Record], model: ChatClient, gate: Gate, *, k: int, ask: Ask | None = None,
-                  on_answer: Callable[[], None] | None = None) -> list[Rate]:
+                  on_answer: Callable[[int], None] | None = None) -> list[Rate]:
     """The pass rate of every prompt, in order.
 
     Without a judge a prompt of which code decides no constraint, but a judge would, is not asked and has no rate.
@@ -105,7 +105,7 @@ async def measure(prompts: Sequence[Record], model: ChatClient, gate: Gate, *, k
     rates = []
     for start in range(0, len(prompts), _TOGETHER):
         chunk = prompts[start:start + _TOGETHER]
-        asked = [p for p in chunk if ask or _code_decides(p)]
+        asked = [p for p in chunk if ask or code_decides(p)]
         answered = dict(zip((p.id for p in asked), await _all(map(answers, asked)), strict=True))
         by_code = dict(zip(answered, solved_by_code(gate, list(answered.values())), strict=True))
         found = by_code
@@ -120,19 +120,19 @@ async def measure(prompts: Sequence[Record], model: ChatClient, gate: Gate, *, k
     return rates
 
 
-def _code_decides(record: Record) -> bool:
+def code_decides(record: Record) -> bool:
     """Something but a judge says whether an answer is good; where nothing is asked for, the gate does."""
     return not record.constraints or any(c.kind != "judge" for c in record.constraints)
 
 
-async def _answer(model: ChatClient, record: Record, sample: int, on_answer: Callable[[], None] | None
+async def _answer(model: ChatClient, record: Record, sample: int, on_answer: Callable[[int], None] | None
                   ) -> Candidate | None:
     try:
         said = await model.chat(record.messages(), stage="difficulty", sample=sample)
     except RequestFailed:
         return None
     if on_answer:
-        on_answer()
+        on_answer(said.completion_tokens)
     return Candidate(text=said.text, source="difficulty", model=model.backend.model)
 
 

@@ -72,6 +72,12 @@ def test_rates_are_those_of_the_scripted_student_and_nothing_is_asked_twice(run:
     assert (len(asked), report.path.read_bytes()) == (48, before)
 
 
+def test_it_says_how_far_it_is(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    measured(run)
+    assert "difficulty: 48 of 48 answers" in capsys.readouterr().err
+    assert "difficulty: 48 of 48 answers" in (run / "difficulty" / "difficulty.log").read_text()
+
+
 def test_a_killed_measurement_goes_on(run: Path) -> None:
     asked: list[ChatRequest] = []
 
