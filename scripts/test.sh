@@ -15,5 +15,6 @@ run() { OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" pytest -q -n "${TEST_PROCESSES:-
 run --dist worksteal
 if [ "${1:-all}" != fast ]; then
   run --dist worksteal -m "slow and not gpu and not e2e"
-  run --dist loadscope -m "e2e and not gpu"  # by file: a run or a training that its tests share is made once
+  # By file: a run or a training that its tests share is made once. The longest files come first, or one core ends idle.
+  run --dist loadscope --no-loadscope-reorder -m "e2e and not gpu" tests/e2e tests
 fi
