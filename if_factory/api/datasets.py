@@ -79,16 +79,13 @@ def bins_of(recipe: Recipe, asked: str | int | None = None, by: By = "count", ke
     """
     given = asked or recipe.training().bins
     wanted = read_bins(str(given)) if given else recipe.definition.bins(recipe.method_options())
-    if by != "count":
-        if asked and not isinstance(wanted, int):
-            raise UserError(f"are bins by the method's own difficulty, not by {by}", where=f"--bins {asked}",
-                            fix="give a number of bins, or --difficulty count")
-        if wanted is None or isinstance(wanted, int):
-            return Bins(wanted, None, by, names_apart(keep))
-        return Bins(len(wanted) + 1, tuple(wanted), by, names_apart(keep))  # where nothing is measured: by these
+    if by != "count" and asked and not isinstance(wanted, int):
+        raise UserError(f"are bins by the method's own difficulty, not by {by}", where=f"--bins {asked}",
+                        fix="give a number of bins, or --difficulty count")
+    kept = () if by == "count" else names_apart(keep)
     if wanted is None or isinstance(wanted, int):
-        return Bins(wanted)
-    return Bins(len(wanted) + 1, tuple(wanted))
+        return Bins(wanted, None, by, kept)
+    return Bins(len(wanted) + 1, tuple(wanted), by, kept)  # by pass rate: where nothing is measured, by these
 
 
 def export(run_folder: AnyPath, into: AnyPath, *, format: Format = "alpaca", bins: str | int | None = None,

@@ -71,15 +71,31 @@ def evaluate(model_path: str | None, adapters: tuple[Path, ...], curriculum: Pat
                + (", blind.jsonl" if read else ""))
 
 
+def _compared_models(f: Any) -> Any:
+    """The models that ``rank`` and ``long-form`` put beside each other."""
+    for option in (
+            click.option("--also", multiple=True, metavar="NAME=ADAPTER[,ADAPTER]",
+                         help="Another trained model to put beside, e.g. sft=saves/sft; repeat it for more."),
+            click.option("--curriculum", type=FOLDER, help="Instead of --adapter: a folder of YAML files; takes the "
+                         "adapters its export YAML merges."),
+            click.option("--adapter", "adapters", multiple=True, type=FOLDER,
+                         help="A trained adapter; repeat it, in order, where a stage says so."),
+            click.option("--model", "model_path", required=True,
+                         help="The base model: a Hugging Face folder or name.")):
+        f = option(f)
+    return f
+
+
+def _others(also: tuple[str, ...]) -> dict[str, list[str]]:
+    """``--also`` as the adapters of each further model, by its name."""
+    from if_factory.cli.common import pairs
+
+    return {name: paths.split(",") for name, paths in pairs(also, "--also", "NAME=ADAPTER[,ADAPTER]").items()}
+
+
 @click.command()
 @click.argument("triples", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--model", "model_path", required=True, help="The base model: a Hugging Face folder or name.")
-@click.option("--adapter", "adapters", multiple=True, type=FOLDER,
-              help="A trained adapter; repeat it, in order, where a stage says so.")
-@click.option("--curriculum", type=FOLDER,
-              help="Instead of --adapter: a folder of YAML files; takes the adapters its export YAML merges.")
-@click.option("--also", multiple=True, metavar="NAME=ADAPTER[,ADAPTER]",
-              help="Another trained model to put beside, e.g. sft=saves/sft; repeat it for more.")
+@_compared_models
 @click.option("--template", help="Render as LLaMA-Factory's template of this name (as in training); default: the "
               "tokenizer's own chat template, as training without `template:` does.")
 @click.option("-n", "--items", "most", type=click.IntRange(1), help="At most so many items.")
@@ -98,10 +114,8 @@ def rank(triples: Path, model_path: str, adapters: tuple[Path, ...], curriculum:
     `corrupted` and `response`, or finished triples.
     """
     from if_factory import api
-    from if_factory.cli.common import pairs
 
-    others = {name: paths.split(",") for name, paths in pairs(also, "--also", "NAME=ADAPTER[,ADAPTER]").items()}
-    api.rank(triples, model_path, out, adapters=adapters, curriculum=curriculum, also=others, template=template,
+    api.rank(triples, model_path, out, adapters=adapters, curriculum=curriculum, also=_others(also), template=template,
              items=most, seed=seed, max_tokens=max_tokens, batch_tokens=batch_tokens, float32=float32,
              watch=lambda label, tokens: click.progressbar(length=tokens, label=f"{label}, tokens"))
     click.echo((out / "ranking.md").read_text(encoding="utf-8"))
@@ -110,13 +124,7 @@ def rank(triples: Path, model_path: str, adapters: tuple[Path, ...], curriculum:
 
 @click.command("long-form")
 @click.argument("triples", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--model", "model_path", required=True, help="The base model: a Hugging Face folder or name.")
-@click.option("--adapter", "adapters", multiple=True, type=FOLDER,
-              help="A trained adapter; repeat it, in order, where a stage says so.")
-@click.option("--curriculum", type=FOLDER,
-              help="Instead of --adapter: a folder of YAML files; takes the adapters its export YAML merges.")
-@click.option("--also", multiple=True, metavar="NAME=ADAPTER[,ADAPTER]",
-              help="Another trained model to put beside, e.g. sft=saves/sft; repeat it for more.")
+@_compared_models
 @click.option("-n", "--items", "most", type=click.IntRange(1), help="At most so many instructions.")
 @click.option("--max-tokens", type=click.IntRange(1), default=8192, show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=4, show_default=True, help="Prompts decoded together.")
@@ -135,10 +143,8 @@ def long_form(triples: Path, model_path: str, adapters: tuple[Path, ...], curric
     TRIPLES is what `rank` takes.
     """
     from if_factory import api
-    from if_factory.cli.common import pairs
 
-    others = {name: paths.split(",") for name, paths in pairs(also, "--also", "NAME=ADAPTER[,ADAPTER]").items()}
-    found = api.long_form(triples, model_path, out, adapters=adapters, curriculum=curriculum, also=others,
+    found = api.long_form(triples, model_path, out, adapters=adapters, curriculum=curriculum, also=_others(also),
                           items=most, max_tokens=max_tokens, batch=batch, tokens=tokens, judge=judge,
                           judge_model=judge_model, api_key_env=api_key_env,
                           on_answer=lambda label, n: click.echo(f"{label}: an answer of {n} tokens", err=True))
