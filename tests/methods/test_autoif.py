@@ -370,6 +370,34 @@ def test_the_plan_bounds_what_is_asked(made):
         assert usage.tally(call.stage, call.role).requests <= call.high
 
 
+@pytest.mark.parametrize(("ablation", "stages_gone", "changed"), [
+    ("without_back_translation", {"back_translate", "consistency"}, {"back_translate"}),
+    ("without_quality_score", {"score"}, {"quality_score"}),
+    ("without_cross_validation", set(), {"cross_validation"})])
+def test_an_ablation_takes_one_thing_from_the_paper_and_nothing_else(ablation, stages_gone, changed):
+    paper, without = (recipe(presets).method_options() for presets in (["paper"], ["paper", ablation]))
+    assert {k for k, v in without.model_dump().items() if v != getattr(paper, k)} == changed
+    names, left = ([s.name for s in METHOD.stages(o)] for o in (paper, without))
+    assert [n for n in names if n not in stages_gone] == left
+
+
+def test_without_cross_validation_functions_that_nobody_agrees_with_are_kept(tmp_path):
+    seeds = [Record.from_seed("Say fig.", extra={"origin": "seed", "verifiable": True, "round": 1})]
+    sources = [f"def evaluate(response):\n    return {said}" for said in ("True", "False")]
+    written = {**dict(enumerate(sources)), 2: "def evaluate(response):\n    return undefined_name"}
+
+    def teacher(request):
+        return answer_of(written[request.sample], [("a fig", True), ("a pear", True)])
+
+    kept = {}
+    for ablation in ([], ["without_cross_validation"]):
+        options = recipe(["paper", *ablation], answers=3).method_options()
+        result, _ = play(seeds, options, only=("write_functions", "cross_validate"), teacher=teacher)
+        kept[bool(ablation)] = [r.constraints[0].kwargs["functions"] for r in result.records]
+    assert kept[False] == []
+    assert kept[True][0][:2] == sources, "no agreement is asked for"
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_runs_and_emits_only_what_is_verified(preset, tmp_path):
     small = {"augment_calls": 0, "queries_per_instruction": 1, "answers": 6, "dpo_instruction_apart": True}
@@ -382,7 +410,8 @@ def test_every_preset_runs_and_emits_only_what_is_verified(preset, tmp_path):
     for e in [*emission["dpo"], *emission["dpo_instruction"]]:
         assert verify(e.chosen, e.constraints)[0].passed
         assert verify(e.rejected, e.constraints)[0].failed
-    assert emission["dpo"]
+    if preset != "without_cross_validation":  # there functions that always say yes stay, and those refuse nothing
+        assert emission["dpo"]
 
 
 def test_two_instructions_on_a_prompt_are_each_decided_by_their_own_functions(tmp_path):
