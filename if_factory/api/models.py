@@ -10,7 +10,8 @@ from if_factory.chat.budget import Budget, Price, Usage
 from if_factory.chat.client import ChatClient
 from if_factory.chat.log import ResponseLog
 from if_factory.errors import UserError
-from if_factory.recipe import ModelSpec, Recipe
+from if_factory.recipe import Recipe
+from if_factory.specs import ModelSpec
 
 
 @contextlib.asynccontextmanager
