@@ -44,7 +44,8 @@ def plan(seeds: list[Record], options: Options, roles: set[str]) -> list[Planned
         # About the parts of a contradiction the judge is asked a second time.
         PlannedCalls("consistency", judging, n, 2 * tries * (n + rounds * (1 + weaving)), 250 + prompt, 120),
         PlannedCalls("consistency", "teacher", 0, rounds * tries * (1 + weaving), 150 + prompt, prompt),
-        PlannedCalls("criteria", "teacher", n, n * tries, 170 + 2 * prompt, 25 * options.max_criteria),
+        # Once more where no reply has a criterion.
+        PlannedCalls("criteria", "teacher", n, n * (tries + 1), 170 + 2 * prompt, 25 * options.max_criteria),
         PlannedCalls("respond", "teacher", n * options.responses, n * options.responses, prompt, 250),
         PlannedCalls("respond", "student", by_student, by_student, prompt, 250),
         PlannedCalls("judge", judging, 0, answers * tries, 450 + prompt + 20 * criteria, 25 * criteria),
