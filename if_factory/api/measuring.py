@@ -30,6 +30,7 @@ from if_factory.evaluation.scaling import markdown as scaling_table
 from if_factory.files import dump_json, write_atomic, write_jsonl
 from if_factory.judge.calibration import Calibration, read_labelled
 from if_factory.judge.calibration import calibrate as measure_judge
+from if_factory.judge.judge import Variant
 from if_factory.records import Usefulness
 from if_factory.training.run import adapters_by_stage, adapters_of
 from if_factory.usefulness.calibration import GateFigures, Step, calibrate_gate, figures, read_answers, sweep
@@ -325,7 +326,8 @@ def calibrate_usefulness(labelled: AnyPath, out: AnyPath, *, judge: str | None =
 
 def calibrate(labelled: AnyPath, out: AnyPath, *, judge: str = "embedded", model: str | None = None,
               api_key_env: str = "OPENAI_API_KEY", concurrency: int = 16, low: float = 1, high: float = 5,
-              samples: int = 1, tries: int = 3, prompts: str | None = None) -> Calibration:
+              samples: int = 1, tries: int = 3, prompts: str | None = None,
+              prompt_variant: Variant = "full") -> Calibration:
     """Measure a judge against labelled rows: accuracy, kappa, position bias, unread replies.
 
     Args:
@@ -339,6 +341,7 @@ def calibrate(labelled: AnyPath, out: AnyPath, *, judge: str = "embedded", model
         samples: scores averaged per row.
         tries: requests per judgement.
         prompts: folder with judge templates of your own.
+        prompt_variant: ``full`` or ``small``, as the option of the methods.
 
     Raises:
         UserError: a row is wrong, or the judge cannot be reached.
@@ -348,7 +351,7 @@ def calibrate(labelled: AnyPath, out: AnyPath, *, judge: str = "embedded", model
     async def ask() -> Calibration:
         async with judge_at(judge, out, name=model, api_key_env=api_key_env, concurrency=concurrency) as asked:
             return await measure_judge(partial(asked.chat, stage="calibrate"), rows, low=low, high=high,
-                                       samples=samples, tries=tries, prompts=prompts)
+                                       samples=samples, tries=tries, prompts=prompts, variant=prompt_variant)
 
     found = wait(ask())
     figures = {kind: f.as_dict() for kind, f in found.figures.items()}

@@ -463,6 +463,25 @@ def test_whatever_is_turned_away_has_a_reason(stage, mark, said, reason, tmp_pat
     result.ledger.check()
 
 
+def test_the_score_has_anchors_for_the_whole_scale_and_the_small_variant_the_three_it_had(tmp_path):
+    asked = {}
+    for variant in ("full", "small"):
+        def judge(request, variant=variant):
+            if "You rate one response" not in request.messages[-1]["content"]:
+                return scripted(request)
+            asked[variant] = request
+            return json.dumps({"reasoning": "", "score": 9})
+
+        options = Options(**{**SMALL, "prompt_variant": variant})
+        play(METHOD.inputs(seeds_file(tmp_path), options, None), options, teacher=scripted, judge=judge)
+    full, small = (asked[v].messages[-1]["content"] for v in ("full", "small"))
+    assert all(f"\n{points}: " in full for points in ("10", "8 to 9", "6 to 7", "4 to 5", "2 to 3", "0 to 1"))
+    assert "Midpoint: " in small
+    assert "Midpoint" not in full
+    assert [list(asked[v].schema["properties"]) for v in ("full", "small")] == [
+        ["reasoning", "score"], ["reason", "score"]]
+
+
 def test_a_score_is_asked_for_only_where_an_answer_passes_and_unreadable_ones_are_not_enough(tmp_path):
     rated = []
 

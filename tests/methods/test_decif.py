@@ -514,6 +514,20 @@ def test_a_soft_constraint_that_the_teacher_never_words_is_left_out_and_the_rest
 # ---------------------------------------------------------------- criteria and filters
 
 
+def test_many_criteria_are_judged_in_groups_and_the_small_variant_judges_them_at_once():
+    said = [f"Does the answer mention {word}?" for word in ("figs", "tea", "rain", "salt", "wool", "soap", "rope")]
+    counts = {}
+    for variant in ("full", "small"):
+        options = {"max_criteria": 7, "responses": 1, "soft_share": 0.0, "prompt_variant": variant}
+        _, emission, usage = play(teacher(criteria=lambda r: json.dumps({"items": said})), options)
+        counts[variant] = usage.tally("judge", "teacher").requests
+        planned = next(c for c in plan([Record.from_seed("x", extra={"domain": "d"})] * 8, Options(**options),
+                                       {"teacher"}) if c.stage == "judge")
+        assert counts[variant] <= planned.high
+        assert emission["sft"]
+    assert counts["full"] == 2 * counts["small"]
+
+
 @given(st.lists(st.tuples(st.sampled_from(["Is it short", "Is it in Welsh", "Does it name 3 cats", "Note"]),
                           st.sampled_from(["?", ":", ".", ""]))))
 def test_questions_are_criteria_each_once_and_in_order_and_headings_and_remarks_are_none(pairs):

@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from if_factory.errors import deprecated
+from if_factory.judge.judge import Variant
 from if_factory.judge.nli import By
 from if_factory.methods.autoif.cross_validation import Bound, Rules
-from if_factory.methods.base import PATH
+from if_factory.methods.base import PATH, PROMPT_VARIANT
 
 NAME = "autoif"
 
@@ -70,6 +71,7 @@ class Options(BaseModel):
     dpo_instruction_apart: bool = Field(
         False, description="those pairs are a dataset of their own, dpo_instruction, trained only where it is named")
     kto_per_prompt: Annotated[int, Field(ge=0)] = Field(2, description="KTO rows per prompt and label at most")
+    prompt_variant: Variant = Field("full", description=PROMPT_VARIANT)
     prompts: str | None = Field(None, json_schema_extra=PATH,
                                 description="folder with your own versions of the prompt templates")
 
@@ -100,6 +102,7 @@ _PAPER: dict[str, object] = {"augment_calls": 100, "augment_count": 50, "parsing
                              "augment_rounds": 1}
 PRESETS: dict[str, dict[str, object]] = {
     "default": {},
+    "small": {"prompt_variant": "small"},
     # Thresholds as the paper words them; counts as in its samples (K = 8, 16 queries, 100 calls for 50 lines).
     "paper": {**_PAPER, "pairs_per_side": None},
     # As QwenLM/AutoIF d67b9ba does it, where that differs from the paper.

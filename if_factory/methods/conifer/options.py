@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from if_factory.methods.base import PATH
+from if_factory.judge.judge import Variant
+from if_factory.methods.base import PATH, PROMPT_VARIANT
 
 NAME = "conifer"
 # What the paper calls format and number constraints: 33 literal sentences there, types with a checker here.
@@ -46,6 +47,7 @@ class Options(BaseModel):
     baselines: Annotated[int, Field(ge=0)] = Field(1, description="the student's attempts at the top level")
     external: Literal["folded", "masked"] = Field(
         "folded", description="the weak attempt is part of the prompt, or of a history to be masked")
+    prompt_variant: Variant = Field("full", description=PROMPT_VARIANT)
     prompts: str | None = Field(None, json_schema_extra=PATH,
                                 description="folder with your own versions of the prompt templates")
 
@@ -56,6 +58,7 @@ _QUERIES: dict[str, object] = {"query_characters": 200, "query_words": 5, "query
 # feedback as the turns of a conversation.
 PRESETS: dict[str, dict[str, object]] = {
     "default": {},
+    "small": {"prompt_variant": "small"},
     "paper": {**_QUERIES, "answers": 1, "external": "masked"},
     "released": {**_QUERIES, "answers": 1, "format_share": 0.03, "external": "masked"},
     "random_shuffle": {"order": "random"},
