@@ -125,7 +125,7 @@ def test_the_other_rules_keep_what_was_measured_for_them(shared, options, expect
 
 
 def test_lenient_parsing_reads_every_recorded_answer(shared):
-    records = cross_validated(shared, Options(both_labels=False)).records
+    records = cross_validated(shared, Options(both_labels=False, test_cases="together")).records
     assert len(records) == 5
     assert not any(r.extra["unread_answers"] for r in records)
     strict = cross_validated(shared, PAPER).records
@@ -215,7 +215,7 @@ def test_a_crafted_function_ends_and_its_row_is_lost_alone_with_a_reason(what, t
         return answer_of(CRAFTED[what] if crafted else GOOD)
 
     seeds = [Record.from_seed(t, extra={"origin": "seed", "verifiable": True, "round": 1}) for t in texts]
-    result, _ = play(seeds, Options(answers=1), only=("write_functions", "cross_validate"), teacher=teacher)
+    result, _ = play(seeds, Options(answers=1, test_cases="together"), only=("write_functions", "cross_validate"), teacher=teacher)
     assert [r.prompt for r in result.records] == ["good one", "good two"]
     (reject,) = result.dropped
     assert reject.reason in ("too_few_functions", "no_function_agreed", "no_case_agreed")
@@ -228,7 +228,7 @@ def test_a_crafted_function_beside_good_ones_costs_nothing_but_itself(what):
         return answer_of(GOOD + f"\n# {request.sample}" if request.sample else CRAFTED[what])
 
     seeds = [Record.from_seed("one", extra={"origin": "seed", "verifiable": True, "round": 1})]
-    result, _ = play(seeds, Options(answers=4), only=("write_functions", "cross_validate"), teacher=teacher)
+    result, _ = play(seeds, Options(answers=4, test_cases="together"), only=("write_functions", "cross_validate"), teacher=teacher)
     (record,) = result.records
     assert CRAFTED[what] not in record.constraints[0].kwargs["functions"]
     assert len(record.constraints[0].kwargs["functions"]) == 3
@@ -243,7 +243,7 @@ def test_a_malformed_answer_is_counted_and_the_others_go_on(what, parsing):
         return answer_of(GOOD + f"\n# {request.sample}") if request.sample else text
 
     seeds = [Record.from_seed("one", extra={"origin": "seed", "verifiable": True, "round": 1})]
-    result, _ = play(seeds, Options(answers=3, parsing=parsing), only=("write_functions", "cross_validate"),
+    result, _ = play(seeds, Options(answers=3, parsing=parsing, test_cases="together"), only=("write_functions", "cross_validate"),
                      teacher=teacher)
     (record,) = result.records
     assert sum(record.extra["unread_answers"].values()) + record.extra["unread_cases"] in (1, 3)
@@ -256,7 +256,7 @@ def test_a_function_whose_answers_change_from_run_to_run_is_dropped():
         return answer_of(GOOD if request.sample else flaky)
 
     seeds = [Record.from_seed("one", extra={"origin": "seed", "verifiable": True, "round": 1})]
-    cases_only = play(seeds, Options(answers=2), only=("write_functions", "cross_validate"), teacher=teacher)[0]
+    cases_only = play(seeds, Options(answers=2, test_cases="together"), only=("write_functions", "cross_validate"), teacher=teacher)[0]
     assert cases_only.records[0].constraints[0].kwargs["functions"] == [GOOD]
 
 
@@ -418,7 +418,7 @@ def test_instructions_that_contradict_each_other_are_not_put_on_one_prompt(tmp_p
 @pytest.mark.parametrize(("stage", "mark", "said", "reason"), [
     ("screen", "Could a Python function", '{"checkable": false}', "no_function_can_check_it"),
     ("screen", "Could a Python function", "hm", "screen_no_json"),
-    ("write_functions", "Write a Python function", "No.", "no_readable_function"),
+    ("write_functions", "Complete this Python function", "No.", "no_readable_function"),
     ("back_translate", "For each function write", "[]", "back_translation_empty"),
     ("back_translate", "For each function write", "No.", "back_translation_no_json"),
     ("consistency", "Two requirements", '{"relation": "contradiction"}', "back_translation_contradiction"),
