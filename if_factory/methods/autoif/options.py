@@ -29,7 +29,8 @@ class Options(BaseModel):
     screen: bool = Field(True, description="ask first whether any function could check a new instruction")
     answers: Annotated[int, Field(ge=1)] = Field(8, description="functions (with test cases) asked for: K")
     parsing: Literal["lenient", "strict"] = Field(
-        "lenient", description="strict reads only whole JSON in a json block, as upstream; needs `test_cases: together`")
+        "lenient", description="strict reads only whole JSON in a json block, as upstream; it needs "
+                               "`test_cases: together`")
     test_cases: Literal["apart", "together"] = Field(
         "apart", description="apart: functions and test cases are asked for in requests of their own, so that a case "
                              "is not written to please a function; together: both in one JSON object, as upstream")
