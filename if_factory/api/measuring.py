@@ -23,7 +23,8 @@ from if_factory.evaluation.audit import audit as audit_file
 from if_factory.evaluation.long_form import LongForm
 from if_factory.evaluation.passrate import Item, Results
 from if_factory.evaluation.progress import Progress
-from if_factory.evaluation.ranking import Ranking
+from if_factory.evaluation.rank import Ranked
+from if_factory.evaluation.rank import rank as run_ranking
 from if_factory.evaluation.repetition import Repetition, Tokens
 from if_factory.evaluation.scaling import Base, Fit, Point, fit, read_points
 from if_factory.evaluation.scaling import markdown as scaling_table
@@ -128,7 +129,7 @@ def rank(triples: AnyPath, model: str, out: AnyPath, *, adapters: Sequence[AnyPa
          curriculum: AnyPath | None = None, also: Mapping[str, Sequence[AnyPath]] | None = None,
          template: str | None = None, items: int | None = None, seed: int = 0, max_tokens: int | None = None,
          batch_tokens: int | None = None, float32: bool = False, preference: bool = False,
-         watch: Callable[[str, int], Bar] | None = None) -> Ranking:
+         watch: Callable[[str, int], Bar] | None = None) -> Ranked:
     """Suri's ranking accuracy: how often a response is likelier after its own instruction than after a corrupted
     one, before and after training, in five settings.
 
@@ -150,7 +151,6 @@ def rank(triples: AnyPath, model: str, out: AnyPath, *, adapters: Sequence[AnyPa
     Raises:
         UserError: no item, none that fits, or a model cannot be opened.
     """
-    from if_factory.evaluation.rank import rank as run_ranking
     from if_factory.evaluation.score import Scorer
     from if_factory.evaluation.triples import read_triples
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from if_factory.constraints.join import join as as_in_training
 from if_factory.errors import UserError
 from if_factory.evaluation import preference as asking
-from if_factory.evaluation.preference import Orders
+from if_factory.evaluation.preference import Orders, Preference
 from if_factory.evaluation.ranking import (
     Contest,
     Join,
@@ -30,9 +30,21 @@ from if_factory.evaluation.score import Pair, ScoreLog, Scorer
 from if_factory.files import dump_json, write_atomic, write_jsonl
 
 
+@dataclass(frozen=True, slots=True)
+class Ranked(Ranking):
+    """A ranking, and which instruction the models say a response was written for; ``None``: they were not asked."""
+
+    preference: Preference | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        asked = {"preference": self.preference.as_dict()} if self.preference else {}
+        return {**Ranking.as_dict(self), **asked}
+
+
 def rank(items: Sequence[Triple], models: Mapping[str, Callable[[], Scorer]], out: Path, *,
          max_tokens: int | None = None, seed: int = 0, preference: bool = False, join: Join = as_in_training,
-         watch: Callable[[str, int], AbstractContextManager[Any]] | None = None) -> Ranking:
+         watch: Callable[[str, int], AbstractContextManager[Any]] | None = None) -> Ranked:
     """Score with each model in turn and write ``ranking.json``, ``ranking.md`` and ``ranking.jsonl`` (every
     contest: which constraints, what scores). ``scored.jsonl`` is what a killed run continues from.
 
@@ -74,9 +86,9 @@ def rank(items: Sequence[Triple], models: Mapping[str, Callable[[], Scorer]], ou
                 scorer.close()
     finally:
         log.close()
-    result = measure(found, scores, seed)
-    if preference:
-        result = replace(result, preference=asking.measure(found, said, seed))
+    measured = measure(found, scores, seed)
+    result = Ranked(measured.labels, measured.cells, measured.changes,
+                    asking.measure(found, said, seed) if preference else None)
     facts = {"items": len(items) - len(too_long), "too_long": len(too_long), "seed": seed}
     write_jsonl(out / "ranking.jsonl", _rows(found, scores, said))
     write_atomic(out / "ranking.json", dump_json({**result.as_dict(), **facts}, indent=1) + "\n")

@@ -14,16 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from if_factory.constraints.join import join as as_in_training
 from if_factory.evaluation.score import LogProb, Pair, ScoreLog, Scorer
 from if_factory.evaluation.stats import Difference, Mean, Rate, average, cluster_difference, mcnemar, wilson
 from if_factory.records import Constraint, Turn, content_id
 from if_factory.tables import markdown_table
-
-if TYPE_CHECKING:
-    from if_factory.evaluation.preference import Preference
 
 SETTINGS: dict[str, Callable[[int], tuple[int, int]]] = {
     "M,M": lambda m: (m, m),
@@ -188,15 +185,11 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """``cells[setting][label]``; ``changes[setting]`` compares every two models, the earlier label first.
-
-    ``preference``: which instruction the models say a response was written for; ``None`` where they were not asked.
-    """
+    """``cells[setting][label]``; ``changes[setting]`` compares every two models, the earlier label first."""
 
     labels: tuple[str, ...]
     cells: dict[str, dict[str, Cell]]
     changes: dict[str, list[Change]]
-    preference: Preference | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -204,8 +197,7 @@ class Ranking:
                 "settings": {setting: {label: plain(asdict(cell)) for label, cell in by_label.items()}
                              for setting, by_label in self.cells.items()},
                 "changes": {setting: [plain(asdict(change)) for change in all_of]
-                            for setting, all_of in self.changes.items()},
-                **({"preference": self.preference.as_dict()} if self.preference else {})}
+                            for setting, all_of in self.changes.items()}}
 
 
 def measure(found: Sequence[Contest], scores: Mapping[str, Sequence[Scores]], seed: int = 0) -> Ranking:
