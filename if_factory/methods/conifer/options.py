@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from if_factory.judge.judge import Variant
-from if_factory.methods.base import PATH, PROMPT_VARIANT
+from if_factory.methods.base import PATH
 
 NAME = "conifer"
 # What the paper calls format and number constraints: 33 literal sentences there, types with a checker here.
@@ -25,7 +25,12 @@ class Options(BaseModel):
         1, description="the shortest query taken, in words; the paper's is 5")
     query_languages: list[str] = Field(
         [], description="only queries in one of these (ISO 639-1); [] takes all; the paper's are [en]")
-    reframed: Annotated[int, Field(ge=1)] = Field(3, description="standalone instructions asked for per query")
+    prompt_variant: Variant = Field(
+        "full", description="small, for teachers of about a billion parameters or fewer: they list what could be asked "
+                            "for, items of a category never go together, and code sets the items under the "
+                            "instruction; the judge gives a verdict and a short reason, and quotes nothing")
+    reframed: Annotated[int, Field(ge=0)] = Field(
+        3, description="standalone instructions asked for per query; 0 takes the query as it is")
     categories: Annotated[int, Field(ge=2)] = Field(
         8, description="constraint categories asked for; a version asks for one item of a category, as a rule")
     levels: list[Annotated[int, Field(ge=1, le=5)]] = Field(
@@ -47,7 +52,6 @@ class Options(BaseModel):
     baselines: Annotated[int, Field(ge=0)] = Field(1, description="the student's attempts at the top level")
     external: Literal["folded", "masked"] = Field(
         "folded", description="the weak attempt is part of the prompt, or of a history to be masked")
-    prompt_variant: Variant = Field("full", description=PROMPT_VARIANT)
     prompts: str | None = Field(None, json_schema_extra=PATH,
                                 description="folder with your own versions of the prompt templates")
 
@@ -58,7 +62,8 @@ _QUERIES: dict[str, object] = {"query_characters": 200, "query_words": 5, "query
 # feedback as the turns of a conversation.
 PRESETS: dict[str, dict[str, object]] = {
     "default": {},
-    "small": {"prompt_variant": "small"},
+    # Teachers of that size answer a query where they should reframe it, and call all values of a category compatible.
+    "small": {"prompt_variant": "small", "reframed": 0},
     "paper": {**_QUERIES, "answers": 1, "external": "masked"},
     "released": {**_QUERIES, "answers": 1, "format_share": 0.03, "external": "masked"},
     "random_shuffle": {"order": "random"},
