@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from if_factory.api.batch import WaveReport, open_batch_models, open_wave, refuse_pending, wave_report
+from if_factory.api.batching import WaveReport, open_batch_models, open_wave, refuse_pending, wave_report
 from if_factory.api.common import AnyPath, as_recipe, gate_of, load_plugins, prepare, seeds_of, wait
 from if_factory.api.models import open_models, price_of
 from if_factory.chat.budget import Budget, Usage, cut_notes
@@ -29,7 +29,7 @@ from if_factory.usefulness.gate import decided, decided_for
 from if_factory.usefulness.stage import NAME, judge_stage
 
 if TYPE_CHECKING:
-    from if_factory.batch.wave import Wave
+    from if_factory.batches.wave import Wave
 
 _logger = logging.getLogger(__name__)
 TOKENS_PER_SECOND = 95.0  # output speed of the embedded model on 2 CPU cores

@@ -114,7 +114,7 @@ def show_wave(wave: WaveReport) -> None:
 
 def show_batch(report: BatchReport) -> None:
     """Each file's state, and what was read."""
-    from if_factory.batch.answers import MEANINGS
+    from if_factory.batches.answers import MEANINGS
 
     table = Table("file", "requests", "state", "batch", "now", title=f"batch files in {report.folder}",
                   title_justify="left")

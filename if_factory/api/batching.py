@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -20,9 +20,9 @@ from if_factory.files import write_atomic
 from if_factory.recipe import ModelSpec, Recipe
 
 if TYPE_CHECKING:
-    from if_factory.batch.folder import BatchFile, BatchFolder
-    from if_factory.batch.service import BatchService
-    from if_factory.batch.wave import Wave
+    from if_factory.batches.folder import BatchFile, BatchFolder
+    from if_factory.batches.service import BatchService
+    from if_factory.batches.wave import Wave
 
 _NOTE = "batches.json"  # in the run folder: which batch folders are its own
 _LOCAL = ("written", "sending")  # states in which a local file of results may have been made
@@ -59,7 +59,7 @@ class BatchReport:
     Attributes:
         files: all of them, with their states.
         news: file name -> what the command did or found, in words; only where it did.
-        counts: what the results read now held, by the keys of ``if_factory.batch.answers.MEANINGS``.
+        counts: what the results read now held, by the keys of ``if_factory.batches.answers.MEANINGS``.
         log: the run's response log.
     """
 
@@ -79,10 +79,10 @@ class BatchReport:
 
 
 @contextlib.contextmanager
-def open_wave(folder: AnyPath, run: Path):  # type: ignore[no-untyped-def]
+def open_wave(folder: AnyPath, run: Path) -> Iterator[Wave]:
     """The wave that a run in the folder ``run`` writes into the batch folder ``folder``."""
-    from if_factory.batch.folder import BatchFolder
-    from if_factory.batch.wave import Wave
+    from if_factory.batches.folder import BatchFolder
+    from if_factory.batches.wave import Wave
 
     with BatchFolder(Path(folder)) as batches:
         batches.belongs_to(run)
@@ -124,9 +124,9 @@ def refuse_pending(run: Path) -> None:
 async def open_batch_models(recipe: Recipe, log: ResponseLog, usage: Usage, budget: Budget,
                             wave: Wave) -> AsyncIterator[dict[str, ChatClient]]:
     """The recipe's models as clients that write what they are asked into ``wave``."""
-    from if_factory.batch.answers import base_url_of
-    from if_factory.batch.backend import BatchBackend
-    from if_factory.batch.client import BatchClient, Spending
+    from if_factory.batches.answers import base_url_of
+    from if_factory.batches.backend import BatchBackend
+    from if_factory.batches.client import BatchClient, Spending
 
     async with contextlib.AsyncExitStack() as stack:
         backends: dict[str, BatchBackend] = {}
@@ -179,7 +179,7 @@ def batch(folder: AnyPath, action: Action = "status", *, results: Sequence[AnyPa
         UserError: the service refuses or cannot be reached, ``openai`` is not installed, the run is at work, or a file
             is broken. What was done until then is kept.
     """
-    from if_factory.batch.folder import BatchFolder
+    from if_factory.batches.folder import BatchFolder
 
     with BatchFolder(Path(folder)) as batches:
         log = batches.run_folder / "responses.jsonl"
@@ -209,7 +209,7 @@ class _Work:
             service.close()
 
     def _service(self, file: BatchFile) -> BatchService:
-        from if_factory.batch.service import BatchService
+        from if_factory.batches.service import BatchService
 
         account = (file.endpoint, file.api_key_env)
         if account not in self._services:
@@ -236,7 +236,7 @@ class _Work:
                                         + (f": {found.why}" if found.why else ""))
 
     async def fetch(self, results: Sequence[Path]) -> None:
-        from if_factory.batch.answers import Results
+        from if_factory.batches.answers import Results
 
         with contextlib.closing(ResponseLog(self.log)) as log:
             if results:
@@ -260,7 +260,7 @@ class _Work:
 
     async def _given(self, log: ResponseLog, results: Sequence[Path]) -> None:
         """Files of results by name; a file of requests is done once each of its requests has had a line."""
-        from if_factory.batch.answers import Results
+        from if_factory.batches.answers import Results
 
         read = Results(self.folder, log, self.folder.files)
         for path in results:

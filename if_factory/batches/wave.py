@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Any
 
-from if_factory.batch.backend import BatchBackend, Form
-from if_factory.batch.folder import BatchFile, BatchFolder
+from if_factory.batches.backend import BatchBackend, Form
+from if_factory.batches.folder import BatchFile, BatchFolder
 from if_factory.chat.base import ChatRequest
 
 MOST_LINES = 50_000  # per file, OpenAI's limits
@@ -152,16 +152,15 @@ class Wave:
         return f"wave{self.number:02}-{plain}-{self._names:02}.jsonl"
 
 
-def request_of(asked: dict[str, object], body: dict[str, object]) -> ChatRequest:
+def request_of(asked: Mapping[str, Any], body: Mapping[str, Any]) -> ChatRequest:
     """The request that ``Wave.add`` wrote.
 
     Raises:
         ValueError: the two do not make the request of this key.
     """
     try:
-        fields = dict(asked["request"])  # type: ignore[call-overload]
-        messages = tuple(body["messages"])  # type: ignore[arg-type]
-        request = ChatRequest(**{**fields, "model": body["model"], "messages": messages,
+        fields = dict(asked["request"])
+        request = ChatRequest(**{**fields, "model": body["model"], "messages": tuple(body["messages"]),
                                  "stop": tuple(fields.get("stop") or ())})
     except (KeyError, TypeError) as e:
         raise ValueError(f"not a request: {e}") from None

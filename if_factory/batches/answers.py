@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from if_factory.batch.backend import BatchBackend, Form, NotTried, SendInstead
-from if_factory.batch.folder import BatchFile, BatchFolder
-from if_factory.batch.wave import request_of
+from if_factory.batches.backend import BatchBackend, Form, NotTried, SendInstead
+from if_factory.batches.folder import BatchFile, BatchFolder
+from if_factory.batches.wave import request_of
 from if_factory.chat.base import ChatRequest, RequestFailed, Transient
 from if_factory.chat.log import ResponseLog
 from if_factory.errors import UserError

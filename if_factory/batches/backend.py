@@ -114,12 +114,16 @@ def _response(row: Mapping[str, Any]) -> tuple[int, bytes]:
     if not isinstance(response, dict):
         if not error:
             raise Transient("garbage_line")
-        status = int(code) if code.isdigit() and 400 <= int(code) < 600 else 500
-        return status, json.dumps(error if isinstance(error, dict) else {"message": str(error)}).encode()
+        if not code.isdigit() or not 400 <= int(code) < 600:
+            raise Transient(f"batch_{code[:40] or 'error'}")
+        return int(code), _json(error)
     status, body = response.get("status_code"), response.get("body")
-    if not isinstance(status, int) or isinstance(status, bool):
+    if not isinstance(status, int):
         raise Transient("garbage_line")
     if body is None and error:
-        body = error if isinstance(error, dict) else {"message": str(error)}
-        status = status if status != 200 else 500
-    return status, json.dumps(body).encode()
+        return status if status != 200 else 500, _json(error)
+    return status, _json(body)
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value if isinstance(value, dict) else {"message": str(value)}).encode()

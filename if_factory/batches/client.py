@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from if_factory.batch.backend import BatchBackend
-from if_factory.batch.wave import Wave
+from if_factory.batches.backend import BatchBackend
+from if_factory.batches.wave import Wave
 from if_factory.chat.base import ChatRequest, Completion, Deferred, RequestFailed
 from if_factory.chat.budget import Budget, BudgetExceeded, Price, Tally
 from if_factory.chat.client import ChatClient

@@ -10,8 +10,8 @@ from typing import Any
 
 from yarl import URL
 
-from if_factory.batch.answers import backend_of
-from if_factory.batch.folder import BatchFile, BatchFolder
+from if_factory.batches.answers import backend_of
+from if_factory.batches.folder import BatchFile, BatchFolder
 from if_factory.errors import UserError
 
 _ENDPOINT = "/v1/chat/completions"
@@ -103,9 +103,9 @@ class BatchService:
             found = self._client.batches.retrieve(file.batch_id)
         counts, errors = found.request_counts, found.errors.data if found.errors and found.errors.data else []
         why = "; ".join(f"line {e.line}: {e.message}" if e.line else str(e.message) for e in errors[:5])
-        return Progress(str(found.status).lower(), *((counts.completed, counts.failed, counts.total) if counts else ()),
-                        output=found.output_file_id or "", errors=found.error_file_id or "",
-                        why=self._backend.clean(why))
+        done, failed, total = (counts.completed, counts.failed, counts.total) if counts else (0, 0, 0)
+        return Progress(str(found.status).lower(), done, failed, total, found.output_file_id or "",
+                        found.error_file_id or "", self._backend.clean(why))
 
     def download(self, file: BatchFile, file_id: str, to: Path) -> None:
         """Raises ``UserError``: the service cannot be asked, or the disk is full."""
@@ -140,6 +140,11 @@ class BatchService:
                             fix="run the same command again later; nothing is sent twice") from None
         except OSError as e:
             raise UserError(f"cannot read or write: {e.strerror or e}", where=where) from None
+        except Exception as e:
+            if not type(e).__module__.startswith("httpx"):  # a download that breaks off is not wrapped
+                raise
+            raise UserError(f"the connection broke: {self._backend.clean(str(e))}", where=where,
+                            fix="run the same command again; nothing is sent twice") from None
 
 
 def _mark(file: BatchFile) -> str:

@@ -24,7 +24,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from if_factory.batch.backend import Form
+from if_factory.batches.backend import Form
 from if_factory.chat.base import Completion
 from if_factory.errors import UserError
 from if_factory.files import dump_json, read_text, write_atomic
