@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -105,7 +106,7 @@ def test_a_fault_in_passing_is_asked_again_twice_and_then_lost_as_in_a_live_run(
     for wave in (1, 2, 3):
         bad = bad or small.lines(report)[0]["custom_id"]
         assert report.batch.number == wave
-        small.answer(report, lambda r: failed(r, 500, "oops") if r["custom_id"] == bad
+        small.answer(report, lambda r, bad=bad: failed(r, 500, "oops") if r["custom_id"] == bad
                      else answer_line(small.server, r))
         counts = small.fetch()
         assert counts.pop("again" if wave < 3 else "lost") == 1
@@ -121,8 +122,8 @@ def test_a_fault_in_passing_is_asked_again_twice_and_then_lost_as_in_a_live_run(
 def test_a_request_refused_for_good_is_not_asked_again(small: Small, vllm: bool) -> None:
     report = small.run()
     bad = small.lines(report)[3]["custom_id"]
-    small.answer(report, lambda r: failed(r, 400, "This model's maximum context length is 4096 tokens, reduce the prompt",
-                                          vllm=vllm) if r["custom_id"] == bad else answer_line(small.server, r))
+    small.answer(report, lambda r: failed(r, 400, "This model's maximum context length is 4096 tokens", vllm=vllm)
+                 if r["custom_id"] == bad else answer_line(small.server, r))
     assert small.fetch() == {"answered": 7, "lost": 1}
     report = small.run()
     assert report.complete
@@ -171,7 +172,8 @@ def test_a_budget_stops_a_wave_before_it_is_sent(small: Small) -> None:
     assert small.run().batch.opened == 0
     small.change({"max_usd": 0.01}, price={"prompt": 1, "completion": 10}, max_tokens=250)  # 0.0025 each at most
     assert small.run().batch.opened == 5, "what an answer cost so far is far less than the most it may cost"
-    other = Small(small.folder / "other") if (small.folder / "other").mkdir() is None else small
+    (small.folder / "other").mkdir()
+    other = Small(small.folder / "other")
     other.change({"max_usd": 0.01}, price={"prompt": 1, "completion": 10}, max_tokens=250)
     assert other.run().batch.opened == 4
 
@@ -179,7 +181,7 @@ def test_a_budget_stops_a_wave_before_it_is_sent(small: Small) -> None:
 def test_a_run_that_fails_or_is_killed_has_written_no_requests(tmp_path: Path) -> None:
     backend = BatchBackend("http://127.0.0.1:9/v1", "m")
     with BatchFolder(tmp_path) as folder:
-        with pytest.raises(ZeroDivisionError), Wave(folder) as wave:
+        with contextlib.suppress(ZeroDivisionError), Wave(folder) as wave:
             wave.add("a", ChatRequest("m", ()), "s", backend, "http://x")
             raise ZeroDivisionError
         assert folder.files == []

@@ -121,9 +121,9 @@ class FakeBatches:
         for row in rows[:worked]:
             self.paid[row["custom_id"]] += 1
             made.append(self.line(row))
-        made += [{"id": "x", "custom_id": row["custom_id"], "response": None, "error": {
-            "code": "batch_expired", "message": "This request could not be executed before the completion window expired."}}
-            for row in rows[worked:]]
+        expired = {"code": "batch_expired", "message": "This request could not be executed in time."}
+        made += [{"id": "x", "custom_id": row["custom_id"], "response": None, "error": expired}
+                 for row in rows[worked:]]
         good = [row for row in made if row and row["response"] and row["response"]["status_code"] == 200]
         bad = [row for row in made if row and row not in good]
         batch["output_file_id"] = self._keep(_lines(good)) if good else None
