@@ -141,16 +141,24 @@ async def open_batch_models(recipe: Recipe, log: ResponseLog, usage: Usage, budg
             if not backend.model:
                 await backend.discover()
             refuse_namesake(served, backend.model, ", ".join(spec.urls), role)
-            backend.recall(wave.folder.servers.get(f"{spec.urls[0]} {backend.model}", {}))
+            backend.recall(wave.folder.servers.get(f"{_endpoint(recipe, spec)} {backend.model}", {}))
             backends[role] = backend
         prices = {backend.model: price_of(recipe.models[role]) for role, backend in backends.items()}
         spending = Spending(budget, log, len(wave.pending), prices)
         yield {role: BatchClient(
-            role, backend, recipe.models[role].urls[0], wave, spending, log=log, budget=budget, usage=usage,
+            role, backend, _endpoint(recipe, recipe.models[role]), wave, spending, log=log, budget=budget, usage=usage,
             concurrency=recipe.models[role].concurrency, temperature=recipe.models[role].temperature,
             top_p=recipe.models[role].top_p, max_tokens=recipe.models[role].answer_tokens, seed=recipe.seed,
             price=price_of(recipe.models[role]), extra_body=recipe.models[role].extra_body)
             for role, backend in backends.items()}
+
+
+def _endpoint(recipe: Recipe, spec: ModelSpec) -> str:
+    """The URL whose batches are used, or ``vllm:`` and what vLLM is to be started with."""
+    if spec.vllm is None:
+        return spec.urls[0]
+    path = recipe.path(spec.vllm)
+    return f"vllm:{path.resolve() if path.is_dir() else spec.vllm}"
 
 
 def _vllm_name(recipe: Recipe, spec: ModelSpec) -> str | None:

@@ -106,8 +106,10 @@ def show_wave(wave: WaveReport) -> None:
                       f"if-factory batch fetch {wave.folder}", highlight=False, soft_wrap=True)
     if local:
         path = wave.folder / local.name
+        model = local.endpoint.removeprefix("vllm:") if local.endpoint.startswith("vllm:") else local.model
+        named = "" if model == local.model else f" --served-model-name {local.model}"
         console.print(f"  {'or ' if served else ''}for each file: vllm run-batch -i {path} -o "
-                      f"{wave.folder / local.beside('.output.jsonl')} --model {local.model}; "
+                      f"{wave.folder / local.beside('.output.jsonl')} --model {model}{named}; "
                       f"then if-factory batch fetch {wave.folder}", highlight=False, soft_wrap=True)
     console.print("  then the same run again, for the next wave", highlight=False)
 

@@ -163,19 +163,25 @@ def test_what_the_recipe_says_of_a_model_is_in_the_body_as_the_live_client_sends
         "model": "fake", "top_p": 1.0, "max_tokens": 77, "top_k": 5}
 
 
-def test_a_budget_stops_a_wave_before_it_is_sent(small: Small) -> None:
+def test_a_budget_in_requests_is_exact(small: Small) -> None:
     small.change({"max_requests": 3})
     report = small.run()
     assert (report.result.stopped_by, report.batch.opened) == ("budget", 3)
+    assert small.run().batch.opened == 0
     small.answer(report)
     small.fetch()
     assert small.run().batch.opened == 0
-    small.change({"max_usd": 0.01}, price={"prompt": 1, "completion": 10}, max_tokens=250)  # 0.0025 each at most
-    assert small.run().batch.opened == 5, "what an answer cost so far is far less than the most it may cost"
-    (small.folder / "other").mkdir()
-    other = Small(small.folder / "other")
-    other.change({"max_usd": 0.01}, price={"prompt": 1, "completion": 10}, max_tokens=250)
-    assert other.run().batch.opened == 4
+
+
+def test_a_budget_in_money_stops_a_wave_before_it_is_sent(small: Small) -> None:
+    """Before any answer is there a request counts as the most it may cost, about 0.0026; then as those before it."""
+    small.change({"max_usd": 0.01}, price={"prompt": 1, "completion": 10}, max_tokens=250)
+    report = small.run()
+    assert (report.result.stopped_by, report.batch.opened) == ("budget", 4)
+    small.answer(report)
+    small.fetch()
+    report = small.run()
+    assert (report.result.stopped_by, report.batch.opened) == ("batch", 4)
 
 
 def test_a_run_that_fails_or_is_killed_has_written_no_requests(tmp_path: Path) -> None:
