@@ -168,20 +168,12 @@ async def _ask(ctx: Context, name: str, model: type[BaseModel], options: Options
                             partial(parse_json, model=model), schema=_schema(model))
 
 
-_FUNCTION_SCHEMA: dict[str, Any] = {
-    "type": "object", "additionalProperties": False, "required": ["func", "cases"],
-    "properties": {"func": {"type": "string"}, "cases": {
-        "type": "array", "minItems": 3, "maxItems": 3, "items": {
-            "type": "object", "additionalProperties": False, "required": ["input", "output"],
-            "properties": {"input": {"type": "string"}, "output": {"type": "boolean"}}}}}}
-
-
 async def write_functions(record: Record, ctx: Context, *, options: Options) -> Record:
     """K answers, each a function with test cases; those that cannot be read are counted, not asked for again."""
-    ask = template(NAME, "functions", options.prompts).render(instruction=record.prompt)
     lenient = options.parsing == "lenient"
-    request = partial(ctx.chat, "teacher", [{"role": "user", "content": ask}],
-                      schema=_FUNCTION_SCHEMA if lenient else None)
+    ask = template(NAME, "functions" if lenient else "functions_json", options.prompts).render(
+        instruction=record.prompt)
+    request = partial(ctx.chat, "teacher", [{"role": "user", "content": ask}])
     answers = await asyncio.gather(*(request(sample=i) for i in range(options.answers)))
     read = [parse_written(a.text, lenient=lenient) for a in answers]
     written = [w for w in read if isinstance(w, WrittenFunction)]

@@ -29,7 +29,8 @@ class Options(BaseModel):
     screen: bool = Field(True, description="ask first whether any function could check a new instruction")
     answers: Annotated[int, Field(ge=1)] = Field(8, description="functions (with test cases) asked for: K")
     parsing: Literal["lenient", "strict"] = Field(
-        "lenient", description="strict reads only whole JSON in a json block, as upstream")
+        "lenient", description="lenient asks for a Python block and reads it leniently; strict asks for, and reads, "
+                               "one JSON object in a json block, as upstream")
     booleans: Literal["normalised", "raw"] = Field(
         "normalised", description='raw: "True" is not True when a value is compared with a label, as upstream')
     drop_download_lines: bool = Field(
