@@ -16,7 +16,6 @@ from tests.support.command_run import OUTCOME
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.method_cases import CASES, write_recipe
 
-
 # Calls of each case that depend on each other, where every reply can be read.
 DEPENDENT = {
     "complex_to_simple": 1,  # answers
