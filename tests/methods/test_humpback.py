@@ -138,7 +138,8 @@ def test_instructions_that_are_none_are_rejected_by_reason(tmp_path: Path, reply
 def test_an_instruction_that_speaks_of_the_text_is_asked_for_again(tmp_path: Path) -> None:
     replies = iter(["What is the text about?", "Request: Tell me how to bake bread on a weekday."])
     result = play(texts(tmp_path, GOOD), lambda r: next(replies), rates(5))
-    assert [r.prompt for r in result.records if r.extra["form"] == "text"] == ["Tell me how to bake bread on a weekday."]
+    assert [r.prompt for r in result.records
+            if r.extra["form"] == "text"] == ["Tell me how to bake bread on a weekday."]
 
 
 def test_an_instruction_that_repeats_a_seed_leaks_nothing(tmp_path: Path) -> None:
