@@ -28,8 +28,8 @@ from if_factory.exporting.templates import template_problem
 from if_factory.exporting.work import Work
 from if_factory.files import dump_json
 
-__all__ = ["KTO_BATCH", "CheckReport", "LoaderOptions", "Problem", "check_dataset", "check_rows", "in_pieces",
-           "local_names"]
+__all__ = ["KTO_BATCH", "CheckReport", "LoaderOptions", "Problem", "check_dataset", "check_pieces", "check_rows",
+           "in_pieces", "local_names"]
 
 
 def local_names(dataset_dir: Path) -> list[str]:
@@ -159,6 +159,12 @@ def check_rows(rows: Sequence[Any], entry: dict[str, Any], *, name: str = "datas
     options = options or LoaderOptions()
     return _check(lambda: in_pieces(rows, options.piece) if dates else iter([Piece(list(rows), "list")]),
                   entry, name, stage, options)
+
+
+def check_pieces(pieces: Callable[[], Iterator[Piece]], entry: dict[str, Any], *, name: str = "dataset",
+                 stage: TrainingStage | None = None) -> CheckReport:
+    """The same for rows that come in the pieces which the loader types together; they are read once."""
+    return _check(pieces, entry, name, stage, LoaderOptions())
 
 
 def in_pieces(rows: Sequence[Any], size: int = PIECE) -> Iterator[Piece]:

@@ -122,9 +122,9 @@ def test_sidecar_has_one_line_per_row_and_is_no_dataset(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_late_history_comes_first_in_a_large_alpaca_file(tmp_path: Path, monkeypatch: Any) -> None:
     """In curriculum order single turns come first: the loader would fix `history` as a list of nothing."""
-    from if_factory.exporting import acceptance
+    from if_factory.exporting import acceptance, loading
 
-    monkeypatch.setattr(acceptance.in_pieces, "__defaults__", (2000,))
+    monkeypatch.setattr(loading, "PIECE", 2000)
     rows = [SFTExample(record_id=str(i), prompt=f"say {i}", response="x" * 50, history=PAST if i >= 90 else ())
             for i in range(100)]
     written = write_dataset("d", rows, tmp_path, "alpaca")
@@ -234,6 +234,7 @@ def touching(rows: list[Any], batch: int) -> int:
     return sum(b[i].response == b[i - 1].response for b in batches for i in range(len(b)) if len(b) > 1)
 
 
+@settings(deadline=None)
 @given(n=st.integers(3, 40), batch=st.integers(7, 20))
 def test_twins_of_one_answer_are_moved_apart_and_no_row_is_lost(n: int, batch: int) -> None:
     rows = twins(list(range(n)))
