@@ -106,7 +106,8 @@ def step(name: str, folder: Path, out: Path, more: dict[str, Any]) -> None:
     else:
         from if_factory.evaluation.audit import to_json
 
-        (out / "audit.json").write_text(to_json(api.audit(out / "synthetic_sft.jsonl")))
+        os.chdir(out)  # the result names the file as it was given
+        Path("audit.json").write_text(to_json(api.audit("synthetic_sft.jsonl")))
 
 
 def measured(package: Path, name: str, folder: Path, out: Path, more: dict[str, Any]) -> tuple[float, float]:

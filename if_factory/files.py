@@ -125,6 +125,13 @@ def read_rows(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
         yield n, row
 
 
+def count_rows(path: Path) -> int:
+    """How many rows ``read_rows`` will give, without parsing those of a .jsonl file."""
+    if path.suffix.lower() == ".jsonl":
+        return sum(1 for _, line in read_lines(path) if line.strip())
+    return sum(1 for _ in read_rows(path))
+
+
 def _parse_list(path: Path, text: str) -> list[Any]:
     try:
         rows = strict_json(text)

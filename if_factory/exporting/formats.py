@@ -11,6 +11,7 @@ import json
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from random import Random
@@ -86,13 +87,14 @@ def write_rows(name: str, rows: Rows, places: Sequence[int], folder: Path) -> Wr
     if not places:
         raise UserError("there are no examples to write", where=str(path),
                         fix="look at the run's ledger: it says where the records went")
-    kind, order = rows.kind, places
+    kind = rows.kind
+    order: Iterable[int] = places
     if rows.format != "trl":
         if kind == "kto":
-            order = order_apart(rows.answers(places), lambda: rows.record_ids(places))
-            order = array("Q", map(places.__getitem__, order))
+            mixed = order_apart(rows.answers(places), partial(rows.record_ids, places))
+            order = places = array("Q", map(places.__getitem__, mixed))
         if rows.format == "alpaca":
-            order = _typed_first(rows, order)
+            order = _typed_first(rows, places)
     # The provenance takes its place first, as a reader of the data looks for it.
     with atomic_file(path) as data, atomic_file(provenance_path(path)) as provenance:
         pieces = _written(rows, order, data, provenance)

@@ -73,7 +73,7 @@ def measured_places(rates: Sequence[float | None], own: Sequence[float], number:
         bins: list[Sequence[int]] = [array("Q", (left[i] for i in places)) for places in split_places(hard, number)]
     else:
         order = sorted(range(len(left)), key=lambda i: hard[i])
-        bins = [[left[i]] for i in order] + [[] for _ in range(number - len(left))]
+        bins = [*([left[i]] for i in order), *([] for _ in range(number - len(left)))]
     return bins, dict(apart)
 
 
