@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from if_factory import parquet
 from if_factory.errors import UserError
 
 _NOT_TEXT = "looks like UTF-16 or a binary file, not UTF-8"
@@ -105,17 +106,20 @@ _DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def read_rows(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """``(row number from 1, object)`` of a .jsonl or .json file (a .json file holds a list of objects).
+    """``(row number from 1, object)`` of a .jsonl, .json (a list of objects) or .parquet file.
 
     Blank lines are skipped but counted, so a row number is a line number in .jsonl. An empty .jsonl file has
-    no rows; whether that is an error is the caller's to say. A .jsonl file is read line by line, a .json file as
-    a whole.
+    no rows; whether that is an error is the caller's to say. A .jsonl file is read line by line, a .parquet file
+    row group by row group (see ``parquet.read_parquet`` for its nulls), a .json file as a whole.
     """
     path = Path(path)
     suffix = path.suffix.lower()
+    if suffix == parquet.ENDING:
+        yield from parquet.read_parquet(path)
+        return
     if suffix not in (".json", ".jsonl"):
         raise UserError(f"cannot read a '{suffix}' file" if suffix else "the file name has no ending",
-                        where=str(path), fix="use .jsonl (one object per line) or .json (a list of objects)")
+                        where=str(path), fix="use .jsonl (one object per line), .json (a list of objects) or .parquet")
     numbered = enumerate(_parse_list(path, read_text(path)), 1) if suffix == ".json" else _parse_lines(path)
     for n, row in numbered:
         if not isinstance(row, dict):
@@ -129,6 +133,8 @@ def count_rows(path: Path) -> int:
     """How many rows ``read_rows`` will give, without parsing those of a .jsonl file."""
     if path.suffix.lower() == ".jsonl":
         return sum(1 for _, line in read_lines(path) if line.strip())
+    if path.suffix.lower() == parquet.ENDING:
+        return parquet.count_parquet(path)
     return sum(1 for _ in read_rows(path))
 
 

@@ -12,6 +12,7 @@ from if_factory.api.common import AnyPath, recipe_of_run
 from if_factory.api.data import emit
 from if_factory.errors import UserError
 from if_factory.exporting.acceptance import CheckReport, check_dataset, local_names
+from if_factory.exporting.card import write_card
 from if_factory.exporting.dataset_info import FILE_NAME, MergeReport, merge_entries, stage_of
 from if_factory.exporting.formats import Format, Written, write_dataset, write_rows
 from if_factory.exporting.manifest import REPLAY, WHOLE, ExportedDataset, Manifest, write_manifest
@@ -42,6 +43,7 @@ class ExportReport:
         merged: what became of dataset_info.json.
         manifest: what was exported, as ``curriculum`` will read it.
         general: the rows mixed in against forgetting, where the recipe asks for some.
+        card: the dataset card, where parquet files were written.
     """
 
     datasets: list[Written] = field(repr=False)
@@ -49,6 +51,7 @@ class ExportReport:
     merged: MergeReport
     manifest: Manifest = field(repr=False)
     general: General | None = field(default=None, repr=False)
+    card: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +95,8 @@ def bins_of(recipe: Recipe, asked: str | int | None = None, by: By = "count", ke
 
 
 def export(run_folder: AnyPath, into: AnyPath, *, format: Format = "alpaca", bins: str | int | None = None,
-           files: str = "", force: bool = False, difficulty: By | None = None,
-           keep: Sequence[str] = ()) -> ExportReport:
+           files: str = "", force: bool = False, difficulty: By | None = None, keep: Sequence[str] = (),
+           parquet: bool = False, license: str | None = None) -> ExportReport:
     """Write the verified datasets of a run and merge them into dataset_info.json; every row is checked again.
 
     A stopped run is exported as far as it came. Beside dataset_info.json, ``.if_factory/<recipe's name>.json``
@@ -112,6 +115,8 @@ def export(run_folder: AnyPath, into: AnyPath, *, format: Format = "alpaca", bin
             ``difficulty``, or ``both``; default by pass rate where it was measured, else by count. Rows of prompts
             that the model always or never solves, or that were not measured, are datasets of their own, in no bin.
         keep: of ``always_solved``, ``never_solved``, ``unmeasured``, what is binned all the same.
+        parquet: write .parquet files, and beside them a dataset card for the Hugging Face hub.
+        license: the hub's identifier of a licence, for the card.
 
     Raises:
         UserError: there is no run, more bins than rows, LLaMA-Factory would refuse a dataset, or an entry of the
@@ -135,23 +140,22 @@ def export(run_folder: AnyPath, into: AnyPath, *, format: Format = "alpaca", bin
     emission = emit(recipe, RunDir(run_folder).iter_records(), keep=False, take=take)
     written, exported = [], []
     general = replay_rows(recipe, _own_sft(recipe, emission))
-    for dataset, label, each in _write_all(recipe, rows, general, into / files, format, cut):
-        if format == "trl":
-            written.append(each)
-            continue
+    for dataset, label, each in _write_all(recipe, rows, general, into / files, format, cut, parquet):
         file = (Path(files) / each.path.name).as_posix()
-        each.entry["file_name"] = file
         written.append(each)
         kind = "sft" if dataset == REPLAY else stage_of(dataset)
-        exported.append(ExportedDataset(each.name, dataset, kind, label, file, each.written,
-                                        each.entry["formatting"]))
+        exported.append(ExportedDataset(each.name, dataset, kind, label, file, each.written, format))
+        if format != "trl":
+            each.entry["file_name"] = file
+    card = None
+    if parquet and exported:
+        card = write_card(into / files, recipe.name, recipe.method, exported, license)
     if format == "trl":
-        return ExportReport(written, emission, MergeReport(into / FILE_NAME),
-                            _manifest(recipe, cut), general)
+        return ExportReport(written, emission, MergeReport(into / FILE_NAME), _manifest(recipe, cut), general, card)
     merged = merge_entries(into / FILE_NAME, {w.name: w.entry for w in written}, force=force)
     manifest = _manifest(recipe, cut, exported)
     write_manifest(into, manifest)
-    return ExportReport(written, emission, merged, manifest, general)
+    return ExportReport(written, emission, merged, manifest, general, card)
 
 
 def _manifest(recipe: Recipe, cut: Bins, exported: Sequence[ExportedDataset] = ()) -> Manifest:
@@ -180,14 +184,15 @@ def _own_sft(recipe: Recipe, emission: Emission) -> int:
 
 
 def _write_all(recipe: Recipe, datasets: Mapping[str, Rows], general: General | None, into: Path, fmt: Format,
-               cut: Bins) -> Iterator[tuple[str, str, Written]]:
+               cut: Bins, parquet: bool) -> Iterator[tuple[str, str, Written]]:
     """(emitted dataset, bin label, what was written), in order."""
     for dataset, rows in sorted(datasets.items()):
-        yield dataset, WHOLE, write_rows(f"{recipe.name}_{dataset}", rows, range(len(rows)), into)
+        name = f"{recipe.name}_{dataset}"
+        yield dataset, WHOLE, write_rows(name, rows, range(len(rows)), into, as_parquet=parquet)
         for label, places in _parts(rows.rates, rows.difficulties, cut):
-            yield dataset, label, write_rows(f"{recipe.name}_{dataset}_{label}", rows, places, into)
+            yield dataset, label, write_rows(f"{name}_{label}", rows, places, into, as_parquet=parquet)
     if general and general.examples:
-        yield REPLAY, WHOLE, write_dataset(f"{recipe.name}_{REPLAY}", general.examples, into, fmt)
+        yield REPLAY, WHOLE, write_dataset(f"{recipe.name}_{REPLAY}", general.examples, into, fmt, as_parquet=parquet)
 
 
 def parts_of(examples: Sequence[E], cut: Bins, rate_of: RateOf) -> list[tuple[str, list[E]]]:

@@ -269,7 +269,8 @@ class _Types:
             Unloadable: the piece does not fit the first one, or a field changes its type in it.
         """
         columns = learn_columns(piece.rows) if piece.mode == "lines" else None
-        own = columns.type if columns else arrow.learn_rows(piece.rows, piece.mode, piece.first_row)
+        own = piece.type or (columns.type if columns else
+                             arrow.learn_rows(piece.rows, piece.mode, piece.first_row))
         if self.first.kind == "null":
             self.first = own
         first = self.first

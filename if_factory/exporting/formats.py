@@ -21,9 +21,10 @@ from if_factory.errors import UserError
 from if_factory.exporting import loading
 from if_factory.exporting.acceptance import KTO_BATCH, Problem, check_pieces
 from if_factory.exporting.dataset_info import dataset_entry
-from if_factory.exporting.loading import Piece
+from if_factory.exporting.loading import Piece, schema_type
 from if_factory.exporting.rows import Format, Rows, alpaca_row, sharegpt_row
 from if_factory.files import atomic_file
+from if_factory.parquet import ENDING, TableWriter
 from if_factory.records import Example, KTOExample, content_id_of_list
 
 __all__ = ["Format", "Written", "alpaca_rows", "apart", "provenance_path", "sharegpt_rows", "write_dataset",
@@ -48,7 +49,7 @@ class Written:
 
 
 def provenance_path(data: Path) -> Path:
-    """The sidecar of a data file: ``x.jsonl`` -> ``x.provenance.jsonl``."""
+    """The sidecar of a data file: ``x.jsonl`` or ``x.parquet`` -> ``x.provenance.jsonl``."""
     return data.with_name(f"{data.stem}.provenance.jsonl")
 
 
@@ -62,16 +63,18 @@ def sharegpt_rows(examples: Iterable[Example]) -> list[dict[str, Any]]:
     return list(map(sharegpt_row, examples))
 
 
-def write_dataset(name: str, examples: Iterable[Example], folder: Path, fmt: Format = "sharegpt") -> Written:
+def write_dataset(name: str, examples: Iterable[Example], folder: Path, fmt: Format = "sharegpt", *,
+                  as_parquet: bool = False) -> Written:
     """``write_rows`` of examples in memory."""
     rows = Rows(fmt)
     for example in examples:
         rows.append(example)
-    return write_rows(name, rows, range(len(rows)), folder)
+    return write_rows(name, rows, range(len(rows)), folder, as_parquet=as_parquet)
 
 
-def write_rows(name: str, rows: Rows, places: Sequence[int], folder: Path) -> Written:
-    """Check the rows at ``places`` against LLaMA-Factory's rules and write ``<name>.jsonl`` and its provenance.
+def write_rows(name: str, rows: Rows, places: Sequence[int], folder: Path, *, as_parquet: bool = False) -> Written:
+    """Check the rows at ``places`` against LLaMA-Factory's rules and write ``<name>.jsonl`` (or ``.parquet``) and its
+    provenance.
 
     Returns the entry for ``merge_entries``. Rows are written in the order given, with two exceptions: KTO rows
     that share an answer are moved apart (``order_apart``), and in an alpaca file of more than 10 MB a row with a
@@ -81,9 +84,10 @@ def write_rows(name: str, rows: Rows, places: Sequence[int], folder: Path) -> Wr
     ``trl`` rows are not for LLaMA-Factory: they are written in the order given and have no entry.
 
     Raises:
-        UserError: no examples, or LLaMA-Factory would refuse the whole file; nothing is then written.
+        UserError: no examples, LLaMA-Factory would refuse the whole file, or pyarrow is missing; nothing is then
+            written.
     """
-    path = folder / f"{name}.jsonl"
+    path = folder / (name + (ENDING if as_parquet else ".jsonl"))
     if not places:
         raise UserError("there are no examples to write", where=str(path),
                         fix="look at the run's ledger: it says where the records went")
@@ -97,7 +101,8 @@ def write_rows(name: str, rows: Rows, places: Sequence[int], folder: Path) -> Wr
             order = _typed_first(rows, places)
     # The provenance takes its place first, as a reader of the data looks for it.
     with atomic_file(path) as data, atomic_file(provenance_path(path)) as provenance:
-        pieces = _written(rows, order, data, provenance)
+        table = TableWriter(data, str(path)) if as_parquet else None
+        pieces = _written(rows, order, data, provenance, table)
         if rows.format == "trl":
             for _ in pieces:
                 pass
@@ -109,21 +114,30 @@ def write_rows(name: str, rows: Rows, places: Sequence[int], folder: Path) -> Wr
     return Written(name, path, entry, len(places), report.accepted, report.problems)
 
 
-def _written(rows: Rows, order: Iterable[int], data: IO[bytes], provenance: IO[bytes]) -> Iterator[Piece]:
-    """Write rows as they are asked for, in the pieces that the loader will type together."""
+def _written(rows: Rows, order: Iterable[int], data: IO[bytes], provenance: IO[bytes], table: TableWriter | None
+             ) -> Iterator[Piece]:
+    """Write rows as they are asked for, in the pieces that the loader will type together, or into a table."""
+    def piece() -> Piece:
+        if table is None:
+            return Piece(held, "lines", first)
+        return Piece(held, "python", first, schema_type(table.write(held)))
+
     held: list[Any] = []
     length, first = 0, 1
     for n, place in enumerate(order, 1):
         line = rows.line(place)
-        data.write(line)
+        if table is None:
+            data.write(line)
         provenance.write(rows.provenance(place, n))
         held.append(json.loads(line))
         length += len(line)
         if length > loading.PIECE:  # the loader reads so many bytes and then to the end of the line
-            yield Piece(held, "lines", first)
+            yield piece()
             held, length, first = [], 0, n + 1
     if held:
-        yield Piece(held, "lines", first)
+        yield piece()
+    if table is not None:
+        table.close()
 
 
 def _typed_first(rows: Rows, order: Sequence[int]) -> Iterable[int]:
