@@ -29,7 +29,8 @@ pq = pytest.importorskip("pyarrow.parquet")
 
 
 def parquet(path: Path, rows: list[dict[str, Any]], **how: Any) -> Path:
-    pq.write_table(pa.Table.from_pylist(rows), path, **how)
+    keys = dict.fromkeys(key for row in rows for key in row)
+    pq.write_table(pa.Table.from_pylist([{key: row.get(key) for key in keys} for row in rows]), path, **how)
     return path
 
 
@@ -111,7 +112,7 @@ def test_a_history_that_comes_late_needs_no_place_in_front(tmp_path: Path, monke
             for i in range(100)]
     written = write_dataset("d", rows, tmp_path, "sharegpt", as_parquet=True)
     assert pq.ParquetFile(written.path).num_row_groups > 3
-    plain = parquet(tmp_path / "e.parquet", [{"instruction": "q", "input": "", "output": "a", "system": None,
+    plain = parquet(tmp_path / "e.parquet", [{"instruction": "q", "input": "", "output": "a", "system": "",
                                               "history": []}] * 1500 + [
         {"instruction": "q", "input": "", "output": "a", "system": "s", "history": [["q", "a"]]}])
     merge_entries(tmp_path / "dataset_info.json", {"d": written.entry,
@@ -122,7 +123,7 @@ def test_a_history_that_comes_late_needs_no_place_in_front(tmp_path: Path, monke
 
 def test_check_names_the_row_of_a_table_that_is_dropped(tmp_path: Path) -> None:
     rows = [{"instruction": "q", "input": "", "output": "a", "history": []} for _ in range(2500)]
-    rows[2100]["instruction"] = None
+    rows[2100]["output"] = None
     parquet(tmp_path / "e.parquet", rows, row_group_size=900)
     merge_entries(tmp_path / "dataset_info.json", {"e": dataset_entry("e.parquet", "alpaca", "sft")})
     report = check_dataset(tmp_path, "e")
@@ -143,8 +144,10 @@ def test_audit_of_a_table_says_what_audit_of_the_lines_says(tmp_path: Path) -> N
     assert found[0] == found[1]
 
 
-DATASETS = [ExportedDataset(name, name.split("_")[1], name.split("_")[1], bin_, f"data/{name}.parquet", rows, "alpaca")
-            for name, bin_, rows in (("demo_sft", "all", 900), ("demo_sft_easy", "easy", 450), ("demo_dpo", "all", 200))]
+DATASETS = [ExportedDataset(name, kind, kind, label, f"data/{name}.parquet", rows, "alpaca")
+            for name, kind, label, rows in (
+                ("demo_sft", "sft", "all", 900), ("demo_sft_easy", "sft", "easy", 450),
+                ("demo_dpo", "dpo", "all", 200))]
 
 
 def head_of(text: str) -> dict[str, Any]:
