@@ -278,8 +278,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path, monkeypatch: pytest.
     tracemalloc.start()
     try:
         for i in range(600):
-            rows.append(KTOExample(record_id=str(i), prompt="q" * 10_000, response=f"y{i // 2}" * 2000, label=True,
-                                   difficulty=i % 3))
+            rows.append(SFTExample(record_id=str(i), prompt="q" * 10_000, response=f"y{i}" * 2000, difficulty=i % 3))
         written = [write_rows(f"d{n}", rows, places, tmp_path) for n, places in enumerate(
             (range(600), *split_places(rows.difficulties, 3)))]
         _, peak = tracemalloc.get_traced_memory()

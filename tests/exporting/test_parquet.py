@@ -122,7 +122,7 @@ def test_a_history_that_comes_late_needs_no_place_in_front(tmp_path: Path, monke
 
 
 def test_check_names_the_row_of_a_table_that_is_dropped(tmp_path: Path) -> None:
-    rows = [{"instruction": "q", "input": "", "output": "a", "history": []} for _ in range(2500)]
+    rows = [{"instruction": "q", "input": "", "output": "a", "system": "", "history": []} for _ in range(2500)]
     rows[2100]["output"] = None
     parquet(tmp_path / "e.parquet", rows, row_group_size=900)
     merge_entries(tmp_path / "dataset_info.json", {"e": dataset_entry("e.parquet", "alpaca", "sft")})
