@@ -4,7 +4,8 @@
     python benchmarks/streaming.py --records 20000 --package /path/of/another/checkout
 
 `emission` counts what can be emitted of a run's finished records and writes the run folder, as `run` does at its end;
-`export`, `report` and `audit` are the commands. Each is a process of its own: peak is its largest resident set
+`export`, `report` and `audit` are the commands. `rows` is export's own part, without the checks of each answer: as many
+SFT rows filed, cut into two bins, checked by LLaMA-Factory's rules and written. Each is a process of its own: peak is its largest resident set
 (ru_maxrss), CPU its user and system time, both with the start of Python in them. Usefulness is decided by rules.
 """
 
@@ -60,12 +61,12 @@ def record(i: int) -> dict[str, Any]:
             "difficulty": float(1 + i % 5), "extra": {"category": topic}}
 
 
-def write_run(folder: Path, n: int) -> None:
-    """A run folder with ``n`` synthetic records."""
+def write_run(folder: Path, n: int, *, records: bool = True) -> None:
+    """A run folder with ``n`` synthetic records, or one that only says how many."""
     folder.mkdir(parents=True)
     (folder / "recipe.yaml").write_text(json.dumps(RECIPE))
     with (folder / "records.jsonl").open("w") as f:
-        f.writelines(json.dumps(record(i)) + "\n" for i in range(n))
+        f.writelines(json.dumps(record(i)) + "\n" for i in range(n if records else 0))
     (folder / "dropped.jsonl").write_text("")
     (folder / "usage.json").write_text("[]\n")
     (folder / "ledger.json").write_text(json.dumps({
@@ -99,6 +100,19 @@ def step(name: str, folder: Path, out: Path, more: dict[str, Any]) -> None:
         out.mkdir(parents=True, exist_ok=True)
         RunDir(out).write(RunResult(spool, [], Ledger([]), True), Usage(), emission.counts(),
                           usefulness=emission.usefulness())
+    elif name == "rows":
+        from if_factory.exporting.formats import write_rows
+        from if_factory.exporting.rows import Rows
+        from if_factory.records import SFTExample
+        from if_factory.training.bins import split_places
+
+        filed, number = Rows("alpaca", folder), json.loads((folder / "ledger.json").read_text())["stages"][0]["taken"]
+        for i in range(number):
+            filed.append(SFTExample(record_id=str(i), prompt=f"Tell me number {i} of the things that people should know.",
+                                    response=f"Glaciers bring snow. {'This is a sentence. ' * 10} Number {i}.",
+                                    difficulty=i % 5, provenance={"method": "none", "source": "none"}))
+        for n, places in enumerate((range(number), *split_places(filed.difficulties, 2))):
+            write_rows(f"synthetic_{n}", filed, places, out)
     elif name == "export":
         api.export(folder, out, **more)
     elif name == "report":
@@ -152,7 +166,7 @@ def main() -> None:
     for n in map(int, given.records.split(",")):
         with tempfile.TemporaryDirectory(dir=given.folder) as place:
             folder = Path(place)
-            write_run(folder / "run", n)
+            write_run(folder / "run", n, records=given.steps != "rows")
             for name in given.steps.split(","):
                 out = folder / ("again" if name == "emission" else "data")
                 peak, cpu = measured(given.package, name, folder / "run", out, given.export)

@@ -95,7 +95,8 @@ class TableWriter:
     """
 
     def __init__(self, file: IO[bytes], where: str) -> None:
-        self._pq, self._file, self._writer = library(where), file, None
+        self._pq, self._file = library(where), file
+        self._writer: Any = None
 
     def write(self, rows: Sequence[dict[str, Any]]) -> Any:
         """Returns the file's schema."""
