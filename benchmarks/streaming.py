@@ -5,8 +5,9 @@
 
 `emission` counts what can be emitted of a run's finished records and writes the run folder, as `run` does at its end;
 `export`, `report` and `audit` are the commands. `rows` is export's own part, without the checks of each answer: as many
-SFT rows filed, cut into two bins, checked by LLaMA-Factory's rules and written. Each is a process of its own: peak is its largest resident set
-(ru_maxrss), CPU its user and system time, both with the start of Python in them. Usefulness is decided by rules.
+SFT rows filed, cut into two bins, checked by LLaMA-Factory's rules and written. Each is a process of its own: peak is
+its largest resident set (ru_maxrss), CPU its user and system time, both with the start of Python in them. Usefulness is
+decided by rules. The last column is a hash of what was written: equal for two checkouts that write the same bytes.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ def step(name: str, folder: Path, out: Path, more: dict[str, Any]) -> None:
 
         filed, number = Rows("alpaca", folder), json.loads((folder / "ledger.json").read_text())["stages"][0]["taken"]
         for i in range(number):
-            filed.append(SFTExample(record_id=str(i), prompt=f"Tell me number {i} of the things that people should know.",
+            filed.append(SFTExample(record_id=str(i), prompt=f"Tell me number {i} of the things that we should know.",
                                     response=f"Glaciers bring snow. {'This is a sentence. ' * 10} Number {i}.",
                                     difficulty=i % 5, provenance={"method": "none", "source": "none"}))
         for n, places in enumerate((range(number), *split_places(filed.difficulties, 2))):
