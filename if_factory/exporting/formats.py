@@ -96,7 +96,7 @@ def write_rows(name: str, rows: Rows, places: Sequence[int], folder: Path, *, as
     if rows.format != "trl":
         if kind == "kto":
             mixed = order_apart(rows.answers(places), partial(rows.record_ids, places))
-            order = places = array("Q", map(places.__getitem__, mixed))
+            order = places = array("I", map(places.__getitem__, mixed))
         if rows.format == "alpaca":
             order = _typed_first(rows, places)
     # The provenance takes its place first, as a reader of the data looks for it.
@@ -125,10 +125,10 @@ def _written(rows: Rows, order: Iterable[int], data: IO[bytes], provenance: IO[b
     held: list[Any] = []
     length, first = 0, 1
     for n, place in enumerate(order, 1):
-        line = rows.line(place)
+        line, about = rows.lines(place, n)
         if table is None:
             data.write(line)
-        provenance.write(rows.provenance(place, n))
+        provenance.write(about)
         held.append(json.loads(line))
         length += len(line)
         if length > loading.PIECE:  # the loader reads so many bytes and then to the end of the line
@@ -149,7 +149,7 @@ def _typed_first(rows: Rows, order: Sequence[int]) -> Iterable[int]:
     found = next((i for i, place in enumerate(order) if rows.has_history(place)), 0)
     length = 0
     for place in order[:found]:
-        length += len(rows.line(place))
+        length += len(rows.lines(place)[0])
         if length > loading.PIECE:
             break
     else:  # it is in the first piece, or there is none
@@ -186,7 +186,7 @@ def order_apart(answers: Sequence[object], record_ids: Callable[[], Iterable[str
     if not any(map(touches, range(len(order)))):
         return order
     rng = Random(content_id_of_list(record_ids()))
-    order = mixed = array("Q", rng.sample(range(len(order)), len(order)))
+    order = mixed = array("I", rng.sample(range(len(order)), len(order)))
     for i in range(len(order)):
         if not touches(i):
             continue

@@ -32,8 +32,8 @@ class Rows:
     def __init__(self, fmt: Format, folder: Path | None = None) -> None:
         self.format = fmt
         self.difficulties = array("d")
-        self.rates: list[float | None] = []
-        self._rows, self._provenance = TemporaryLines(folder), TemporaryLines(folder)
+        self.rates: list[float | None] = []  # none as long as no row has one
+        self._lines = TemporaryLines(folder)  # each row's two lines, one after the other
         self._kinds: set[type[Example]] = set()
         self._answers = array("Q")
         self._histories = bytearray()
@@ -44,17 +44,20 @@ class Rows:
         Raises:
             UserError: the format cannot hold it, or the disk is full.
         """
-        self._rows.append(dump_json(_MAKERS[self.format](example)).encode() + b"\n")
-        self._provenance.append(dump_json(provenance_row(example)).removeprefix(_NUMBERED).encode() + b"\n")
+        if rate is not None and not self.rates:
+            self.rates = [None] * len(self)
+        if rate is not None or self.rates:
+            self.rates.append(rate)
+        row, provenance = dump_json(_MAKERS[self.format](example)), dump_json(provenance_row(example))
+        self._lines.append(f"{row}\n{provenance.removeprefix(_NUMBERED)}\n".encode())
         self._kinds.add(type(example))
         self.difficulties.append(example.difficulty)
-        self.rates.append(rate)
         self._histories.append(bool(example.history))
         if isinstance(example, KTOExample):
             self._answers.append(int.from_bytes(blake2b(_bytes(example.response), digest_size=8).digest(), "big"))
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._lines)
 
     @property
     def kind(self) -> TrainingStage:
@@ -63,16 +66,14 @@ class Rows:
             raise ValueError(f"one dataset holds one kind of example, not {sorted(t.__name__ for t in self._kinds)}")
         return _KINDS[next(iter(self._kinds))]
 
-    def line(self, place: int) -> bytes:
-        """The row at a place (from 0), as a line of the data file."""
-        return self._rows[place]
-
-    def provenance(self, place: int, row: int) -> bytes:
-        """The line of the sidecar for the row at a place, which is number ``row`` in the file."""
-        return b'{"row": %d, ' % row + self._provenance[place]
+    def lines(self, place: int, row: int = 0) -> tuple[bytes, bytes]:
+        """The row at a place (from 0) as a line of the data file, and its line of the sidecar, where it is number
+        ``row``."""
+        data, _, provenance = self._lines[place].partition(b"\n")
+        return data + b"\n", b'{"row": %d, ' % row + provenance
 
     def record_ids(self, places: Sequence[int]) -> Iterator[str]:
-        return (json.loads(_NUMBERED.encode() + self._provenance[place])["record_id"] for place in places)
+        return (json.loads(self.lines(place)[1])["record_id"] for place in places)
 
     def answers(self, places: Sequence[int]) -> array[int]:
         """A hash of each KTO row's answer: equal for equal answers."""

@@ -58,8 +58,8 @@ def measured_places(rates: Sequence[float | None], own: Sequence[float], number:
         keep: of ``APART``, what goes into the bins all the same: always solved ones are the easiest, never solved
             ones the hardest, unmeasured ones count as solved half the time.
     """
-    apart = {name: array("Q") for name in APART}
-    left, hard = array("Q"), array("d")
+    apart = {name: array("I") for name in APART}
+    left, hard = array("I"), array("d")
     for place, rate in enumerate(rates):
         name = UNMEASURED if rate is None else ALWAYS if rate >= 1 else NEVER if rate <= 0 else ""
         if name and name not in keep:
@@ -70,7 +70,7 @@ def measured_places(rates: Sequence[float | None], own: Sequence[float], number:
     if by == "both":
         hard = array("d", map(float.__add__, _ranks(hard), _ranks([own[place] for place in left])))
     if len(left) >= number:
-        bins: list[Sequence[int]] = [array("Q", (left[i] for i in places)) for places in split_places(hard, number)]
+        bins: list[Sequence[int]] = [array("I", (left[i] for i in places)) for places in split_places(hard, number)]
     else:
         order = sorted(range(len(left)), key=lambda i: hard[i])
         bins = [*([left[i]] for i in order), *([] for _ in range(number - len(left)))]
