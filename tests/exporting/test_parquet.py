@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from if_factory.cli import main
 from if_factory.errors import UserError
 from if_factory.evaluation.audit import audit
 from if_factory.exporting import loading
@@ -23,6 +25,7 @@ from if_factory.inputs.seeds import read_seeds
 from if_factory.records import SFTExample
 from tests.exporting.reference import accepted_by_llamafactory, need_llamafactory
 from tests.exporting.test_formats import FORMATS, KINDS, PAST, examples
+from tests.rewards.runs import NO_COMMA, record, write_run
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -171,3 +174,19 @@ def test_a_stated_licence_stays_and_another_readme_is_left_alone(tmp_path: Path)
     assert (path.name, head_of(path.read_text())["license"]) == ("README.md", "apache-2.0")
     assert write_card(tmp_path, "other", "suri", DATASETS, None).name == "other.card.md"
     assert head_of(path.read_text())["license"] == "apache-2.0"
+
+
+def test_the_command_writes_tables_that_check_accepts_and_a_card(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", [record(f"Describe the {word}.", NO_COMMA,
+                                              answers=[f"the {word} is wide and blue."])
+                                       for word in ("sea", "tide", "moon", "shore")])
+    out = CliRunner().invoke(main, ["export", str(run), "--into", str(tmp_path / "data"), "--files", "demo",
+                                    "--parquet", "--license", "cc-by-4.0"])
+    assert out.exit_code == 0, out.output
+    head = head_of((tmp_path / "data" / "demo" / "README.md").read_text())
+    assert head["license"] == "cc-by-4.0"
+    named = [c["config_name"] for c in head["configs"]]
+    assert "demo_sft" in named
+    assert all((tmp_path / "data" / "demo" / f"{name}.parquet").is_file() for name in named)
+    checked = CliRunner().invoke(main, ["check", str(tmp_path / "data")])
+    assert checked.exit_code == 0, checked.output
