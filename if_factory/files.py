@@ -8,17 +8,52 @@ import errno
 import json
 import os
 import tempfile
+from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from if_factory import parquet
 from if_factory.errors import UserError
+
+_NOT_TEXT = "looks like UTF-16 or a binary file, not UTF-8"
+_NUL_FIX = "the file may have been cut short by a crash; restore it or delete this line"
 
 
 def read_text(path: Path) -> str:
     """The file's text; a missing, unreadable or non-UTF-8 file is a ``UserError`` that says which line."""
-    try:
+    with _readable(path):
         raw = path.read_bytes()
+    _refuse_binary(path, raw)
+    text = _decoded(path, raw.removeprefix(codecs.BOM_UTF8))
+    if (nul := text.find("\0")) >= 0:
+        raise UserError("contains a NUL byte", where=f"{path}:{text.count(chr(10), 0, nul) + 1}", fix=_NUL_FIX)
+    return text
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """``(number from 1, text with its line end)`` of each line, read one at a time; errors are those of ``read_text``.
+
+    Only a line feed ends a line: U+2028 and friends may stand inside a JSON string.
+    """
+    with _readable(path), path.open("rb") as f:
+        before = 0
+        for n, raw in enumerate(f, 1):
+            if n == 1:
+                _refuse_binary(path, raw)
+                raw = raw.removeprefix(codecs.BOM_UTF8)
+            line = _decoded(path, raw, n, before)
+            if "\0" in line:
+                raise UserError("contains a NUL byte", where=f"{path}:{n}", fix=_NUL_FIX)
+            before += len(raw)
+            yield n, line
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Raises ``UserError`` for what keeps a file from being opened or read."""
+    try:
+        yield
     except FileNotFoundError:
         raise UserError("no such file", where=str(path), fix="check the path; it is relative to where you "
                         "run the command") from None
@@ -27,20 +62,21 @@ def read_text(path: Path) -> str:
     except OSError as e:
         raise UserError(f"cannot read: {e.strerror or e}", where=str(path),
                         fix="check the path and that you may read the file") from None
+
+
+def _refuse_binary(path: Path, raw: bytes) -> None:
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in raw[:4]:
-        raise UserError("looks like UTF-16 or a binary file, not UTF-8", where=str(path),
-                        fix="if it is text, convert it: `iconv -f UTF-16 -t UTF-8`")
+        raise UserError(_NOT_TEXT, where=str(path), fix="if it is text, convert it: `iconv -f UTF-16 -t UTF-8`")
+
+
+def _decoded(path: Path, raw: bytes, line: int = 1, before: int = 0) -> str:
+    """``line`` and ``before``: the number of the first line, and the bytes in front of it."""
     try:
-        text = raw.decode("utf-8-sig")
+        return raw.decode("utf-8")
     except UnicodeDecodeError as e:
-        # e.object, not raw: the positions are counted after a byte order mark.
-        row = e.object.count(b"\n", 0, e.start) + 1
-        raise UserError(f"not UTF-8: byte {e.start} is 0x{e.object[e.start]:02x}", where=f"{path}:{row}",
+        row = line + raw.count(b"\n", 0, e.start)
+        raise UserError(f"not UTF-8: byte {before + e.start} is 0x{raw[e.start]:02x}", where=f"{path}:{row}",
                         fix="convert the file, e.g. `iconv -f LATIN1 -t UTF-8`") from None
-    if (nul := text.find("\0")) >= 0:
-        raise UserError("contains a NUL byte", where=f"{path}:{text.count(chr(10), 0, nul) + 1}",
-                        fix="the file may have been cut short by a crash; restore it or delete this line")
-    return text
 
 
 def strict_json(text: str) -> Any:
@@ -70,24 +106,36 @@ _DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def read_rows(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """``(row number from 1, object)`` of a .jsonl or .json file (a .json file holds a list of objects).
+    """``(row number from 1, object)`` of a .jsonl, .json (a list of objects) or .parquet file.
 
     Blank lines are skipped but counted, so a row number is a line number in .jsonl. An empty .jsonl file has
-    no rows; whether that is an error is the caller's to say.
+    no rows; whether that is an error is the caller's to say. A .jsonl file is read line by line, a .parquet file
+    row group by row group (see ``parquet.read_parquet`` for its nulls), a .json file as a whole.
     """
     path = Path(path)
     suffix = path.suffix.lower()
+    if suffix == parquet.ENDING:
+        yield from parquet.read_parquet(path)
+        return
     if suffix not in (".json", ".jsonl"):
         raise UserError(f"cannot read a '{suffix}' file" if suffix else "the file name has no ending",
-                        where=str(path), fix="use .jsonl (one object per line) or .json (a list of objects)")
-    text = read_text(path)
-    numbered = enumerate(_parse_list(path, text), 1) if suffix == ".json" else _parse_lines(path, text)
+                        where=str(path), fix="use .jsonl (one object per line), .json (a list of objects) or .parquet")
+    numbered = enumerate(_parse_list(path, read_text(path)), 1) if suffix == ".json" else _parse_lines(path)
     for n, row in numbered:
         if not isinstance(row, dict):
             raise UserError(f"expected an object, found {_kind(row)}", where=f"{path}:{n}",
                             fix="a list of rows belongs in a .json file" if suffix == ".jsonl" and
                             isinstance(row, list) else "write each row as { ... }")
         yield n, row
+
+
+def count_rows(path: Path) -> int:
+    """How many rows ``read_rows`` will give, without parsing those of a .jsonl file."""
+    if path.suffix.lower() == ".jsonl":
+        return sum(1 for _, line in read_lines(path) if line.strip())
+    if path.suffix.lower() == parquet.ENDING:
+        return parquet.count_parquet(path)
+    return sum(1 for _ in read_rows(path))
 
 
 def _parse_list(path: Path, text: str) -> list[Any]:
@@ -105,9 +153,8 @@ def _parse_list(path: Path, text: str) -> list[Any]:
     return rows
 
 
-def _parse_lines(path: Path, text: str) -> Iterator[tuple[int, Any]]:
-    # Not splitlines(): U+2028 and friends may stand inside a JSON string.
-    for n, line in enumerate(text.split("\n"), 1):
+def _parse_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    for n, line in read_lines(path):
         if not line.strip():
             continue
         try:
@@ -137,6 +184,17 @@ def write_atomic(path: Path, data: str | bytes) -> None:
 
 
 def _replace(path: Path, parts: Iterable[bytes]) -> None:
+    with atomic_file(path) as f:
+        f.writelines(parts)
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write into that takes the place of ``path`` at the end of the block, or disappears if it fails.
+
+    Raises:
+        UserError: as ``write_atomic``.
+    """
     try:
         target = Path(os.path.realpath(path))
         if target.is_symlink():  # only a loop resolves to a link
@@ -145,7 +203,7 @@ def _replace(path: Path, parts: Iterable[bytes]) -> None:
         fd, tmp = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:80]}.")
         try:
             with os.fdopen(fd, "wb") as f:
-                f.writelines(parts)
+                yield f
                 f.flush()
                 os.fsync(f.fileno())
             os.chmod(tmp, target.stat().st_mode & 0o777 if target.exists() else 0o644)
@@ -168,6 +226,11 @@ def dump_json(value: Any, *, indent: int | None = None) -> str:
                       separators=(",", ": ") if indent is not None else (", ", ": "))
 
 
+def write_lines(path: Path, lines: Iterable[bytes]) -> None:
+    """Write lines atomically, as they come, each with its line end."""
+    _replace(path, lines)
+
+
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     """Write rows atomically, one object per line, as they come; returns how many."""
     written = 0
@@ -180,3 +243,42 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
 
     _replace(path, lines())
     return written
+
+
+_IN_MEMORY = 8 * 2**20  # bytes up to which there is no file at all
+
+
+class TemporaryLines:
+    """Pieces of text in an unnamed temporary file, in the order appended; memory holds 8 bytes for each.
+
+    The file disappears with the process.
+
+    Args:
+        folder: on whose disk the file is; ``None`` is the system's folder for temporary files.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+        self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(folder) if folder else None)  # noqa: SIM115
+        self._ends = array("Q", [0])
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def append(self, text: bytes) -> None:
+        """Raises ``UserError``: the disk is full."""
+        try:
+            self._file.seek(self._ends[-1])
+            self._file.write(text)
+        except OSError as e:
+            raise UserError(f"cannot write a temporary file: {e.strerror or e}",
+                            where=str(self._folder or tempfile.gettempdir()),
+                            fix="free space and run the same command again; answers logged so far are kept"
+                            ) from None
+        self._ends.append(self._ends[-1] + len(text))
+
+    def __getitem__(self, place: int) -> bytes:
+        if not 0 <= place < len(self):
+            raise IndexError(place)
+        self._file.seek(self._ends[place])
+        return self._file.read(self._ends[place + 1] - self._ends[place])

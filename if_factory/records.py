@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Any, Literal, TypedDict, Unpack
 
@@ -120,6 +120,15 @@ def content_id(*parts: Any) -> str:
     """A 16-hex-digit hash of JSON-able parts: the same content has the same id in every run."""
     blob = json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str)
     return hashlib.blake2b(blob.encode(), digest_size=8).hexdigest()
+
+
+def content_id_of_list(texts: Iterable[str]) -> str:
+    """``content_id`` of the list of these texts, without holding it."""
+    found = hashlib.blake2b(b"[[", digest_size=8)
+    for i, text in enumerate(texts):
+        found.update(("," if i else "").encode() + json.dumps(text, ensure_ascii=True).encode())
+    found.update(b"]]")
+    return found.hexdigest()
 
 
 class Extra(TypedDict, total=False):

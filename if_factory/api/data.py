@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -24,7 +24,7 @@ from if_factory.pipeline.rundir import RunDir
 from if_factory.pipeline.runner import Observer, RunResult
 from if_factory.pipeline.runner import run as run_stages
 from if_factory.recipe import Recipe
-from if_factory.records import Record
+from if_factory.records import Example, Record
 from if_factory.usefulness.gate import decided, decided_for
 from if_factory.usefulness.stage import NAME, judge_stage
 
@@ -219,15 +219,17 @@ def _refuse_nothing_answered(usage: Usage) -> None:
 # ---------------------------------------------------------------- emission
 
 
-def emit(recipe: Recipe, records: Iterable[Record], *, keep: bool = True) -> Emission:
+def emit(recipe: Recipe, records: Iterable[Record], *, keep: bool = True,
+         take: Callable[[str, Example], None] | None = None) -> Emission:
     """The examples of finished records. Every verdict is computed again; a stored "pass" is not relied on.
 
-    With ``keep=False`` they are only counted, and memory does not grow with them.
+    With ``keep=False`` they are only counted, and memory does not grow with them; ``take`` gets each, with the name
+    of its dataset, as it is made.
     """
     prepare(recipe)
     forget_time_outs()  # emission is a function of the records in their order, not of the run before it
     gate, method = gate_of(recipe), recipe.definition
-    options, out, deciders = recipe.method_options(), Emission(keep), set(gate.deciders)
+    options, out, deciders = recipe.method_options(), Emission(keep, take=take), set(gate.deciders)
     for chunk in _chunks(records, _TOGETHER):
         for record in decided(gate, [rechecked(record) for record in chunk]):
             deciders.update(c.usefulness.decided_by for c in record.candidates if c.usefulness)

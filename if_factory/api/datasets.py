@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +12,11 @@ from if_factory.api.common import AnyPath, recipe_of_run
 from if_factory.api.data import emit
 from if_factory.errors import UserError
 from if_factory.exporting.acceptance import CheckReport, check_dataset, local_names
+from if_factory.exporting.card import write_card
 from if_factory.exporting.dataset_info import FILE_NAME, MergeReport, merge_entries, stage_of
-from if_factory.exporting.formats import Format, Written, write_dataset
+from if_factory.exporting.formats import Format, Written, write_dataset, write_rows
 from if_factory.exporting.manifest import REPLAY, WHOLE, ExportedDataset, Manifest, write_manifest
+from if_factory.exporting.rows import Rows
 from if_factory.inputs.general import General, read_general
 from if_factory.inputs.selection import require_languages
 from if_factory.methods.base import Emission
@@ -21,9 +24,9 @@ from if_factory.pipeline.rundir import RunDir
 from if_factory.recipe import Recipe
 from if_factory.records import Example
 from if_factory.rewards.difficulty import Rate, id_of, read_rates
-from if_factory.training.curriculum import bin_names, cut_bins, read_bins, split_bins
+from if_factory.training.bins import bin_names, cut_places, read_bins, split_places
 from if_factory.training.cutoff import Encoder
-from if_factory.training.measured import By, RateOf, measured_bins, names_apart
+from if_factory.training.measured import By, RateOf, measured_places, names_apart
 from if_factory.training.preflight import cut_lines
 
 E = TypeVar("E", bound=Example)
@@ -35,10 +38,12 @@ class ExportReport:
 
     Attributes:
         datasets: every dataset, with its rows and how many of them LLaMA-Factory accepts.
-        emission: the rows by dataset, and what was refused, by reason.
+        emission: how many rows there are, by dataset, and what was refused, by reason; the rows themselves are not
+            kept (``emit`` has them).
         merged: what became of dataset_info.json.
         manifest: what was exported, as ``curriculum`` will read it.
         general: the rows mixed in against forgetting, where the recipe asks for some.
+        card: the dataset card, where parquet files were written.
     """
 
     datasets: list[Written] = field(repr=False)
@@ -46,6 +51,7 @@ class ExportReport:
     merged: MergeReport
     manifest: Manifest = field(repr=False)
     general: General | None = field(default=None, repr=False)
+    card: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +95,8 @@ def bins_of(recipe: Recipe, asked: str | int | None = None, by: By = "count", ke
 
 
 def export(run_folder: AnyPath, into: AnyPath, *, format: Format = "alpaca", bins: str | int | None = None,
-           files: str = "", force: bool = False, difficulty: By | None = None,
-           keep: Sequence[str] = ()) -> ExportReport:
+           files: str = "", force: bool = False, difficulty: By | None = None, keep: Sequence[str] = (),
+           parquet: bool = False, license: str | None = None) -> ExportReport:
     """Write the verified datasets of a run and merge them into dataset_info.json; every row is checked again.
 
     A stopped run is exported as far as it came. Beside dataset_info.json, ``.if_factory/<recipe's name>.json``
@@ -109,35 +115,47 @@ def export(run_folder: AnyPath, into: AnyPath, *, format: Format = "alpaca", bin
             ``difficulty``, or ``both``; default by pass rate where it was measured, else by count. Rows of prompts
             that the model always or never solves, or that were not measured, are datasets of their own, in no bin.
         keep: of ``always_solved``, ``never_solved``, ``unmeasured``, what is binned all the same.
+        parquet: write .parquet files, and beside them a dataset card for the Hugging Face hub.
+        license: the hub's identifier of a licence, for the card.
 
     Raises:
         UserError: there is no run, more bins than rows, LLaMA-Factory would refuse a dataset, or an entry of the
             same name and other content is there.
     """
     recipe, into = recipe_of_run(run_folder), Path(into)
-    emission = emit(recipe, RunDir(run_folder).records())
     rates = read_rates(Path(run_folder))
     cut = bins_of(recipe, bins, difficulty_of(run_folder, rates, difficulty), keep)
-    _record_rates(emission, rates)
+    rows: dict[str, Rows] = {}
+    disk = Path(run_folder) if os.access(run_folder, os.W_OK) else None
+
+    def take(dataset: str, example: Example) -> None:
+        rate = rates.get(id_of(example)) if rates else None
+        if rate is not None and rate.decided:  # a part of the row's provenance
+            example = example.model_copy(update={"provenance": {
+                **example.provenance, "pass_rate": rate.pass_rate, "pass_rate_of": rate.decided}})
+        if dataset not in rows:
+            rows[dataset] = Rows(format, disk)
+        rows[dataset].append(example, rate.pass_rate if rate else None)
+
+    emission = emit(recipe, RunDir(run_folder).iter_records(), keep=False, take=take)
     written, exported = [], []
     general = replay_rows(recipe, _own_sft(recipe, emission))
-    for dataset, label, each in _write_all(recipe, emission, general, into / files, format, cut, rates):
-        if format == "trl":
-            written.append(each)
-            continue
+    for dataset, label, each in _write_all(recipe, rows, general, into / files, format, cut, parquet):
         file = (Path(files) / each.path.name).as_posix()
-        each.entry["file_name"] = file
         written.append(each)
         kind = "sft" if dataset == REPLAY else stage_of(dataset)
-        exported.append(ExportedDataset(each.name, dataset, kind, label, file, each.written,
-                                        each.entry["formatting"]))
+        exported.append(ExportedDataset(each.name, dataset, kind, label, file, each.written, format))
+        if format != "trl":
+            each.entry["file_name"] = file
+    card = None
+    if parquet and exported:
+        card = write_card(into / files, recipe.name, recipe.method, exported, license)
     if format == "trl":
-        return ExportReport(written, emission, MergeReport(into / FILE_NAME),
-                            _manifest(recipe, cut), general)
+        return ExportReport(written, emission, MergeReport(into / FILE_NAME), _manifest(recipe, cut), general, card)
     merged = merge_entries(into / FILE_NAME, {w.name: w.entry for w in written}, force=force)
     manifest = _manifest(recipe, cut, exported)
     write_manifest(into, manifest)
-    return ExportReport(written, emission, merged, manifest, general)
+    return ExportReport(written, emission, merged, manifest, general, card)
 
 
 def _manifest(recipe: Recipe, cut: Bins, exported: Sequence[ExportedDataset] = ()) -> Manifest:
@@ -159,34 +177,22 @@ def difficulty_of(run_folder: AnyPath, rates: Mapping[str, Rate], asked: By | No
     return asked or ("pass_rate" if rates else "count")
 
 
-def _record_rates(emission: Emission, rates: Mapping[str, Rate]) -> None:
-    """The pass rate of each row's prompt becomes a part of its provenance."""
-    for examples in emission.datasets.values() if rates else ():
-        for i, e in enumerate(examples):
-            if (rate := rates.get(id_of(e))) is not None and rate.decided:
-                examples[i] = e.model_copy(update={"provenance": {
-                    **e.provenance, "pass_rate": rate.pass_rate, "pass_rate_of": rate.decided}})
-
-
 def _own_sft(recipe: Recipe, emission: Emission) -> int:
     """SFT rows that a curriculum trains."""
-    return sum(len(rows) for dataset, rows in emission.datasets.items()
+    return sum(rows for dataset, rows in emission.rows.items()
                if stage_of(dataset) == "sft" and dataset not in recipe.definition.separate)
 
 
-def _write_all(recipe: Recipe, emission: Emission, general: General | None, into: Path, fmt: Format,
-               cut: Bins, rates: Mapping[str, Rate]) -> Iterator[tuple[str, str, Written]]:
+def _write_all(recipe: Recipe, datasets: Mapping[str, Rows], general: General | None, into: Path, fmt: Format,
+               cut: Bins, parquet: bool) -> Iterator[tuple[str, str, Written]]:
     """(emitted dataset, bin label, what was written), in order."""
-    def rate_of(e: Example) -> float | None:
-        rate = rates.get(id_of(e))
-        return rate.pass_rate if rate else None
-
-    for dataset, examples in sorted(emission.datasets.items()):
-        yield dataset, WHOLE, write_dataset(f"{recipe.name}_{dataset}", examples, into, fmt)
-        for label, part in parts_of(examples, cut, rate_of):
-            yield dataset, label, write_dataset(f"{recipe.name}_{dataset}_{label}", part, into, fmt)
+    for dataset, rows in sorted(datasets.items()):
+        name = f"{recipe.name}_{dataset}"
+        yield dataset, WHOLE, write_rows(name, rows, range(len(rows)), into, as_parquet=parquet)
+        for label, places in _parts(rows.rates, rows.difficulties, cut):
+            yield dataset, label, write_rows(f"{name}_{label}", rows, places, into, as_parquet=parquet)
     if general and general.examples:
-        yield REPLAY, WHOLE, write_dataset(f"{recipe.name}_{REPLAY}", general.examples, into, fmt)
+        yield REPLAY, WHOLE, write_dataset(f"{recipe.name}_{REPLAY}", general.examples, into, fmt, as_parquet=parquet)
 
 
 def parts_of(examples: Sequence[E], cut: Bins, rate_of: RateOf) -> list[tuple[str, list[E]]]:
@@ -194,25 +200,26 @@ def parts_of(examples: Sequence[E], cut: Bins, rate_of: RateOf) -> list[tuple[st
 
     Rows of which none was measured are cut as the method says.
     """
-    if cut.by != "count" and any(rate_of(e) is not None for e in examples):
+    parts = _parts([rate_of(e) for e in examples], [e.difficulty for e in examples], cut)
+    return [(label, [examples[i] for i in places]) for label, places in parts]
+
+
+def _parts(rates: Sequence[float | None], own: Sequence[float], cut: Bins) -> list[tuple[str, Sequence[int]]]:
+    """``parts_of`` as places (from 0) of rows with these pass rates and difficulties of their own."""
+    if cut.by != "count" and any(rate is not None for rate in rates):
         number = cut.number or 2
         if number == 1:
             return []
-        found = measured_bins(examples, rate_of, number, cut.by, cut.keep)
-        named = [*zip(bin_names(number), found.bins, strict=True), *found.apart.items()]
+        bins, apart = measured_places(rates, own, number, cut.by, cut.keep)
+        named = [*zip(bin_names(number), bins, strict=True), *apart.items()]
         return [(label, part) for label, part in named if part]
     if cut.by != "count" and cut.uppers is None and cut.number:
-        cut = Bins(min(cut.number, len(examples)))
-    parts = _cut(examples, cut)
+        cut = Bins(min(cut.number, len(own)))
+    # Where no number was asked for, too few rows for two equal shares stay together.
+    parts = cut_places(own, cut.uppers) if cut.uppers is not None else \
+        split_places(own, cut.number or min(2, len(own)))
     return [(label, part) for label, part in zip(bin_names(len(parts)), parts, strict=True) if part
             ] if len(parts) > 1 else []
-
-
-def _cut(examples: Sequence[E], cut: Bins) -> list[list[E]]:
-    """Easy to hard; where no number was asked for, too few rows for two equal shares stay together."""
-    if cut.uppers is not None:
-        return cut_bins(examples, cut.uppers)
-    return split_bins(examples, cut.number or min(2, len(examples)))
 
 
 def check(folder: AnyPath, names: Sequence[str] = (), *, model: str | None = None, template: str | None = None,

@@ -108,6 +108,8 @@ def decontaminate(dataset: AnyPath, out: AnyPath, *, against: Sequence[AnyPath],
                   top: int = 1) -> Decontamination:
     """Write a dataset to the folder ``out`` without its contaminated rows, and those to a file with their reasons.
 
+    A .parquet dataset becomes a .jsonl one.
+
     Args: see ``contamination``.
 
     Raises:
@@ -130,7 +132,7 @@ def decontaminate(dataset: AnyPath, out: AnyPath, *, against: Sequence[AnyPath],
         if why := n.contaminated(cosine):
             reasons.setdefault(found.row_of[n.row], f"{why}:{n.benchmark}")
     kept = [i for i in range(len(rows)) if i not in reasons]
-    target = out / dataset.name
+    target = out / (f"{dataset.stem}.jsonl" if dataset.suffix.lower() == ".parquet" else dataset.name)
     if dataset.suffix.lower() == ".json":
         write_atomic(target, dump_json([rows[i] for i in kept], indent=1) + "\n")
     else:

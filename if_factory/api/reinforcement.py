@@ -74,7 +74,7 @@ def export_rl(run_folder: AnyPath, into: AnyPath, *, trainer: RlFormat = "trl", 
     prepare(recipe)
     rates = read_rates(Path(run_folder))
     cut = bins_of(recipe, bins, difficulty_of(run_folder, rates, difficulty), keep)
-    found = prompts_of(RunDir(run_folder).records(), rates)
+    found = prompts_of(RunDir(run_folder).iter_records(), rates)
     examples, refused = found.examples, Counter(found.refused)
     if pass_rate is not None:
         examples, refused["pass_rate"] = learnable(examples, *pass_rate)

@@ -132,13 +132,20 @@ def merge(runs: tuple[Path, ...], out: Path) -> None:
               help="Write the prompts instead, with verified rewards, for this trainer and for LLaMA-Factory.")
 @click.option("--pass-rate", metavar="LOW-HIGH", help="With --rl: only prompts whose pass rate, where the student's "
               "was measured, lies between these and is neither: 0-1.")
+@click.option("--parquet", is_flag=True, help="Write .parquet files, with a dataset card for the Hugging Face hub.")
+@click.option("--license", "licence", metavar="ID", help="With --parquet: the licence stated in the card, e.g. "
+              "apache-2.0.")
 @difficulty_options
 def export(run_folder: Path, into: Path, fmt: Any, bins: str | None, files: str, force: bool, rl: Any,
-           pass_rate: str | None, difficulty: Any, keep: tuple[str, ...]) -> None:
+           pass_rate: str | None, parquet: bool, licence: str | None, difficulty: Any, keep: tuple[str, ...]) -> None:
     """Write the verified datasets and merge them into dataset_info.json; every row is checked again."""
     from if_factory import api
     from if_factory.cli.show import show_export, show_rl
 
+    if licence and not parquet:
+        raise click.UsageError("--license goes with --parquet")
+    if rl and parquet:
+        raise click.UsageError("--rl writes .jsonl files: leave out --parquet")
     if rl:
         show_rl(api.export_rl(run_folder, into, trainer=rl, bins=bins, files=files, force=force,
                               pass_rate=_between(pass_rate), difficulty=difficulty, keep=keep))
@@ -146,7 +153,7 @@ def export(run_folder: Path, into: Path, fmt: Any, bins: str | None, files: str,
     if pass_rate:
         raise click.UsageError("--pass-rate goes with --rl")
     show_export(api.export(run_folder, into, format=fmt, bins=bins, files=files, force=force,
-                           difficulty=difficulty, keep=keep))
+                           difficulty=difficulty, keep=keep, parquet=parquet, license=licence))
 
 
 def _between(given: str | None) -> tuple[float, float] | None:

@@ -183,6 +183,8 @@ def show_export(report: ExportReport) -> None:
     show_emission(report.emission)
     if report.general:
         console.print(report.general.note(), highlight=False, markup=False)
+    if report.card:
+        console.print(f"dataset card: {report.card}", highlight=False, markup=False)
     merged = report.merged
     kinds = {"added": merged.added, "replaced": merged.replaced, "unchanged": merged.unchanged}
     changes = "; ".join(f"{what} {', '.join(names)}" for what, names in kinds.items() if names)

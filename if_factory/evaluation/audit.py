@@ -10,17 +10,20 @@ is called bad and fails none of those may still be bad.
 
 from __future__ import annotations
 
+import json
+import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from if_factory.constraints.base import is_known
 from if_factory.constraints.conflicts import conflict
 from if_factory.constraints.verify import Mode, verify
 from if_factory.errors import UserError
-from if_factory.files import dump_json, read_rows
+from if_factory.files import count_rows, dump_json, read_rows
 from if_factory.inputs.rows import Answered, Side, answers_of, constraints_of, prompt_of, prompts_of
 from if_factory.records import Constraint, Outcome, Verdict
 from if_factory.usefulness.asked import Asked
@@ -297,40 +300,62 @@ Found = tuple[Constraint, ...] | str | None
 
 def _finder(path: Path, joined: Path | None) -> Callable[[int, dict[str, Any]], Found]:
     if joined:
-        by_prompt = _by_prompt(joined)
+        by_prompt = _ByPrompt(joined)
 
         def by_text(n: int, row: dict[str, Any]) -> Found:
             prompt = prompt_of(row)
-            return "no_prompt" if prompt is None else by_prompt.get(_key(prompt), "prompt_not_in_constraints_file")
+            return "no_prompt" if prompt is None else by_prompt.get(prompt)
 
         return by_text
     sidecar = path.with_suffix(".provenance.jsonl")
     if sidecar.is_file():
-        aligned = [constraints_of(row, f"{sidecar}:{n}") for n, row in read_rows(sidecar)]
-        rows = sum(1 for _ in read_rows(path))
-        if len(aligned) != rows:
-            raise UserError(f"{len(aligned)} rows, but {path.name} has {rows}", where=str(sidecar),
+        if (aligned := count_rows(sidecar)) != (rows := count_rows(path)):
+            raise UserError(f"{aligned} rows, but {path.name} has {rows}", where=str(sidecar),
                             fix="export again: the two files belong together row by row")
-        positions: Iterator[tuple[Constraint, ...] | None] = iter(aligned)
+        positions = (constraints_of(row, f"{sidecar}:{n}") for n, row in read_rows(sidecar))
         return lambda n, row: next(positions)
     return lambda n, row: constraints_of(row, f"{path}:{n}")
 
 
-def _by_prompt(path: Path) -> dict[str, Found]:
-    found: dict[str, Found] = {}
-    for n, row in read_rows(path):
-        prompt = prompt_of(row)
-        if prompt is None:
-            raise UserError("no prompt to join by", where=f"{path}:{n}", fix="give every row a `prompt`")
-        constraints = constraints_of(row, f"{path}:{n}")
-        known = found.setdefault(_key(prompt), constraints)
-        if known != constraints:
-            found[_key(prompt)] = "ambiguous_prompt"
-    return found
+class _ByPrompt:
+    """The constraints of a file's prompts, in a temporary database: memory does not grow with the file."""
+
+    def __init__(self, path: Path) -> None:
+        self._found = sqlite3.connect("", isolation_level=None)  # a temporary one, beyond its cache on disk
+        self._found.execute("CREATE TABLE found (prompt BLOB PRIMARY KEY, constraints TEXT) WITHOUT ROWID")
+        self._found.execute("BEGIN")
+        for n, row in read_rows(path):
+            prompt = prompt_of(row)
+            if prompt is None:
+                raise UserError("no prompt to join by", where=f"{path}:{n}", fix="give every row a `prompt`")
+            own = constraints_of(row, f"{path}:{n}")
+            if (known := self._get(prompt, _ABSENT)) is _ABSENT:
+                said = None if own is None else dump_json([c.model_dump(mode="json") for c in own])
+                self._found.execute("INSERT INTO found VALUES (?, ?)", (_key(prompt), said))
+            elif known != own:
+                self._found.execute("UPDATE found SET constraints = ? WHERE prompt = ?", (_AMBIGUOUS, _key(prompt)))
+
+    def get(self, prompt: str) -> Found:
+        return self._get(prompt, "prompt_not_in_constraints_file")
+
+    def _get(self, prompt: str, default: str) -> Found:
+        row = self._found.execute("SELECT constraints FROM found WHERE prompt = ?", (_key(prompt),)).fetchone()
+        if row is None:
+            return default
+        if row[0] is None or row[0] == _AMBIGUOUS:
+            return cast("str | None", row[0])
+        return tuple(Constraint.model_validate(c) for c in json.loads(row[0]))
+
+    def __del__(self) -> None:
+        self._found.close()
 
 
-def _key(prompt: str) -> str:
-    return " ".join(prompt.split())
+_ABSENT, _AMBIGUOUS = "absent", "ambiguous_prompt"
+
+
+def _key(prompt: str) -> bytes:
+    """Of a prompt, white space ignored."""
+    return blake2b(" ".join(prompt.split()).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _verdict(text: str, constraint: Constraint, mode: Mode, compat: bool) -> Verdict:

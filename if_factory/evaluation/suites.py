@@ -35,7 +35,7 @@ def types_trained(run_folder: Path) -> frozenset[str]:
     Raises:
         UserError: no finished run in the folder.
     """
-    return frozenset(c.type for record in RunDir(run_folder).records() for c in record.constraints)
+    return frozenset(c.type for record in RunDir(run_folder).iter_records() for c in record.constraints)
 
 
 def named_types(names: Collection[str]) -> frozenset[str]:

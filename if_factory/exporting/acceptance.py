@@ -28,8 +28,8 @@ from if_factory.exporting.templates import template_problem
 from if_factory.exporting.work import Work
 from if_factory.files import dump_json
 
-__all__ = ["KTO_BATCH", "CheckReport", "LoaderOptions", "Problem", "check_dataset", "check_rows", "in_pieces",
-           "local_names"]
+__all__ = ["KTO_BATCH", "CheckReport", "LoaderOptions", "Problem", "check_dataset", "check_pieces", "check_rows",
+           "in_pieces", "local_names"]
 
 
 def local_names(dataset_dir: Path) -> list[str]:
@@ -161,6 +161,12 @@ def check_rows(rows: Sequence[Any], entry: dict[str, Any], *, name: str = "datas
                   entry, name, stage, options)
 
 
+def check_pieces(pieces: Callable[[], Iterator[Piece]], entry: dict[str, Any], *, name: str = "dataset",
+                 stage: TrainingStage | None = None) -> CheckReport:
+    """The same for rows that come in the pieces which the loader types together; they are read once."""
+    return _check(pieces, entry, name, stage, LoaderOptions())
+
+
 def in_pieces(rows: Sequence[Any], size: int = PIECE) -> Iterator[Piece]:
     """Rows as the loader will type them together once ``files.write_jsonl`` has written them."""
     held: list[Any] = []
@@ -263,7 +269,8 @@ class _Types:
             Unloadable: the piece does not fit the first one, or a field changes its type in it.
         """
         columns = learn_columns(piece.rows) if piece.mode == "lines" else None
-        own = columns.type if columns else arrow.learn_rows(piece.rows, piece.mode, piece.first_row)
+        own = piece.type or (columns.type if columns else
+                             arrow.learn_rows(piece.rows, piece.mode, piece.first_row))
         if self.first.kind == "null":
             self.first = own
         first = self.first

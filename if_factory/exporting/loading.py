@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -11,6 +12,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from if_factory import parquet
+from if_factory.errors import UserError
 from if_factory.exporting import arrow
 
 PIECE = 10 << 20  # bytes; datasets' JsonConfig.chunksize
@@ -22,11 +25,12 @@ _SURPLUS_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*\})', re.DOTALL)
 
 @dataclass(slots=True)
 class Piece:
-    """Rows that the loader types together. ``first_row`` counts from 1."""
+    """Rows that the loader types together. ``first_row`` counts from 1; ``type``: of a parquet file's schema."""
 
     rows: list[Any]
     mode: arrow.Mode
     first_row: int = 1
+    type: arrow.Type | None = None
 
 
 class Unreadable(Exception):
@@ -62,6 +66,9 @@ def read_pieces(path: Path, size: int = PIECE) -> Iterator[Piece]:
         Unreadable: the ``datasets`` library is needed and not installed.
     """
     kind, files = files_of(path)
+    if kind == "parquet" and (schema := _own_schema(files)) is not None:
+        yield from _parquet_pieces(files, schema_type(schema))
+        return
     if kind != "json":
         yield Piece(_with_datasets(kind, files), "python")
         return
@@ -70,6 +77,51 @@ def read_pieces(path: Path, size: int = PIECE) -> Iterator[Piece]:
         for piece in _json_pieces(file, size, row):
             yield piece
             row += len(piece.rows)
+
+
+def _own_schema(files: list[Path]) -> Any:
+    """The one Arrow schema of parquet files; ``None`` where they differ or name features of ``datasets``, whose
+    loader then says what their rows are."""
+    try:
+        schemas = []
+        for path in files:
+            file = parquet.opened(path)
+            schemas.append(file.schema_arrow)
+            file.close()
+    except UserError as e:
+        if importlib.util.find_spec("pyarrow") is None:
+            raise Unreadable(f"not checked: {e.problem} ({e.fix})") from None
+        raise arrow.Unloadable(f"the loader refuses the file: {e.problem}", field="file_name") from None
+    named = any(b"huggingface" in (s.metadata or {}) for s in schemas)
+    return None if named or any(not s.equals(schemas[0]) for s in schemas) else schemas[0]
+
+
+def _parquet_pieces(files: list[Path], own: arrow.Type) -> Iterator[Piece]:
+    row = 1
+    for path in files:
+        try:
+            for rows in parquet.batches(path):
+                yield Piece(rows, "python", row, own)
+                row += len(rows)
+        except UserError as e:
+            raise arrow.Unloadable(f"the loader refuses the file: {e.problem}", field="file_name") from None
+
+
+def schema_type(schema: Any) -> arrow.Type:
+    """The type of rows with this Arrow schema (or struct), in which a null takes no part."""
+    return arrow.Type("object", {f.name: _arrow_type(f.type) for f in schema})
+
+
+def _arrow_type(t: Any) -> arrow.Type:
+    from pyarrow import types
+
+    if types.is_struct(t):
+        return schema_type([t.field(i) for i in range(t.num_fields)])
+    if types.is_list(t) or types.is_large_list(t) or types.is_fixed_size_list(t):
+        return arrow.Type("list", {"[]": _arrow_type(t.value_type)})
+    known = (("null", types.is_null), ("string", types.is_string), ("string", types.is_large_string),
+             ("bool", types.is_boolean), ("int", types.is_integer), ("float", types.is_floating))
+    return arrow.Type(next((kind for kind, holds in known if holds(t)), str(t)))
 
 
 def _json_pieces(file: Path, size: int, row: int) -> Iterator[Piece]:

@@ -7,23 +7,18 @@ has no trainer there. Source: trl 0.24 and 1.16, ``data_utils``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from if_factory.errors import UserError
 from if_factory.records import Example, KTOExample, PreferenceExample, SFTExample, TripleExample
 
 
-def trl_rows(examples: Sequence[Example]) -> list[dict[str, Any]]:
-    """One row per example; the system prompt is the first message.
+def trl_row(e: Example) -> dict[str, Any]:
+    """The system prompt is the first message.
 
     Raises:
         UserError: an I-ORPO triple.
     """
-    return [_row(e) for e in examples]
-
-
-def _row(e: Example) -> dict[str, Any]:
     prompt = [_message("system", e.system)] if e.system else []
     prompt += [_message(turn.role, turn.content) for turn in e.history]
     prompt.append(_message("user", e.prompt))

@@ -33,8 +33,9 @@ class Emission:
 
     A dataset's name begins with the stage it is for: ``sft``, ``dpo``, ``kto``, ``iorpo``, or ``sft_external``
     where a method has a second dataset for it. ``out["sft"]`` is a list, ``out.refused["sft"]["truncated"]`` a
-    count. With ``keep=False`` examples are only counted. ``shown`` keeps a few texts that do not attempt
-    their request, by reason, and ``deciders`` says who decided that: ``rules``, ``relevance``, ``judge``.
+    count. With ``keep=False`` examples are only counted; ``take``, if given, gets each with its dataset. ``shown``
+    keeps a few texts that do not attempt their request, by reason, and ``deciders`` says who decided that:
+    ``rules``, ``relevance``, ``judge``.
     """
 
     keep: bool = True
@@ -43,6 +44,7 @@ class Emission:
     refused: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     shown: dict[str, list[Refusal]] = field(default_factory=dict)
     deciders: tuple[str, ...] = ("rules",)
+    take: Callable[[str, Example], None] | None = field(default=None, repr=False)
 
     def __getitem__(self, dataset: str) -> list[Example]:
         return self.datasets.get(dataset, [])
@@ -56,6 +58,8 @@ class Emission:
                 shown.append(example)
             return False
         self.rows[dataset] += 1
+        if self.take:
+            self.take(dataset, example)
         if self.keep:
             self.datasets.setdefault(dataset, []).append(example)
         return True

@@ -16,7 +16,7 @@ no host, no order of arrival.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,9 +26,19 @@ import yaml
 from if_factory.chat.budget import Usage
 from if_factory.chat.log import ResponseLog
 from if_factory.errors import UserError, deprecated
-from if_factory.files import dump_json, read_rows, read_text, write_atomic, write_jsonl
+from if_factory.files import (
+    dump_json,
+    read_lines,
+    read_rows,
+    read_text,
+    strict_json,
+    write_atomic,
+    write_jsonl,
+    write_lines,
+)
 from if_factory.pipeline.ledger import Ledger
 from if_factory.pipeline.runner import DroppedRecord, RunResult
+from if_factory.pipeline.spool import Spool
 from if_factory.records import Record
 
 _IDENTITY = ("method", "seed", "shard")
@@ -94,7 +104,11 @@ class RunDir:
                    **({"usefulness": dict(usefulness)} if usefulness else {}),
                    **({"sandbox": sandbox} if sandbox else {})}
         (self.path / "ledger.json").unlink(missing_ok=True)
-        write_jsonl(self.path / "records.jsonl", (record.model_dump(mode="json") for record in result.records))
+        records = result.records
+        if isinstance(records, Spool):
+            write_lines(self.path / "records.jsonl", records.lines())
+        else:
+            write_jsonl(self.path / "records.jsonl", (record.model_dump(mode="json") for record in records))
         write_jsonl(self.path / "dropped.jsonl", (each._asdict() for each in result.dropped))
         write_atomic(self.path / "usage.json", dump_json(usage_rows(usage, stages), indent=2) + "\n")
         write_atomic(self.path / "ledger.json", dump_json(account, indent=2) + "\n")
@@ -115,24 +129,42 @@ class RunDir:
         return recipe
 
     def records(self) -> list[Record]:
-        """Raises ``UserError`` where the folder holds no finished run or a row is not a record."""
+        """All of them in memory; ``iter_records`` reads one at a time.
+
+        Raises:
+            UserError: the folder holds no finished run or a row is not a record.
+        """
+        return list(self.iter_records())
+
+    def iter_records(self) -> Iterator[Record]:
+        """The records one at a time, in order. Raises ``UserError`` as ``records``."""
         self._account()
-        path, records = self.path / "records.jsonl", []
+        path = self.path / "records.jsonl"
         for n, row in read_rows(path):
-            try:
-                records.append(Record.model_validate(row))
-            except ValueError as e:
-                raise UserError(f"not a record: {e}", where=f"{path}:{n}",
-                                fix="run again; what was already answered costs nothing") from None
-        return records
+            yield _record(row, f"{path}:{n}")
+
+    def records_at(self, places: Collection[int]) -> dict[int, Record]:
+        """The records at some places (from 0, as ``iter_records`` counts); the others are not parsed."""
+        path, wanted, found = self.path / "records.jsonl", set(places), {}
+        solid = ((n, line) for n, line in read_lines(path) if line.strip())
+        for place, (n, line) in enumerate(solid):
+            if place in wanted:
+                found[place] = _record(strict_json(line), f"{path}:{n}")
+        return found
 
     def dropped(self) -> list[DroppedRecord]:
+        """All of them in memory; ``iter_dropped`` reads one at a time."""
+        return list(self.iter_dropped())
+
+    def iter_dropped(self) -> Iterator[DroppedRecord]:
+        """The dropped records one at a time, in order."""
         self._account()
         path = self.path / "dropped.jsonl"
         if not path.exists() and (before := self.path / "rejects.jsonl").exists():
             deprecated(f"{before} has the name of if-factory 0.1", "run again, at no cost, to have dropped.jsonl")
             path = before
-        return [DroppedRecord(**row) for _, row in read_rows(path)]
+        for _, row in read_rows(path):
+            yield DroppedRecord(**row)
 
     def ledger(self) -> Ledger:
         return Ledger.from_dict(self._account()["stages"])
@@ -165,6 +197,14 @@ class RunDir:
         except (ValueError, TypeError) as e:
             raise UserError(f"not valid JSON: {e}", where=str(path), fix="run again; what was already answered "
                             "costs nothing") from None
+
+
+def _record(row: dict[str, Any], where: str) -> Record:
+    try:
+        return Record.model_validate(row)
+    except ValueError as e:
+        raise UserError(f"not a record: {e}", where=where,
+                        fix="run again; what was already answered costs nothing") from None
 
 
 def usage_rows(usage: Usage, stages: Sequence[str]) -> list[dict[str, Any]]:

@@ -1,23 +1,24 @@
 """A spool of finished records in an unnamed temporary file, so that memory does not grow with the length of a run.
 
-A record of a long run holds every answer it got, tens of kilobytes; only its position in the file stays in memory.
-The file disappears with the process: it is not an output, and nothing is resumed from it.
+A record of a long run holds every answer it got, tens of kilobytes; only its place in the file stays in memory, and
+the keys that order the records are in a temporary database. Both disappear with the process: they are no output, and
+nothing is resumed from them.
 """
 
 from __future__ import annotations
 
 import json
-import tempfile
+import sqlite3
+import struct
+from array import array
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import overload
 
 from if_factory.errors import UserError
-from if_factory.files import dump_json
+from if_factory.files import TemporaryLines, dump_json
 from if_factory.records import Record
-
-_IN_MEMORY = 8 * 2**20  # bytes up to which there is no file at all
 
 
 class Spool(Sequence[Record]):
@@ -28,54 +29,63 @@ class Spool(Sequence[Record]):
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder
-        # Open as long as the spool is: the file goes with it.
-        self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(folder) if folder else None)  # noqa: SIM115
-        self._places: list[tuple[tuple[int, ...], int]] = []
-        self._end = 0
-        self._sorted = True
+        # Beyond its cache of 2 MB it is in a file of its own; an empty name is a temporary database.
+        self._keys = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._lines = TemporaryLines(folder)
+        self._keys.execute("CREATE TABLE keys (key BLOB PRIMARY KEY, place INTEGER) WITHOUT ROWID")
+        self._keys.execute("BEGIN")
+        self._order: array[int] | None = None
+
+    def __del__(self) -> None:
+        self._keys.close()
 
     def put(self, key: tuple[int, ...], record: Record) -> None:
-        """Raises ``UserError``: the disk is full; what was answered is in the log."""
-        line = dump_json(record.model_dump(mode="json")).encode("ascii") + b"\n"
+        """Raises ``UserError``: the disk is full; what was answered is in the log. A key is put once."""
+        self._lines.append(dump_json(record.model_dump(mode="json")).encode("ascii") + b"\n")
         try:
-            self._file.seek(self._end)
-            self._file.write(line)
-        except OSError as e:
-            raise UserError(f"cannot write a temporary file: {e.strerror or e}",
-                            where=str(self._folder or tempfile.gettempdir()),
-                            fix="free space and run the same command again; answers logged so far are kept"
-                            ) from None
-        self._sorted = self._sorted and (not self._places or self._places[-1][0] < key)
-        self._places.append((key, self._end))
-        self._end += len(line)
+            self._keys.execute("INSERT INTO keys VALUES (?, ?)", (_packed(key), len(self._lines) - 1))
+        except sqlite3.OperationalError as e:
+            raise UserError(f"cannot write a temporary file: {e}",
+                            fix="free space in the folder for temporary files and run the same command again; "
+                            "answers logged so far are kept") from None
+        self._order = None
 
     def by_seed(self) -> Iterator[tuple[int, list[Record]]]:
         """The first number of their keys and the records that share it, one group at a time, in order."""
-        self._sort()
-        for seed, places in groupby(enumerate(self._places), key=lambda at: at[1][0][0]):
-            yield seed, [self[i] for i, _ in places]
+        keys = self._keys.execute("SELECT substr(key, 1, 8), place FROM keys ORDER BY key")
+        for seed, places in groupby(keys, key=lambda row: row[0]):
+            yield int.from_bytes(seed, "big"), [self._record(place) for _, place in places]
 
-    def _sort(self) -> None:
-        if not self._sorted:
-            self._places.sort()
-            self._sorted = True
+    def lines(self) -> Iterator[bytes]:
+        """Each record as a line of records.jsonl, in order."""
+        return map(self._lines.__getitem__, self._sorted())
+
+    def _sorted(self) -> array[int]:
+        if self._order is None:
+            self._order = array("Q", (place for place, in self._keys.execute("SELECT place FROM keys ORDER BY key")))
+        return self._order
+
+    def _record(self, place: int) -> Record:
+        return Record.model_validate(json.loads(self._lines[place]))
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._lines)
 
     @overload
     def __getitem__(self, index: int) -> Record: ...
     @overload
     def __getitem__(self, index: slice) -> list[Record]: ...
     def __getitem__(self, index: int | slice) -> Record | list[Record]:
-        self._sort()
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        self._file.seek(self._places[index][1])
-        return Record.model_validate(json.loads(self._file.readline()))
+        return self._record(self._sorted()[index])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and len(self) == len(other) and all(map(Record.__eq__, self, other))
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def _packed(key: tuple[int, ...]) -> bytes:
+    """Bytes in the order of the keys: whole numbers from 0, and a key before those that it begins."""
+    return struct.pack(f">{len(key)}Q", *key)

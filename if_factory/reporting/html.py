@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Callable, Mapping
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +52,7 @@ def render(folder: Path, *, evaluation: Path, saves: Path, samples: int = 6) -> 
     run = RunDir(folder)
     ledger = run.ledger().to_dict()
     # Format 1 was written before anybody decided which answers are useful: it has no headline.
-    records, results = run.records(), _results(evaluation / "results.json", "evaluate", (1, 2))
+    records, results = _Seen(run.iter_records()), _results(evaluation / "results.json", "evaluate", (1, 2))
     ranking = _results(evaluation / "ranking.json", "rank", (1,))
     stages = training_stages(saves)
     pictures = {
@@ -61,6 +63,10 @@ def render(folder: Path, *, evaluation: Path, saves: Path, samples: int = 6) -> 
         "losses": lambda: plots.loss_curves(stages) if stages else None,
     }
     usage = run.usage()
+    dropped, dropped_total = [], 0
+    for dropped_total, one in enumerate(run.iter_dropped(), 1):
+        if dropped_total <= 50:
+            dropped.append(one)
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
                                      undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["percent"] = lambda share: f"{100 * share:.1f}"
@@ -68,11 +74,10 @@ def render(folder: Path, *, evaluation: Path, saves: Path, samples: int = 6) -> 
     environment.filters["count"] = lambda n: f"{n:,}"
     return environment.get_template("report.html.jinja").render(
         name=folder.resolve().name, recipe=run.recipe(), complete=run.complete(), ledger=ledger,
-        emission=run.emission(), usefulness=run.usefulness(), usage=usage, total=_total(usage), records=len(records),
-        difficulties=_difficulties(records), results=results, ranking=ranking, stages=stages,
-        good=[_shown(r, c) for r, c in _spread(_first(records, lambda c: c.verified and c.useful), samples)],
-        bad=[_shown(r, c) for r, c in _spread(_first(records, lambda c: bool(c.failed_positions)), samples)],
-        dropped=run.dropped()[:50], dropped_total=len(run.dropped()),
+        emission=run.emission(), usefulness=run.usefulness(), usage=usage, total=_total(usage), records=records.total,
+        difficulties=records.difficulties(), results=results, ranking=ranking, stages=stages,
+        good=_samples(run, records.good, _good, samples), bad=_samples(run, records.bad, _bad, samples),
+        dropped=dropped, dropped_total=dropped_total,
         plots={name: _picture(draw) for name, draw in pictures.items()})
 
 
@@ -111,26 +116,49 @@ def _total(usage: list[dict[str, Any]]) -> dict[str, Any]:
             "cost": None if any(c is None for c in costs) else sum(costs)}
 
 
-def _difficulties(records: list[Record]) -> list[dict[str, Any]]:
-    """Per difficulty: records, and for each source of answers how many records have a verified one of it."""
-    sources = sorted({c.source for r in records for c in r.candidates})
-    rows = []
-    for level in sorted({r.difficulty for r in records}):
-        group = [r for r in records if r.difficulty == level]
-        rows.append({"level": level, "records": len(group), "verified": {
-            s: sum(any(c.source == s and c.verified for c in r.candidates) for r in group) for s in sources}})
-    return rows
+def _good(candidate: Candidate) -> bool:
+    return candidate.verified and candidate.useful
 
 
-def _first(records: list[Record], wanted: Callable[[Candidate], bool]) -> list[tuple[Record, Candidate]]:
-    """Each record with its last wanted answer: later answers are the corrected ones."""
-    found = ((r, next((c for c in reversed(r.candidates) if r.constraints and wanted(c)), None)) for r in records)
-    return [(r, c) for r, c in found if c]
+def _bad(candidate: Candidate) -> bool:
+    return bool(candidate.failed_positions)
 
 
-def _spread(rows: list[tuple[Record, Candidate]], n: int) -> list[tuple[Record, Candidate]]:
-    step = max(1, len(rows) // max(1, n))
-    return rows[::step][:n]
+class _Seen:
+    """What the page says of all records, found out in one pass; of the records themselves only places stay.
+
+    Attributes:
+        total: how many there are.
+        good, bad: the places (from 0) of those with an answer to show.
+    """
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self.total, self.good, self.bad = 0, array("Q"), array("Q")
+        self._records: Counter[float] = Counter()
+        self._verified: Counter[tuple[float, str]] = Counter()
+        self._sources: set[str] = set()
+        for place, record in enumerate(records):
+            self.total += 1
+            self._records[record.difficulty] += 1
+            self._sources.update(c.source for c in record.candidates)
+            for source in {c.source for c in record.candidates if c.verified}:
+                self._verified[record.difficulty, source] += 1
+            for wanted, places in ((_good, self.good), (_bad, self.bad)):
+                if record.constraints and any(map(wanted, record.candidates)):
+                    places.append(place)
+
+    def difficulties(self) -> list[dict[str, Any]]:
+        """Per difficulty: records, and for each source of answers how many records have a verified one of it."""
+        return [{"level": level, "records": n, "verified": {s: self._verified[level, s] for s in sorted(self._sources)}}
+                for level, n in sorted(self._records.items())]
+
+
+def _samples(run: RunDir, places: Sequence[int], wanted: Callable[[Candidate], bool], n: int
+             ) -> list[Mapping[str, Any]]:
+    """Records spread evenly, each with its last wanted answer: later answers are the corrected ones."""
+    shown = places[::max(1, len(places) // max(1, n))][:n]
+    found = run.records_at(shown)
+    return [_shown(found[i], next(c for c in reversed(found[i].candidates) if wanted(c))) for i in shown]
 
 
 def _shown(record: Record, candidate: Candidate) -> Mapping[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
 from if_factory.errors import UserError
 from if_factory.records import Example
-from if_factory.training.bins import split_bins
+from if_factory.training.bins import split_places
 
 E = TypeVar("E", bound=Example)
 By = Literal["count", "pass_rate", "both"]
@@ -38,33 +39,42 @@ def names_apart(given: Collection[str]) -> tuple[str, ...]:
 
 def measured_bins(examples: Sequence[E], rate_of: RateOf, number: int, by: By,
                   keep: Collection[str] = ()) -> MeasuredBins[E]:
-    """``number`` bins of about equal size by pass rate, or by pass rate and the method's own difficulty.
+    """``measured_places`` of examples."""
+    bins, apart = measured_places([rate_of(e) for e in examples], [e.difficulty for e in examples], number, by, keep)
+    return MeasuredBins([[examples[i] for i in places] for places in bins],
+                        {name: [examples[i] for i in places] for name, places in apart.items()})
+
+
+def measured_places(rates: Sequence[float | None], own: Sequence[float], number: int, by: By,
+                    keep: Collection[str] = ()) -> tuple[list[Sequence[int]], dict[str, Sequence[int]]]:
+    """``number`` bins of about equal size by pass rate, or by pass rate and the method's own difficulty: the places
+    (from 0) of the rows in each, and of those set apart, by name.
 
     ``both`` orders by the mean of the two ranks. All answers right or all wrong say only that a prompt is easier or
     harder than k answers can show: such rows are set apart, and so are rows without a rate.
 
     Args:
+        own: the method's own difficulties.
         keep: of ``APART``, what goes into the bins all the same: always solved ones are the easiest, never solved
             ones the hardest, unmeasured ones count as solved half the time.
     """
-    found = [(e, rate_of(e)) for e in examples]
-    apart: dict[str, list[E]] = {name: [] for name in APART}
-    left: list[tuple[E, float]] = []
-    for e, rate in found:
+    apart = {name: array("I") for name in APART}
+    left, hard = array("I"), array("d")
+    for place, rate in enumerate(rates):
         name = UNMEASURED if rate is None else ALWAYS if rate >= 1 else NEVER if rate <= 0 else ""
         if name and name not in keep:
-            apart[name].append(e)
+            apart[name].append(place)
         else:
-            left.append((e, 0.5 if rate is None else rate))
-    hard = [1 - rate for _, rate in left]
+            left.append(place)
+            hard.append(1 - (0.5 if rate is None else rate))
     if by == "both":
-        own = _ranks([e.difficulty for e, _ in left])
-        hard = [a + b for a, b in zip(_ranks(hard), own, strict=True)]
-    rows = [e for e, _ in left]
-    if len(rows) >= number:
-        return MeasuredBins(split_bins(rows, number, hard), apart)
-    order = sorted(range(len(rows)), key=lambda i: hard[i])
-    return MeasuredBins([[rows[i]] for i in order] + [[] for _ in range(number - len(rows))], apart)
+        hard = array("d", map(float.__add__, _ranks(hard), _ranks([own[place] for place in left])))
+    if len(left) >= number:
+        bins: list[Sequence[int]] = [array("I", (left[i] for i in places)) for places in split_places(hard, number)]
+    else:
+        order = sorted(range(len(left)), key=lambda i: hard[i])
+        bins = [*([left[i]] for i in order), *([] for _ in range(number - len(left)))]
+    return bins, dict(apart)
 
 
 def _ranks(values: Sequence[float]) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from if_factory import files
 from if_factory.errors import UserError
+from if_factory.exporting import loading
 from if_factory.exporting.acceptance import check_dataset
 from if_factory.exporting.dataset_info import merge_entries
-from if_factory.exporting.formats import alpaca_rows, apart, sharegpt_rows, write_dataset
-from if_factory.records import Constraint, KTOExample, PreferenceExample, SFTExample, TripleExample, Turn
+from if_factory.exporting.formats import alpaca_rows, apart, sharegpt_rows, write_dataset, write_rows
+from if_factory.exporting.rows import Rows
+from if_factory.records import (
+    Constraint,
+    KTOExample,
+    PreferenceExample,
+    SFTExample,
+    TripleExample,
+    Turn,
+    content_id,
+    content_id_of_list,
+)
+from if_factory.training.bins import split_places
 from tests.exporting.reference import accepted_by_llamafactory, need_llamafactory
 
 COMMAS = Constraint(type="punctuation:no_comma", text="no commas")
@@ -124,7 +138,7 @@ def test_a_late_history_comes_first_in_a_large_alpaca_file(tmp_path: Path, monke
     """In curriculum order single turns come first: the loader would fix `history` as a list of nothing."""
     from if_factory.exporting import acceptance
 
-    monkeypatch.setattr(acceptance.in_pieces, "__defaults__", (2000,))
+    monkeypatch.setattr(loading, "PIECE", 2000)
     rows = [SFTExample(record_id=str(i), prompt=f"say {i}", response="x" * 50, history=PAST if i >= 90 else ())
             for i in range(100)]
     written = write_dataset("d", rows, tmp_path, "alpaca")
@@ -234,6 +248,7 @@ def touching(rows: list[Any], batch: int) -> int:
     return sum(b[i].response == b[i - 1].response for b in batches for i in range(len(b)) if len(b) > 1)
 
 
+@settings(deadline=None)
 @given(n=st.integers(3, 40), batch=st.integers(7, 20))
 def test_twins_of_one_answer_are_moved_apart_and_no_row_is_lost(n: int, batch: int) -> None:
     rows = twins(list(range(n)))
@@ -253,3 +268,27 @@ def test_check_says_where_a_kto_row_follows_its_own_answer(tmp_path: Path) -> No
     written = write_dataset("k", twins([1]), tmp_path, "alpaca")
     assert ["own text" in p.reason for p in written.problems] == [True, True], "one answer alone has no way out"
     assert write_dataset("k", twins([1, 2, 3]), tmp_path, "alpaca").problems == []
+
+
+def test_memory_does_not_grow_with_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Python holds while rows are filed, cut and written is far less than the rows: 10 MB of them here."""
+    monkeypatch.setattr(loading, "PIECE", 100_000)
+    monkeypatch.setattr(files, "_IN_MEMORY", 1)
+    rows = Rows("alpaca", tmp_path)
+    tracemalloc.start()
+    try:
+        for i in range(600):
+            rows.append(SFTExample(record_id=str(i), prompt="q" * 10_000, response=f"y{i}" * 2000, difficulty=i % 3))
+        written = [write_rows(f"d{n}", rows, places, tmp_path) for n, places in enumerate(
+            (range(600), *split_places(rows.difficulties, 3)))]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [w.written for w in written] == [600, 200, 200, 200]
+    assert written[0].path.stat().st_size > 10**7
+    assert peak < 3 * 2**20
+
+
+@given(st.lists(st.text(max_size=5)))
+def test_the_id_of_a_list_needs_no_list(texts: list[str]) -> None:
+    assert content_id_of_list(iter(texts)) == content_id(texts)

@@ -18,6 +18,7 @@ def test_what_is_written_is_read_back(tmp_path):
         folder.write(result, usage, {"sft": 3})
     folder = RunDir(tmp_path / "run")
     assert folder.records() == result.records
+    assert folder.records_at([1]) == {1: result.records[1]}
     assert folder.dropped() == result.dropped
     assert folder.ledger().to_dict() == result.ledger.to_dict()
     assert folder.usage() == usage_rows(usage, ["seeds", "0_split2", "1_ask", "2_some3"])

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from if_factory.api import curriculum, difficulty, export, export_rl
+from if_factory.api import curriculum, difficulty, emit, export, export_rl
+from if_factory.api.common import recipe_of_run
 from if_factory.chat.base import ChatRequest
 from if_factory.chat.scripted import ScriptedBackend
 from if_factory.cli import main
 from if_factory.errors import UserError
 from if_factory.exporting.manifest import read_manifest
+from if_factory.pipeline.rundir import RunDir
 from if_factory.rewards.difficulty import measure, read_rates
 from if_factory.rewards.solved import solved_by_judge
 from if_factory.training.measured import By, measured_bins
@@ -132,7 +134,7 @@ def test_curriculum_cuts_anew_by_pass_rate_and_keeps_what_is_asked(run: Path, tm
 
 
 def test_both_orders_by_the_mean_of_the_two_ranks(run: Path, tmp_path: Path) -> None:
-    examples = export(run, tmp_path / "data").emission["sft"]
+    examples = emit(recipe_of_run(run), RunDir(run).records())["sft"]
     rate = dict(zip((e.record_id for e in examples), (1.0, 0.6, 0.2, 0.8, 0.5, 0.0), strict=True))
 
     def cut(by: By, number: int) -> list[list[str]]:
