@@ -17,7 +17,8 @@ from if_factory.chat.client import ChatClient
 from if_factory.chat.log import ResponseLog
 from if_factory.errors import UserError
 from if_factory.files import write_atomic
-from if_factory.recipe import ModelSpec, Recipe
+from if_factory.recipe import Recipe
+from if_factory.specs import ModelSpec
 
 if TYPE_CHECKING:
     from if_factory.batches.folder import BatchFile, BatchFolder
