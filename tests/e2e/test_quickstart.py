@@ -71,7 +71,7 @@ def test_the_first_dpo_step_compares_with_the_model_it_starts_from(quickstart):
 
 def test_the_checked_in_yaml_trains_on_the_checked_in_data(quickstart, tmp_path):
     folder, _ = quickstart
-    config = sorted((ROOT / "yaml").glob("*_1_sft_easy.yaml"))[0]
+    config = sorted((ROOT / "yaml" / "complex_to_simple").glob("*_1_sft_easy.yaml"))[0]
     run(["llamafactory-cli", "train", str(config.relative_to(ROOT)), f"model_name_or_path={folder / 'model'}",
          f"output_dir={tmp_path / 'out'}", "max_steps=1", "use_cpu=true"], CUDA_VISIBLE_DEVICES="")
     assert json.loads((tmp_path / "out" / "trainer_state.json").read_text())["global_step"] == 1
