@@ -229,7 +229,8 @@ def _read(pieces: Callable[[], Iterator[Piece]], entry: dict[str, Any], shape: S
     if taken is None or len(taken) == 1:
         for piece in pieces():
             loaded, columns = types.of(piece)
-            odd = odd_rows(columns, types.first, shape, report.stage) if columns and taken is None else None
+            odd = odd_rows(columns, types.first, shape, report.stage, piece.quiet) \
+                if columns and taken is None else None
             work.feed(piece, loaded, odd, taken[0] if taken else None)
     else:
         every = [row for piece in pieces() for row in types.rows(piece)]
@@ -262,7 +263,7 @@ class _Types:
         Raises:
             Unloadable: the piece does not fit the first one, or a field changes its type in it.
         """
-        columns = learn_columns(piece.rows) if piece.mode == "lines" else None
+        columns = learn_columns(piece.rows, piece.whole) if piece.mode == "lines" else None
         own = columns.type if columns else arrow.learn_rows(piece.rows, piece.mode, piece.first_row)
         if self.first.kind == "null":
             self.first = own
