@@ -99,8 +99,9 @@ def export(run_folder: AnyPath, into: AnyPath, *, format: Format = "alpaca", bin
     Args:
         run_folder: the folder of a run.
         into: LLaMA-Factory's data folder, the one with dataset_info.json; both are made if need be.
-        format: ``alpaca`` or ``sharegpt``; or ``trl``, which only writes files (and no I-ORPO triples): nothing is
-            registered in dataset_info.json, which trl does not read.
+        format: ``alpaca`` or ``sharegpt``; or ``trl``, which only writes files (and no I-ORPO triples), or ``v1``,
+            for LLaMA-Factory's ``USE_V1=1``, which writes the SFT datasets alone, each with a YAML that names it:
+            nothing is registered in dataset_info.json, which neither reads.
         bins: also write each kind as datasets from easy to hard: a number of bins of about equal size, or bins by
             difficulty (``"1-3,4-5"``); default as the method says, else 2.
         files: a folder inside ``into`` for the data files; default beside dataset_info.json.
@@ -122,7 +123,7 @@ def export(run_folder: AnyPath, into: AnyPath, *, format: Format = "alpaca", bin
     written, exported = [], []
     general = replay_rows(recipe, _own_sft(recipe, emission))
     for dataset, label, each in _write_all(recipe, emission, general, into / files, format, cut, rates):
-        if format == "trl":
+        if format in ("trl", "v1"):
             written.append(each)
             continue
         file = (Path(files) / each.path.name).as_posix()
@@ -131,7 +132,10 @@ def export(run_folder: AnyPath, into: AnyPath, *, format: Format = "alpaca", bin
         kind = "sft" if dataset == REPLAY else stage_of(dataset)
         exported.append(ExportedDataset(each.name, dataset, kind, label, file, each.written,
                                         each.entry["formatting"]))
-    if format == "trl":
+    if format == "v1" and not written:
+        raise UserError("the run has no SFT dataset, and LLaMA-Factory's version 1 trains nothing else",
+                        where=str(run_folder), fix="use --format alpaca or sharegpt, without USE_V1")
+    if format in ("trl", "v1"):
         return ExportReport(written, emission, MergeReport(into / FILE_NAME),
                             _manifest(recipe, cut), general)
     merged = merge_entries(into / FILE_NAME, {w.name: w.entry for w in written}, force=force)
@@ -182,6 +186,8 @@ def _write_all(recipe: Recipe, emission: Emission, general: General | None, into
         return rate.pass_rate if rate else None
 
     for dataset, examples in sorted(emission.datasets.items()):
+        if fmt == "v1" and stage_of(dataset) != "sft":
+            continue
         yield dataset, WHOLE, write_dataset(f"{recipe.name}_{dataset}", examples, into, fmt)
         for label, part in parts_of(examples, cut, rate_of):
             yield dataset, label, write_dataset(f"{recipe.name}_{dataset}_{label}", part, into, fmt)

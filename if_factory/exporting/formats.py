@@ -18,10 +18,11 @@ from if_factory.exporting.acceptance import KTO_BATCH, Problem, check_rows, in_p
 from if_factory.exporting.dataset_info import CORRUPTED, dataset_entry
 from if_factory.exporting.rules import TrainingStage
 from if_factory.exporting.trl import trl_rows
-from if_factory.files import write_jsonl
+from if_factory.exporting.v1 import v1_dataset, v1_rows
+from if_factory.files import write_atomic, write_jsonl
 from if_factory.records import Example, KTOExample, PreferenceExample, SFTExample, TripleExample, content_id
 
-Format = Literal["alpaca", "sharegpt", "trl"]
+Format = Literal["alpaca", "sharegpt", "trl", "v1"]
 
 
 @dataclass(slots=True)
@@ -104,7 +105,8 @@ def write_dataset(name: str, examples: Sequence[Example], folder: Path, fmt: For
     that share an answer are moved apart (``apart``), and in an alpaca file of more than 10 MB a row with a
     history comes first if the first 10 MB would have none (``typed_first``).
 
-    ``trl`` rows are not for LLaMA-Factory: they are written in the order given and have no entry.
+    ``trl`` and ``v1`` rows have no entry and are written in the order given; ``v1`` has a ``<name>.yaml`` for its
+    ``train_dataset``.
 
     Raises:
         UserError: no examples, or LLaMA-Factory would refuse the whole file; nothing is then written.
@@ -114,8 +116,10 @@ def write_dataset(name: str, examples: Sequence[Example], folder: Path, fmt: For
         raise UserError("there are no examples to write", where=str(path),
                         fix="look at the run's ledger: it says where the records went")
     kind = kind_of(examples)
-    if fmt == "trl":
-        rows = trl_rows(examples)
+    if fmt in ("trl", "v1"):
+        rows = trl_rows(examples) if fmt == "trl" else v1_rows(examples)
+        if fmt == "v1":
+            write_atomic(path.with_suffix(".yaml"), v1_dataset(name, path))
         write_jsonl(provenance_path(path), provenance_rows(examples))
         return Written(name, path, {}, write_jsonl(path, rows), len(rows))
     entry = dataset_entry(path.name, fmt, kind)
