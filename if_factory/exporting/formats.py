@@ -116,7 +116,7 @@ def write_dataset(name: str, examples: Sequence[Example], folder: Path, fmt: For
         raise UserError("there are no examples to write", where=str(path),
                         fix="look at the run's ledger: it says where the records went")
     kind = kind_of(examples)
-    if fmt in ("trl", "v1"):
+    if fmt == "trl" or fmt == "v1":
         rows = trl_rows(examples) if fmt == "trl" else v1_rows(examples)
         if fmt == "v1":
             write_atomic(path.with_suffix(".yaml"), v1_dataset(name, path))

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ _SURPLUS_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*\})', re.DOTALL)
 
 @dataclass(slots=True)
 class Piece:
-    """Rows that the loader types together. ``first_row`` counts from 1.
+    """Rows that the loader types together. ``first_row`` counts from 1, ``job`` (the worker that reads it) from 0.
 
     ``whole``: known to hold no half of a surrogate pair. ``quiet``: known to hold no word of ``remarks.NOTABLE``.
     """
@@ -36,6 +37,7 @@ class Piece:
     first_row: int = 1
     whole: bool = False
     quiet: bool = False
+    job: int = 0
 
 
 class Unreadable(Exception):
@@ -63,22 +65,38 @@ def files_of(path: Path) -> tuple[str, list[Path]]:
     return str(kinds.pop()), files
 
 
-def read_pieces(path: Path, size: int = PIECE) -> Iterator[Piece]:
-    """The pieces of a file, or of all files of a folder.
+def shares(number: int, workers: int) -> list[range]:
+    """What of ``number`` things each worker gets: contiguous, the first ones one more."""
+    workers = max(1, min(workers, number))
+    size, more = divmod(number, workers)
+    ends = [0]
+    for i in range(workers):
+        ends.append(ends[-1] + size + (i < more))
+    return [range(a, b) for a, b in pairwise(ends)]
+
+
+def read_pieces(path: Path, size: int = PIECE, workers: int = 1) -> Iterator[Piece]:
+    """The pieces of a file, or of all files of a folder, which ``workers`` share out among themselves.
 
     Raises:
-        Unloadable: the loader refuses the file.
+        Unloadable: the loader refuses the file, or all files of a worker are empty.
         Unreadable: the ``datasets`` library is needed and not installed.
     """
     kind, files = files_of(path)
     if kind != "json":
-        yield Piece(_with_datasets(kind, files), "python")
+        yield Piece(_with_datasets(kind, files, workers), "python")
         return
     row = 1
-    for file in files:
-        for piece in _json_pieces(file, size, row):
-            yield piece
-            row += len(piece.rows)
+    for job, share in enumerate(shares(len(files), workers)):
+        empty = True
+        for file in files[share.start:share.stop]:
+            for piece in _json_pieces(file, size, row):
+                piece.job, empty = job, False
+                yield piece
+                row += len(piece.rows)
+        if empty and len(share) < len(files):
+            raise arrow.Unloadable(f"{files[share.start].name} is empty, and the one of preprocessing_num_workers that "
+                                   "reads it has nothing else: remove the file", field="file_name")
 
 
 def _json_pieces(file: Path, size: int, row: int) -> Iterator[Piece]:
@@ -194,14 +212,15 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _with_datasets(kind: str, files: list[Path]) -> list[Any]:
+def _with_datasets(kind: str, files: list[Path], workers: int) -> list[Any]:
     try:
         from datasets import load_dataset
     except ImportError:
         raise Unreadable(f"not checked: {kind} files are read with the `datasets` library, which is not "
                          'installed (pip install "if-factory[datasets]")') from None
     try:
-        return list(load_dataset(kind, data_files=[str(f) for f in files], split="train"))
+        return list(load_dataset(kind, data_files=[str(f) for f in files], split="train",
+                                 num_proc=workers if min(workers, len(files)) > 1 else None))
     except Exception as e:  # whatever the loader raises here, it raises in LLaMA-Factory too
         raise arrow.Unloadable(f"the loader refuses the file: {e}", field="file_name") from None
 
