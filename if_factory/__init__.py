@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from if_factory.api import (
         audit,
+        batch,
         calibrate,
         check,
         constraint_types,
@@ -61,6 +62,7 @@ __all__ = [
     "UserError",
     "__version__",
     "audit",
+    "batch",
     "calibrate",
     "check",
     "constraint_types",

@@ -200,6 +200,7 @@ class Extra(TypedDict, total=False):
     task: str  # the instruction as the teacher wrote it, before anything is appended
     unworded: list[str]  # types of soft constraints that the teacher never worded
     stated: list[str]  # by drawn constraint: how it got into the prompt (decif.weaving)
+    criteria: dict[str, int]  # criteria that are statements, and whether a second question was needed: counted
     refined_because: list[str]
     unfounded: list[str]  # contradictions between demands that the request does not make
     task_before_refinement: str

@@ -103,3 +103,11 @@ def test_a_stack_that_names_no_preset_one_twice_or_values_that_do_not_go_togethe
             parse({**OK, "preset": preset})
     with pytest.raises(UserError, match=r"presets generation \+ paper.*: .*min_constraints"):
         parse({**OK, "preset": ["generation", "paper"], "options": {"min_constraints": 6}})
+
+
+def test_a_preset_by_its_old_name_applies_by_its_new_one_and_the_recipe_is_left_as_it_was() -> None:
+    with pytest.warns(FutureWarning, match="preset 'code' is now called 'released'"):
+        recipe = parse({"method": "suri", "preset": ["code"], "models": {"teacher": {}}})
+    assert recipe.presets == ("released",)
+    assert recipe.preset == ["code"]
+    assert recipe.resolved()["preset"] == ["released"]

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from if_factory.api.batching import BatchReport, WaveReport, batch
     from if_factory.api.catalogue import ConstraintExample, constraint_types, init
     from if_factory.api.common import as_recipe, load_plugins, load_recipe, prepare, recipe_of_run, seeds_of
     from if_factory.api.data import Plan, Preview, RunReport, emit, plan, preview, run, run_recipe
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from if_factory.api.training import Curriculum, curriculum, doctor, tokenize, train, vllm_env, write_model
 
 __all__ = [
+    "BatchReport",
     "ConstraintExample",
     "Contamination",
     "Curriculum",
@@ -42,8 +44,10 @@ __all__ = [
     "RepetitionReport",
     "RlReport",
     "RunReport",
+    "WaveReport",
     "as_recipe",
     "audit",
+    "batch",
     "calibrate",
     "calibrate_usefulness",
     "check",
@@ -84,6 +88,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "batching": "BatchReport WaveReport batch",
     "catalogue": "ConstraintExample constraint_types init",
     "common": "as_recipe load_plugins load_recipe prepare recipe_of_run seeds_of",
     "data": "Plan Preview RunReport emit plan preview run run_recipe",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from if_factory.api.batching import WaveReport, open_batch_models, open_wave, refuse_pending, wave_report
 from if_factory.api.common import AnyPath, as_recipe, gate_of, load_plugins, prepare, seeds_of, wait
 from if_factory.api.models import open_models, price_of
 from if_factory.chat.budget import Budget, Usage, cut_notes
@@ -24,6 +27,9 @@ from if_factory.recipe import Recipe
 from if_factory.records import Record
 from if_factory.usefulness.gate import decided, decided_for
 from if_factory.usefulness.stage import NAME, judge_stage
+
+if TYPE_CHECKING:
+    from if_factory.batches.wave import Wave
 
 _logger = logging.getLogger(__name__)
 TOKENS_PER_SECOND = 95.0  # output speed of the embedded model on 2 CPU cores
@@ -70,6 +76,7 @@ class RunReport:
         emission: how many rows can be exported, by dataset, and how many were refused, by reason; the rows
             themselves are not kept.
         sandbox: the isolation under which generated code ran; ``None`` where none ran.
+        batch: what was written into batch files; ``None`` where the models were asked directly.
     """
 
     folder: Path
@@ -77,10 +84,11 @@ class RunReport:
     usage: Usage = field(repr=False)
     emission: Emission = field(repr=False)
     sandbox: str | None
+    batch: WaveReport | None = None
 
     @property
     def complete(self) -> bool:
-        """False where a budget or Ctrl-C stopped the run; the same call continues it."""
+        """False where a budget or Ctrl-C stopped the run, or requests wait for batches; the same call continues it."""
         return self.result.complete
 
 
@@ -140,37 +148,49 @@ def preview(recipe: Recipe | AnyPath, out: AnyPath, *, rows: int = 3) -> Preview
     return Preview(result.records, emit(recipe, result.records))
 
 
-def run(recipe: Recipe | AnyPath, out: AnyPath, *, observer: Observer | None = None) -> RunReport:
+def run(recipe: Recipe | AnyPath, out: AnyPath, *, observer: Observer | None = None,
+        batch: AnyPath | None = None) -> RunReport:
     """Make the data. Safe to kill: the same call continues, and asks again only what was in flight.
 
     Args:
         recipe: a recipe, or the path of one.
         out: the run folder (docs/files.md says what is in it).
         observer: someone to show the progress to; ``if_factory.pipeline.progress.Progress`` is the terminal's.
+        batch: a folder for batch files. No model is asked: what is not in the log is written there, and ``batch``
+            sends it and reads the answers (docs/batch.md). The same call then goes on.
 
     Raises:
-        UserError: the recipe or its seeds are wrong, a model cannot be reached, or the folder holds a run of
-            another method or seed, or is in use.
+        UserError: the recipe or its seeds are wrong, a model cannot be reached, the folder holds a run of
+            another method or seed, or is in use, or requests of it are in batches that were sent.
     """
     recipe = as_recipe(recipe)
-    with RunDir(out) as folder:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(RunDir(out))
         folder.claim(recipe.resolved())
-        result, usage = wait(run_recipe(recipe, folder.log, observer=observer))
+        if batch is None:
+            refuse_pending(folder.path)
+        wave = stack.enter_context(open_wave(batch, folder.path)) if batch is not None else None
+        result, usage = wait(run_recipe(recipe, folder.log, observer=observer, wave=wave))
         emission = emit(recipe, result.records, keep=False)
         sandbox = isolation_used()
         folder.write(result, usage, emission.counts(), sandbox=sandbox,
                      usefulness=emission.usefulness())
-    return RunReport(folder.path, result, usage, emission, sandbox)
+    return RunReport(folder.path, result, usage, emission, sandbox, wave_report(wave) if wave else None)
 
 
 async def run_recipe(recipe: Recipe, log: ResponseLog | None, *, observer: Observer | None = None,
-                     limit: int | None = None) -> tuple[RunResult, Usage]:
-    """Run the method over the seeds; answers already in the log are not asked for again. Writes no outcome."""
+                     limit: int | None = None, wave: Wave | None = None) -> tuple[RunResult, Usage]:
+    """Run the method over the seeds; answers already in the log are not asked for again. Writes no outcome.
+
+    With ``wave`` the models are not asked; what is not in the log is written there.
+    """
     prepare(recipe)
     seeds = seeds_of(recipe)[:limit]
     usage = Usage()
     budget = Budget(**recipe.budget.model_dump())
-    async with open_models(recipe, log, usage, budget) as models:
+    opened = open_models(recipe, log, usage, budget) if wave is None or log is None \
+        else open_batch_models(recipe, log, usage, budget, wave)
+    async with opened as models:
         gate, stages = gate_of(recipe), recipe.definition.stages(recipe.method_options())
         if _judges_usefulness(recipe):
             stages = [*stages, judge_stage(gate)]

@@ -20,16 +20,18 @@ from if_factory.errors import UserError
 from if_factory.evaluation import repetition as counting
 from if_factory.evaluation.audit import AuditReport
 from if_factory.evaluation.audit import audit as audit_file
-from if_factory.evaluation.generate import Answer
 from if_factory.evaluation.long_form import LongForm
 from if_factory.evaluation.passrate import Item, Results
-from if_factory.evaluation.ranking import Ranking
+from if_factory.evaluation.progress import Progress
+from if_factory.evaluation.rank import Ranked
+from if_factory.evaluation.rank import rank as run_ranking
 from if_factory.evaluation.repetition import Repetition, Tokens
 from if_factory.evaluation.scaling import Base, Fit, Point, fit, read_points
 from if_factory.evaluation.scaling import markdown as scaling_table
 from if_factory.files import dump_json, write_atomic, write_jsonl
 from if_factory.judge.calibration import Calibration, read_labelled
 from if_factory.judge.calibration import calibrate as measure_judge
+from if_factory.judge.judge import Variant
 from if_factory.records import Usefulness
 from if_factory.training.run import adapters_by_stage, adapters_of
 from if_factory.usefulness.calibration import GateFigures, Step, calibrate_gate, figures, read_answers, sweep
@@ -126,8 +128,8 @@ def evaluate(model: str, out: AnyPath, *, adapters: Sequence[AnyPath] = (), curr
 def rank(triples: AnyPath, model: str, out: AnyPath, *, adapters: Sequence[AnyPath] = (),
          curriculum: AnyPath | None = None, also: Mapping[str, Sequence[AnyPath]] | None = None,
          template: str | None = None, items: int | None = None, seed: int = 0, max_tokens: int | None = None,
-         batch_tokens: int | None = None, float32: bool = False,
-         watch: Callable[[str, int], Bar] | None = None) -> Ranking:
+         batch_tokens: int | None = None, float32: bool = False, preference: bool = False,
+         watch: Callable[[str, int], Bar] | None = None) -> Ranked:
     """Suri's ranking accuracy: how often a response is likelier after its own instruction than after a corrupted
     one, before and after training, in five settings.
 
@@ -143,28 +145,29 @@ def rank(triples: AnyPath, model: str, out: AnyPath, *, adapters: Sequence[AnyPa
         max_tokens: leave out longer items; default: what the model has positions for.
         batch_tokens: tokens scored together; less needs less memory.
         float32: compute in float32 on a GPU too: exact margins, twice the memory.
+        preference: also ask which of the two instructions a response was written for: Suri's p(preference | prompt).
         watch: ``(label, tokens to score)`` -> a progress bar.
 
     Raises:
         UserError: no item, none that fits, or a model cannot be opened.
     """
-    from if_factory.evaluation.ranking import rank as run_ranking
     from if_factory.evaluation.score import Scorer
     from if_factory.evaluation.triples import read_triples
 
     given = read_triples(Path(triples))[:items]
     models = {label: partial(Scorer, model, chain, template=template, float32=float32, batch_tokens=batch_tokens)
               for label, chain in chains(adapters, curriculum, also).items()}
-    return run_ranking(given, models, Path(out), max_tokens=max_tokens, seed=seed, watch=watch)
+    return run_ranking(given, models, Path(out), max_tokens=max_tokens, seed=seed, preference=preference,
+                       watch=watch)
 
 
 def long_form(triples: AnyPath, model: str, out: AnyPath, *, adapters: Sequence[AnyPath] = (),
               curriculum: AnyPath | None = None, also: Mapping[str, Sequence[AnyPath]] | None = None,
               items: int | None = None, max_tokens: int = 8192, batch: int = 4, tokens: str = "auto",
-              judge: str | None = None, judge_model: str | None = None, api_key_env: str = "OPENAI_API_KEY",
-              on_answer: Callable[[str, int], None] | None = None) -> LongForm:
+              judge: str | None = None, judge_model: str | None = None,
+              api_key_env: str = "OPENAI_API_KEY") -> LongForm:
     """Long answers to Suri's instructions, before and after: length, repetition, and a judge's yes, partly or no
-    on each constraint.
+    on each constraint. Progress is on standard error and in ``long_form.log``.
 
     Args:
         triples: what ``rank`` takes; the judge needs the constraints apart.
@@ -177,7 +180,6 @@ def long_form(triples: AnyPath, model: str, out: AnyPath, *, adapters: Sequence[
         tokens: what lengths are counted in; see ``repetition``.
         judge: a URL, ``embedded``, or ``embedded:/path/to.gguf``; default: no constraint is judged.
         judge_model, api_key_env: its name there (default its first) and the variable with its key.
-        on_answer: told of the model and of the tokens of each answer.
 
     Raises:
         UserError: no item, no constraints to judge, an adapter is missing, or transformers is not installed.
@@ -188,12 +190,7 @@ def long_form(triples: AnyPath, model: str, out: AnyPath, *, adapters: Sequence[
 
     out = Path(out)
     given, counted_in = read_triples(Path(triples))[:items], counting.tokens(tokens)
-    models = {label: TransformersBackend(model, adapters=chain, batch_size=batch)
-              for label, chain in chains(adapters, curriculum, also).items()}
-
-    def answered(label: str, answer: Answer) -> None:
-        if on_answer:
-            on_answer(label, answer.completion_tokens)
+    weights = chains(adapters, curriculum, also)
 
     async def run() -> LongForm:
         async with AsyncExitStack() as stack:
@@ -203,8 +200,12 @@ def long_form(triples: AnyPath, model: str, out: AnyPath, *, adapters: Sequence[
                 client = await stack.enter_async_context(
                     judge_at(judge, out / "judge", name=judge_model, api_key_env=api_key_env))
                 asked = partial(client.chat, stage="evaluate")
+            progress = stack.enter_context(Progress(len(given) * len(weights), out / "long_form.log"))
+            models = {label: TransformersBackend(model, adapters=chain, batch_size=batch,
+                                                 on_tokens=progress.generated) for label, chain in weights.items()}
             return await measure(given, models, out, max_tokens=max_tokens, concurrency=4 * batch, judge=asked,
-                                 counted_in=counted_in, log=log, on_answer=answered)
+                                 counted_in=counted_in, log=log, on_model=progress.model,
+                                 on_answer=lambda _, answer: progress.answer(answer.completion_tokens))
 
     return wait(run())
 
@@ -325,7 +326,8 @@ def calibrate_usefulness(labelled: AnyPath, out: AnyPath, *, judge: str | None =
 
 def calibrate(labelled: AnyPath, out: AnyPath, *, judge: str = "embedded", model: str | None = None,
               api_key_env: str = "OPENAI_API_KEY", concurrency: int = 16, low: float = 1, high: float = 5,
-              samples: int = 1, tries: int = 3, prompts: str | None = None) -> Calibration:
+              samples: int = 1, tries: int = 3, prompts: str | None = None,
+              prompt_variant: Variant = "full") -> Calibration:
     """Measure a judge against labelled rows: accuracy, kappa, position bias, unread replies.
 
     Args:
@@ -339,6 +341,7 @@ def calibrate(labelled: AnyPath, out: AnyPath, *, judge: str = "embedded", model
         samples: scores averaged per row.
         tries: requests per judgement.
         prompts: folder with judge templates of your own.
+        prompt_variant: ``full`` or ``small``, as the option of the methods.
 
     Raises:
         UserError: a row is wrong, or the judge cannot be reached.
@@ -348,7 +351,7 @@ def calibrate(labelled: AnyPath, out: AnyPath, *, judge: str = "embedded", model
     async def ask() -> Calibration:
         async with judge_at(judge, out, name=model, api_key_env=api_key_env, concurrency=concurrency) as asked:
             return await measure_judge(partial(asked.chat, stage="calibrate"), rows, low=low, high=high,
-                                       samples=samples, tries=tries, prompts=prompts)
+                                       samples=samples, tries=tries, prompts=prompts, variant=prompt_variant)
 
     found = wait(ask())
     figures = {kind: f.as_dict() for kind, f in found.figures.items()}

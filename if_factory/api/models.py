@@ -10,7 +10,8 @@ from if_factory.chat.budget import Budget, Price, Usage
 from if_factory.chat.client import ChatClient
 from if_factory.chat.log import ResponseLog
 from if_factory.errors import UserError
-from if_factory.recipe import ModelSpec, Recipe
+from if_factory.recipe import Recipe
+from if_factory.specs import ModelSpec
 
 
 @contextlib.asynccontextmanager
@@ -36,7 +37,7 @@ async def open_models(recipe: Recipe, log: ResponseLog | None, usage: Usage,
             stack.push_async_callback(backend.close)
             if not backend.model or isinstance(backend, BalancedBackend):
                 await backend.discover()
-            _refuse_namesake(served, backend.model, ", ".join(urls), role)
+            refuse_namesake(served, backend.model, ", ".join(urls), role)
             models[role] = ChatClient(
                 role, backend, log=log, budget=budget, usage=usage, concurrency=spec.concurrency * len(each),
                 temperature=spec.temperature, top_p=spec.top_p, max_tokens=spec.answer_tokens, seed=recipe.seed,
@@ -51,7 +52,7 @@ def price_of(spec: ModelSpec) -> Price | None:
     return Price(spec.price.prompt, spec.price.completion)
 
 
-def _refuse_namesake(served: dict[str, str], model: str, url: str, role: str) -> None:
+def refuse_namesake(served: dict[str, str], model: str, url: str, role: str) -> None:
     """Answers are logged by model name: one name at two endpoints would share them unnoticed."""
     if served.setdefault(model, url) != url:
         raise UserError(f"the model '{model}' is served at {served[model]} and at {url}", where=f"models.{role}",

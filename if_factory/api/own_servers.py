@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from if_factory.errors import UserError
-from if_factory.recipe import ModelSpec, Recipe
+from if_factory.recipe import Recipe
+from if_factory.specs import ModelSpec
 
 if TYPE_CHECKING:
     from if_factory.chat.vllm import VllmServer

@@ -18,9 +18,10 @@ from if_factory.chat.log import ResponseLog
 from if_factory.errors import UserError
 from if_factory.evaluation.progress import Progress
 from if_factory.pipeline.rundir import RunDir
-from if_factory.recipe import ModelSpec, Recipe
+from if_factory.recipe import Recipe
 from if_factory.records import Record
 from if_factory.rewards.difficulty import FILE, Rate, ask_with, code_decides, measure, prompts_of_rows, write_rates
+from if_factory.specs import ModelSpec
 from if_factory.training.measured import ALWAYS, NEVER, UNMEASURED
 
 

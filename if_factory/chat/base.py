@@ -93,6 +93,13 @@ class Transient(Exception):
         super().__init__(reason)
 
 
+class Deferred(BaseException):
+    """The request waits for a batch: its record ends here for now, and a later run takes it further.
+
+    Not an ``Exception``: no stage may take it for a failed request.
+    """
+
+
 class ServerGone(UserError):
     """Nothing listens at the server's address: never started, stopped, or starting again."""
 

@@ -59,6 +59,8 @@ class ChatClient:
         extra_body: more fields of every request.
     """
 
+    defers = False  # whether requests without an answer are put off (``Deferred``) instead of asked
+
     def __init__(self, role: str, backend: Backend, *, log: ResponseLog | None, budget: Budget, usage: Usage,
                  concurrency: int = 64, temperature: float | None = 0.7, top_p: float | None = 1.0,
                  max_tokens: int | None = 1024, seed: int = 0, retries: int = 6, price: Price | None = None,

@@ -26,9 +26,9 @@ from if_factory.chat.replies import (
     KNOWN_ENDS,
     ServerError,
     cut_at_stop,
-    error_in_body,
     read_error,
     read_reply,
+    status_of,
 )
 from if_factory.chat.schemas import has_bounds, sendable
 from if_factory.errors import UserError
@@ -107,6 +107,11 @@ class OpenAIBackend:
                 raise await self._error(error, headers, request)
             refused, level = without
             status, headers, body = await self._post(request, refused, level)
+        return self._accept(body, request, refused, schema, level)
+
+    def _accept(self, body: bytes, request: ChatRequest, refused: frozenset[str], schema: str,
+                level: int) -> Completion:
+        """The completion in a body of status 200; the request was sent without ``refused``, its schema at ``level``."""
         reply = read_reply(body, request)
         self._answered = True
         self._remember(refused, schema, level)
@@ -185,7 +190,8 @@ class OpenAIBackend:
             self._warn(f"{self.base_url} is not ready yet (HTTP 503); waiting up to {self.wait:g} s for it")
             await asyncio.sleep(min(_LOADING_WAIT, max(0.0, deadline - time.monotonic())))
 
-    async def _post(self, request: ChatRequest, refused: frozenset[str], level: int) -> tuple[int, Any, bytes]:
+    @staticmethod
+    def _body(request: ChatRequest, refused: frozenset[str], level: int) -> bytes:
         body: dict[str, Any] = {"model": request.model, "messages": request.messages}
         limit = next((f for f in ("max_tokens", "max_completion_tokens") if f not in refused), None)
         for field, value in (("temperature", request.temperature), ("top_p", request.top_p),
@@ -200,13 +206,11 @@ class OpenAIBackend:
                 body.pop(field, None)
             else:
                 body[field] = value
-        status, headers, answer = await self._send("POST", self._url, _encode(body).encode())
-        if status == 200 and (code := error_in_body(answer)) is not None:
-            error = read_error(code or 400, answer)
-            if not code and not (error.no_credit or error.filtered):
-                raise Transient("error_in_body")
-            return code or 400, headers, answer
-        return status, headers, answer
+        return _encode(body).encode()
+
+    async def _post(self, request: ChatRequest, refused: frozenset[str], level: int) -> tuple[int, Any, bytes]:
+        status, headers, answer = await self._send("POST", self._url, self._body(request, refused, level))
+        return status_of(status, answer), headers, answer
 
     async def _send(self, method: str, url: URL, body: bytes | None) -> tuple[int, Any, bytes]:
         """Status, headers and body; a server that is not there is asked a few times more."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,11 @@ class ResponseLog:
         except (ValueError, KeyError, TypeError):
             del self._offsets[key]
             return None
+
+    def lines(self) -> Iterator[bytes]:
+        """The line that counts for each key, in the order of the file."""
+        for offset in sorted(self._offsets.values()):
+            yield self._line(offset)
 
     def _line(self, offset: int) -> bytes:
         fd, line, size = self._file.fileno(), b"", 8192

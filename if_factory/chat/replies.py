@@ -248,6 +248,16 @@ def error_in_body(body: bytes) -> int | None:
         return None
 
 
+def status_of(status: int, body: bytes) -> int:
+    """The status that counts: an error may come in the body of a 200. Raises ``Transient`` if it does not say which."""
+    if status != 200 or (code := error_in_body(body)) is None:
+        return status
+    error = read_error(code or 400, body)
+    if not code and not (error.no_credit or error.filtered):
+        raise Transient("error_in_body")
+    return code or 400
+
+
 def _code(error: Any) -> int:
     for key in ("code", "status", "status_code", "http_code"):
         value = error.get(key) if isinstance(error, dict) else None

@@ -8,6 +8,7 @@ import sys
 import click
 
 from if_factory.cli import (
+    batch,
     constraints,
     data,
     decontaminate,
@@ -46,6 +47,7 @@ def main() -> None:
     """Verified instruction-following data for LLaMA-Factory, and the training that goes with it."""
 
 
-for _module in (data, training, rewards, online, humpback, evaluation, decontaminate, judge, report, constraints):
+for _module in (data, batch, training, rewards, online, humpback, evaluation, decontaminate, judge, report,
+                constraints):
     for _command in _module.COMMANDS:
         main.add_command(_command)

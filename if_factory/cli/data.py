@@ -84,7 +84,9 @@ def preview(recipe: Path, out: Path | None, rows: int, **given: Any) -> None:
 @OUT
 @overrides
 @click.option("--shard", metavar="I/N", help="Only every N-th seed from the I-th on; `merge` joins the N runs.")
-def run(recipe: Path, out: Path | None, shard: str | None, **given: Any) -> None:
+@click.option("--batch", metavar="DIR", type=click.Path(path_type=Path, file_okay=False),
+              help="Ask no model: write what is open as batch files into DIR (see `if-factory batch`).")
+def run(recipe: Path, out: Path | None, shard: str | None, batch: Path | None, **given: Any) -> None:
     """Make the data. Safe to kill: the same command continues, and asks again only what was in flight."""
     from if_factory import api
     from if_factory.cli.show import show_run
@@ -92,7 +94,7 @@ def run(recipe: Path, out: Path | None, shard: str | None, **given: Any) -> None
 
     loaded = _load(recipe, shard=shard, **given)
     folder = out or Path("runs") / "-".join([recipe.stem, *(["shard", *shard.split("/")] if shard else [])])
-    report = api.run(loaded, folder, observer=Progress())
+    report = api.run(loaded, folder, observer=Progress(), batch=batch)
     show_run(report)
     if not report.complete:
         raise SystemExit(3)

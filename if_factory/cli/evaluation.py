@@ -103,10 +103,12 @@ def _others(also: tuple[str, ...]) -> dict[str, list[str]]:
 @click.option("--max-tokens", type=click.IntRange(2), help="Leave out longer items; default: what the model has.")
 @click.option("--batch-tokens", type=click.IntRange(1), help="Tokens scored together; less needs less memory.")
 @click.option("--float32", is_flag=True, help="Compute in float32 on a GPU too: exact margins, twice the memory.")
+@click.option("--preference", is_flag=True, help="Also show every model the response and both instructions, and ask "
+              "which it was written for: Suri's p(preference | prompt).")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path, file_okay=False))
 def rank(triples: Path, model_path: str, adapters: tuple[Path, ...], curriculum: Path | None,
          also: tuple[str, ...], template: str | None, most: int | None, seed: int, max_tokens: int | None,
-         batch_tokens: int | None, float32: bool, out: Path) -> None:
+         batch_tokens: int | None, float32: bool, preference: bool, out: Path) -> None:
     """Suri's ranking accuracy: how often a response is likelier after its own instruction than after a corrupted
     one, before and after training, in five settings.
 
@@ -117,6 +119,7 @@ def rank(triples: Path, model_path: str, adapters: tuple[Path, ...], curriculum:
 
     api.rank(triples, model_path, out, adapters=adapters, curriculum=curriculum, also=_others(also), template=template,
              items=most, seed=seed, max_tokens=max_tokens, batch_tokens=batch_tokens, float32=float32,
+             preference=preference,
              watch=lambda label, tokens: click.progressbar(length=tokens, label=f"{label}, tokens"))
     click.echo((out / "ranking.md").read_text(encoding="utf-8"))
     click.echo(f"written: {out}/ranking.md, ranking.json, ranking.jsonl")
@@ -146,10 +149,9 @@ def long_form(triples: Path, model_path: str, adapters: tuple[Path, ...], curric
 
     found = api.long_form(triples, model_path, out, adapters=adapters, curriculum=curriculum, also=_others(also),
                           items=most, max_tokens=max_tokens, batch=batch, tokens=tokens, judge=judge,
-                          judge_model=judge_model, api_key_env=api_key_env,
-                          on_answer=lambda label, n: click.echo(f"{label}: an answer of {n} tokens", err=True))
+                          judge_model=judge_model, api_key_env=api_key_env)
     click.echo(found.markdown())
-    click.echo(f"written: {out}/long_form.md, long_form.json, responses.jsonl")
+    click.echo(f"written: {out}/long_form.md, long_form.json, responses.jsonl, long_form.log")
 
 
 @click.command()

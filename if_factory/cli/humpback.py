@@ -7,6 +7,9 @@ from typing import Any
 
 import click
 
+PAPER_STEPS = click.option("--paper-steps", is_flag=True, help="Steps and batch by the number of rows, as the paper "
+                           "lists them; --set max_steps=... wins.")
+
 
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))
@@ -19,9 +22,14 @@ import click
               help="Rows {prompt, response, label: true|false}: precision and recall of every round's judge.")
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many texts.")
 @click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Prompts decoded together.")
+@click.option("--endpoint", "endpoints", multiple=True, metavar="MODEL=URL",
+              help="This server serves the model `backward`, `m0`, `m1`... (or 1, 2...: the one that rates in that "
+              "round), merged; the command stops before a model without one. Default: in this process.")
+@PAPER_STEPS
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any LLaMA-Factory key.")
 def humpback(recipe: Path, model: str, template: str | None, out: Path, iterations: int, labelled: Path | None,
-             limit: int | None, batch: int, settings: tuple[str, ...]) -> None:
+             limit: int | None, batch: int, endpoints: tuple[str, ...], paper_steps: bool,
+             settings: tuple[str, ...]) -> None:
     """Humpback's loop: train a backward model, write instructions, rate, train forward, and again.
 
     Safe to kill: the same command goes on where it was.
@@ -33,10 +41,14 @@ def humpback(recipe: Path, model: str, template: str | None, out: Path, iteratio
     from if_factory.loops.humpback import markdown
     from if_factory.pipeline.progress import Progress
 
+    urls = {f"m{int(name) - 1}" if name.isdecimal() else name: url
+            for name, url in common.pairs(endpoints, "--endpoint", "MODEL=URL").items()}
     report = start.humpback(recipe, model=model, out=out, template=template, iterations=iterations,
                             labelled=labelled, limit=limit, batch=batch, settings=common.settings(settings),
-                            observer=Progress(), say=click.echo)
+                            observer=Progress(), endpoints=urls, paper_steps=paper_steps, say=click.echo)
     click.echo(markdown(report.done.curations))
+    if report.last is None:
+        return
     command = ["if-factory", "evaluate", "--model", model, "--adapter", str(report.last),
                "--system", report.system, "-o", f"{out}/evaluation"]
     click.echo(f"next: {shlex.join(command)}")
@@ -57,11 +69,15 @@ def humpback(recipe: Path, model: str, template: str | None, out: Path, iteratio
 @click.option("--limit", type=click.IntRange(1), help="As given to `humpback`.")
 @click.option("--batch", type=click.IntRange(1), default=16, show_default=True)
 @click.option("--max-tokens", type=click.IntRange(1), default=256, show_default=True)
+@click.option("--arms", default="curated,uncurated", show_default=True, metavar="NAME,NAME,...",
+              help="What is compared: curated, uncurated, a5, a4, augmented_only, seed_only, asked_as_seed, "
+              "asked_without, no_system_prompt; or quality, complementary, system_prompts: tables of the paper.")
+@PAPER_STEPS
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any LLaMA-Factory key.")
 def humpback_sizes(recipe: Path, model: str, template: str | None, out: Path, sizes: str, iteration: int,
                    suite: str, prompts: int | None, base: Any, limit: int | None, batch: int, max_tokens: int,
-                   settings: tuple[str, ...]) -> None:
-    """Quality against quantity: train on N rows with and without curation, for several N, and fit both arms.
+                   arms: str, paper_steps: bool, settings: tuple[str, ...]) -> None:
+    """Quality against quantity: train on N rows with and without curation, for several N, and fit every arm.
 
     The score is the win rate against the base model where the recipe names a judge, else the pass rate.
     """
@@ -76,7 +92,7 @@ def humpback_sizes(recipe: Path, model: str, template: str | None, out: Path, si
     fits = start.humpback_sizes(
         recipe, model=model, out=out, sizes=numbers, template=template, iteration=iteration, suite=suite,
         prompts=prompts, base=base, limit=limit, batch=batch, max_tokens=max_tokens,
-        settings=common.settings(settings), say=click.echo)
+        settings=common.settings(settings), arms=arms.split(","), paper_steps=paper_steps, say=click.echo)
     click.echo(markdown(fits))
 
 

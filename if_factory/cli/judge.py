@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -20,12 +21,14 @@ import click
 @click.option("--tries", type=click.IntRange(1), default=3, show_default=True, help="Requests per judgement.")
 @click.option("--prompts", type=click.Path(exists=True, file_okay=False),
               help="Folder with your own judge templates.")
+@click.option("--prompt-variant", type=click.Choice(["full", "small"]), default="full", show_default=True,
+              help="The judge's prompts, as the methods' option of this name.")
 @click.option("--relevance", default="auto", show_default=True, help="Of the gate: `auto`, `off`, or a model.")
 @click.option("--fail-under", type=click.FloatRange(0, 1), help="Exit with 1 if a kind's accuracy is below.")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path, file_okay=False),
               help="Folder for calibration.json, judged.jsonl and the log of replies.")
 def calibrate(labelled: Path, url: str, name: str | None, api_key_env: str, concurrency: int, low: float,
-              high: float, samples: int, tries: int, prompts: str | None, relevance: str,
+              high: float, samples: int, tries: int, prompts: str | None, prompt_variant: Any, relevance: str,
               fail_under: float | None, out: Path) -> None:
     """Measure a judge against LABELLED rows: accuracy, kappa, position bias, unread replies.
 
@@ -49,7 +52,8 @@ def calibrate(labelled: Path, url: str, name: str | None, api_key_env: str, conc
             (f.refused_rightly.value or 0) < fail_under for f in measured.figures.values())))
 
     found = api.calibrate(labelled, out, judge=url, model=name, api_key_env=api_key_env, concurrency=concurrency,
-                          low=low, high=high, samples=samples, tries=tries, prompts=prompts)
+                          low=low, high=high, samples=samples, tries=tries, prompts=prompts,
+                          prompt_variant=prompt_variant)
     show_calibration(found)
     click.echo(f"written: {out}/calibration.json, judged.jsonl")
     if fail_under is not None and any((f.accuracy or 0) < fail_under for f in found.figures.values()):

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from if_factory.api import Contamination, ExportReport, Plan, RlReport, RunReport
+    from if_factory.api import BatchReport, Contamination, ExportReport, Plan, RlReport, RunReport, WaveReport
     from if_factory.api.measuring import GateReport
     from if_factory.chat.budget import Usage
     from if_factory.exporting.acceptance import CheckReport
@@ -73,13 +73,67 @@ def show_run(report: RunReport) -> None:
                   f"retries {total.retries:,}; cost {cost}")
     if asked := requests_per_row(report.usage, report.emission):
         console.print("requests per emitted row: " + ", ".join(f"{role} {n:.1f}" for role, n in asked.items()))
+    if report.batch:
+        show_wave(report.batch)
     if report.complete:
         console.print(f"next: if-factory export {report.folder} --into <LLaMA-Factory>/data", highlight=False)
-    else:
+    elif report.result.stopped_by != "batch":
         console.print(f"[yellow]stopped by {report.result.stopped_by}[/]: the same command continues it; "
                       "`export` takes what is finished so far")
     if report.sandbox:
         console.print(f"generated code was isolated by {report.sandbox}", highlight=False)
+
+
+def show_wave(wave: WaveReport) -> None:
+    """What was written into batch files, and the commands that go on from there."""
+    if wave.lost:
+        console.print(f"{wave.lost:,} requests are lost for good; {wave.folder}/unanswered.jsonl says why, and without "
+                      "it they are asked again", highlight=False)
+    if not wave.open_files:
+        return
+    console.print(f"[yellow]not finished[/]: wave {wave.number} has {wave.opened:,} new requests in {len(wave.files)} "
+                  f"files; {wave.waiting:,} requests of earlier files have no results yet", highlight=False)
+    table = Table("file", "requests", "MB", "state", "model", title=f"batch files in {wave.folder}",
+                  title_justify="left")
+    for file in wave.open_files:
+        table.add_row(file.name, f"{file.requests:,}", f"{file.bytes / 1e6:.1f}", file.state, file.model)
+    console.print(table)
+    local = next((f for f in wave.open_files if f.state == "written"), None)
+    served = [f for f in wave.open_files if not f.endpoint.startswith("vllm:")]
+    console.print("next:", highlight=False)
+    if served:
+        console.print(f"  if-factory batch submit {wave.folder}; then, until it ends with status 0: "
+                      f"if-factory batch fetch {wave.folder}", highlight=False, soft_wrap=True)
+    if local:
+        path = wave.folder / local.name
+        model = local.endpoint.removeprefix("vllm:") if local.endpoint.startswith("vllm:") else local.model
+        named = "" if model == local.model else f" --served-model-name {local.model}"
+        console.print(f"  {'or ' if served else ''}for each file: vllm run-batch -i {path} -o "
+                      f"{wave.folder / local.beside('.output.jsonl')} --model {model}{named}; "
+                      f"then if-factory batch fetch {wave.folder}", highlight=False, soft_wrap=True)
+    console.print("  then the same run again, for the next wave", highlight=False)
+
+
+def show_batch(report: BatchReport) -> None:
+    """Each file's state, and what was read."""
+    from if_factory.batches.answers import MEANINGS
+
+    table = Table("file", "requests", "state", "batch", "now", title=f"batch files in {report.folder}",
+                  title_justify="left")
+    shown = [f for f in report.files if f.state != "done" or f.name in report.news]
+    for file in shown:
+        state = f"{file.state}, {file.status}" if file.status else file.state
+        table.add_row(file.name, f"{file.requests:,}", state, file.batch_id, report.news.get(file.name, ""))
+    if shown:
+        console.print(table)
+    if done := len(report.files) - len(shown):
+        console.print(f"{done} files are done", highlight=False)
+    for kind, n in report.counts.items():
+        console.print(f"{n:,} {MEANINGS[kind]}", highlight=False)
+    if report.open_files:
+        console.print(f"[yellow]not finished[/]: {len(report.open_files)} files have no results yet", highlight=False)
+    else:
+        console.print("next: run again with --batch, for the next wave or the end", highlight=False)
 
 
 def requests_per_row(usage: Usage, emission: Emission) -> dict[str, float]:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from if_factory.chat.parse import Failure
 from if_factory.evaluation.passrate import Item
-from if_factory.judge.judge import Ask, judge_criteria
+from if_factory.judge.criteria import judge_criteria
+from if_factory.judge.judge import Ask
 from if_factory.records import Outcome, Usefulness, Verdict
 from if_factory.usefulness import gate as gates
 from if_factory.usefulness.asked import Asked

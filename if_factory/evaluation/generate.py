@@ -6,7 +6,6 @@ that got no answer is kept as ``null``: it has no verdict, never counts as a pas
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +17,7 @@ from if_factory.chat.budget import Budget, Usage
 from if_factory.chat.client import ChatClient
 from if_factory.chat.log import ResponseLog
 from if_factory.chat.quiet import quiet
+from if_factory.chat.together import together
 from if_factory.evaluation.blind import write_blind
 from if_factory.evaluation.decide import judged_constraints, usefulness
 from if_factory.evaluation.passrate import MODES, Item, Judged, Results, check_all, markdown, measure
@@ -64,12 +64,7 @@ async def generate(items: Sequence[Item], backend: Backend, *, max_tokens: int =
         if on_answer:
             on_answer(item, answers[item.id])
 
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            for item in items:
-                tasks.create_task(one(item))
-    except ExceptionGroup as several:
-        raise several.exceptions[0] from None  # a UserError must reach the user as one
+    await together(map(one, items))
     return {item.id: answers[item.id] for item in items}
 
 

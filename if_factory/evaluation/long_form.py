@@ -81,9 +81,13 @@ def instruction_of(triple: Triple) -> str:
 
 async def measure(triples: Sequence[Triple], models: Mapping[str, Backend], out: Path, *, max_tokens: int,
                   concurrency: int = 32, judge: Ask | None = None, counted_in: Tokens, seed: int = 0,
-                  log: ResponseLog | None = None,
+                  log: ResponseLog | None = None, on_model: Callable[[str, str], None] | None = None,
                   on_answer: Callable[[str, Answer], None] | None = None) -> LongForm:
     """Ask every model in turn, count, judge, and write ``long_form.md``, ``long_form.json``, ``responses.jsonl``.
+
+    Args:
+        on_model: called with label and model name before a model's turn, and with ``deciding`` before the judge's.
+        on_answer: called with the label, for each answer as it arrives.
 
     Raises:
         UserError: a judge is given and no item has constraints apart; a model gave no answer at all.
@@ -99,6 +103,8 @@ async def measure(triples: Sequence[Triple], models: Mapping[str, Backend], out:
             on_answer(label, answer)
 
     for label, model in models.items():
+        if on_model:
+            on_model(label, model.model)
         try:
             answers[label] = await generate(items, model, max_tokens=max_tokens, concurrency=concurrency, log=log,
                                             on_answer=partial(answered, label))
@@ -106,6 +112,8 @@ async def measure(triples: Sequence[Triple], models: Mapping[str, Backend], out:
             await model.close()
     counted = {label: repetition.measure([a.text for a in by_id.values()], counted_in, seed)
                for label, by_id in answers.items()}
+    if judge and on_model:
+        on_model("deciding", "the judge, one constraint at a time")
     graded = {label: await _grades(items, by_id, judge) for label, by_id in answers.items()} if judge else {}
     found = LongForm(counted, counted_in, {k: _rates(g, seed) for k, g in graded.items()},
                      {k: sum(isinstance(one, Failure) for each in g for one in each) for k, g in graded.items()})

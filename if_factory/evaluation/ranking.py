@@ -10,19 +10,15 @@ Accuracy saturates, so the margin (the difference of the two sums, and of the me
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
-from pathlib import Path
 from random import Random
 from typing import Any
 
 from if_factory.constraints.join import join as as_in_training
-from if_factory.errors import UserError
 from if_factory.evaluation.score import LogProb, Pair, ScoreLog, Scorer
 from if_factory.evaluation.stats import Difference, Mean, Rate, average, cluster_difference, mcnemar, wilson
-from if_factory.files import dump_json, write_atomic, write_jsonl
 from if_factory.records import Constraint, Turn, content_id
 from if_factory.tables import markdown_table
 
@@ -125,33 +121,40 @@ def rendered(found: Sequence[Contest], scorer: Scorer) -> list[tuple[Pair, Pair]
 
 def score(pairs: Sequence[tuple[Pair, Pair]], scorer: Scorer, log: ScoreLog | None = None,
           on_tokens: Callable[[int], object] | None = None) -> list[Scores]:
-    """The scores of every contest. Equal pairs (x_w is the same in three settings) are computed once.
+    """The scores of every contest; see ``score_all``."""
+    return [Scores(*of) for of in score_all(pairs, scorer, log, on_tokens)]
+
+
+def score_all(groups: Sequence[tuple[Pair, ...]], scorer: Scorer, log: ScoreLog | None = None,
+              on_tokens: Callable[[int], object] | None = None) -> list[tuple[LogProb, ...]]:
+    """The score of every pair, grouped as given. Equal pairs (x_w is the same in three settings) are computed once.
 
     Args:
         log: scores in it are not computed again.
         on_tokens: called with the number of tokens done, to move a progress bar; those not computed included.
     """
-    keys = [tuple(content_id(scorer.key, pair) for pair in two) for two in pairs]
-    needed = {key: pair for two, names in zip(pairs, keys, strict=True)
-              for pair, key in zip(two, names, strict=True)}
+    keys = [tuple(content_id(scorer.key, pair) for pair in group) for group in groups]
+    needed = {key: pair for group, names in zip(groups, keys, strict=True)
+              for pair, key in zip(group, names, strict=True)}
     known = {key: s for key in needed if log and (s := log.get(key))}
     done = on_tokens or (lambda n: None)
-    done(sum(_tokens(needed[key]) for key in known))
+    done(sum(length(needed[key]) for key in known))
     missing = [key for key in needed if key not in known]
     for i, result in scorer.score([needed[key] for key in missing]):
         known[missing[i]] = result
         if log:
             log.put(missing[i], result)
-        done(_tokens(needed[missing[i]]))
-    return [Scores(known[after_w], known[after_l]) for after_w, after_l in keys]
+        done(length(needed[missing[i]]))
+    return [tuple(known[key] for key in names) for names in keys]
 
 
-def tokens(pairs: Sequence[tuple[Pair, Pair]]) -> int:
-    """How many tokens go through a model to score them all; ``on_tokens`` of ``score`` adds up to it."""
-    return sum(map(_tokens, {content_id(pair): pair for two in pairs for pair in two}.values()))
+def tokens(groups: Sequence[tuple[Pair, ...]]) -> int:
+    """How many tokens there are to score; ``on_tokens`` of ``score_all`` adds up to it."""
+    return sum(map(length, {content_id(pair): pair for group in groups for pair in group}.values()))
 
 
-def _tokens(pair: Pair) -> int:
+def length(pair: Pair) -> int:
+    """Tokens of the prompt and the response together."""
     return len(pair[0]) + len(pair[1])
 
 
@@ -191,9 +194,9 @@ class Ranking:
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON."""
         return {"format": 1, "labels": list(self.labels),
-                "settings": {setting: {label: _plain(asdict(cell)) for label, cell in by_label.items()}
+                "settings": {setting: {label: plain(asdict(cell)) for label, cell in by_label.items()}
                              for setting, by_label in self.cells.items()},
-                "changes": {setting: [_plain(asdict(change)) for change in all_of]
+                "changes": {setting: [plain(asdict(change)) for change in all_of]
                             for setting, all_of in self.changes.items()}}
 
 
@@ -227,70 +230,12 @@ def _change(before: str, after: str, b: Sequence[Scores], a: Sequence[Scores], s
                   average([y.margin - x.margin for x, y in zip(b, a, strict=True)], seed))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Results as plain JSON: six digits, and the value of every rate beside its counts."""
     if isinstance(value, dict):
-        shown = {k: _plain(v) for k, v in value.items()}
+        shown = {k: plain(v) for k, v in value.items()}
         return {"value": round(value["passed"] / value["n"], 6), **shown} if "passed" in value else shown
     return round(value, 6) if isinstance(value, float) else value
-
-
-# ---------------------------------------------------------------- all of it
-
-
-def rank(items: Sequence[Triple], models: Mapping[str, Callable[[], Scorer]], out: Path, *,
-         max_tokens: int | None = None, seed: int = 0, join: Join = as_in_training,
-         watch: Callable[[str, int], AbstractContextManager[Any]] | None = None) -> Ranking:
-    """Score with each model in turn and write ``ranking.json``, ``ranking.md`` and ``ranking.jsonl`` (every
-    contest: which constraints, what scores). ``scored.jsonl`` is what a killed run continues from.
-
-    Args:
-        models: by label; opened one after the other. The same tokenizer and template are expected of all.
-        out: folder; the results in it are replaced.
-        max_tokens: an item with a longer instruction and response is left out, in all settings, and counted;
-            default: what the first model has positions for.
-        watch: ``(label, tokens to score)`` -> a progress bar: a context manager with ``update(tokens done)``.
-
-    Raises:
-        UserError: there is no item, or none that fits; whatever a model raises when it is opened.
-    """
-    if not items:
-        raise UserError("there is no item to rank")
-    found, too_long = contests(items, seed, join), set[str]()
-    log, scores = ScoreLog(out / "scored.jsonl"), dict[str, list[Scores]]()
-    try:
-        for label, opened in models.items():
-            scorer = opened()
-            try:
-                pairs = rendered(found, scorer)
-                if not scores:  # the first model
-                    limit = min(max_tokens or scorer.longest, scorer.longest)
-                    too_long = {c.item.id for c, two in zip(found, pairs, strict=True)
-                                if max(map(_tokens, two)) > limit}
-                    if len(too_long) == len(items):
-                        raise UserError(f"every item is longer than {limit} tokens", fix="raise --max-tokens, or "
-                                        "use a model with more positions")
-                    fits = [c.item.id not in too_long for c in found]
-                    pairs = [p for p, ok in zip(pairs, fits, strict=True) if ok]
-                    found = [c for c, ok in zip(found, fits, strict=True) if ok]
-                with watch(label, tokens(pairs)) if watch else nullcontext() as bar:
-                    scores[label] = score(pairs, scorer, log, bar.update if bar else None)
-            finally:
-                scorer.close()
-    finally:
-        log.close()
-    result = measure(found, scores, seed)
-    facts = {"items": len(items) - len(too_long), "too_long": len(too_long), "seed": seed}
-    write_jsonl(out / "ranking.jsonl", _rows(found, scores))
-    write_atomic(out / "ranking.json", dump_json({**result.as_dict(), **facts}, indent=1) + "\n")
-    write_atomic(out / "ranking.md", markdown(result, too_long=len(too_long)))
-    return result
-
-
-def _rows(found: Sequence[Contest], scores: Mapping[str, Sequence[Scores]]) -> Iterator[dict[str, Any]]:
-    for i, c in enumerate(found):
-        yield {"id": c.item.id, "setting": c.setting, "included": list(c.included), "corrupted": list(c.corrupted),
-               "tokens": next(iter(scores.values()))[i].w.tokens,
-               "log_probs": {label: {"x_w": s[i].w.total, "x_l": s[i].l.total} for label, s in scores.items()}}
 
 
 def markdown(result: Ranking, *, too_long: int = 0) -> str:
@@ -302,7 +247,7 @@ def markdown(result: Ranking, *, too_long: int = 0) -> str:
         for label, c in by_label.items():
             r = c.accuracy
             share = f"{100 * r.value:.1f} % [{100 * r.low:.1f}, {100 * r.high:.1f}]"
-            cells.append((_shown(setting), label, f"{r.n:,}", share, c.ties, _mean(c.margin, 2),
+            cells.append((setting_name(setting), label, f"{r.n:,}", share, c.ties, _mean(c.margin, 2),
                           _mean(c.per_token, 4)))
     lines += markdown_table(("setting", "model", "items", "accuracy", "ties", "mean margin", "per token"), cells,
                             numbers=5)
@@ -312,7 +257,7 @@ def markdown(result: Ranking, *, too_long: int = 0) -> str:
             for d in changes:
                 a = d.accuracy
                 differences.append((
-                    _shown(setting), f"{d.after} − {d.before}",
+                    setting_name(setting), f"{d.after} − {d.before}",
                     f"{100 * a.value:+.1f} [{100 * a.low:+.1f}, {100 * a.high:+.1f}]", f"{d.p:.2g}",
                     _mean(d.margin, 2)))
         lines += ["", *markdown_table(("setting", "difference, same items", "accuracy", "p", "mean margin"),
@@ -322,7 +267,8 @@ def markdown(result: Ranking, *, too_long: int = 0) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _shown(setting: str) -> str:
+def setting_name(setting: str) -> str:
+    """A setting as tables show it: ``(M, 1)``."""
     return setting if setting == GIVEN else f"({setting})".replace(",", ", ")
 
 

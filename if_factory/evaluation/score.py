@@ -146,21 +146,26 @@ def log_probs(model: Any, pairs: Sequence[Pair], *, batch_tokens: int = 16384,
     """
     import torch
 
-    batches = list(_batches([len(x) + len(y) for x, y in pairs], batch_tokens))
+    # Pairs with one prompt and one response token each go through the model once: its last token is never fed.
+    feeds: dict[tuple[int, ...], list[int]] = {}
+    for i, (x, y) in enumerate(pairs):
+        feeds.setdefault(tuple(x if len(y) == 1 else x + y), []).append(i)
+    fed = list(feeds)
+    batches = list(_batches([len(ids) for ids in fed], batch_tokens))
     while batches:
         batch = batches.pop(0)
+        answers = [feeds[fed[i]] for i in batch]
         try:
-            scores = _score(model, [pairs[i] for i in batch], chunk)
+            scores = _score(model, [fed[i] for i in batch], [[pairs[i] for i in of] for of in answers], chunk)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             half = len(batch) // 2
             if not half:
-                longest = sum(map(len, pairs[batch[0]]))
-                raise UserError(f"out of memory on a single text of {longest} tokens",
+                raise UserError(f"out of memory on a single text of {len(fed[batch[0]])} tokens",
                                 fix="leave longer texts out with --max-tokens, or use a larger GPU") from None
             batches[:0] = [batch[:half], batch[half:]]
             continue
-        yield from zip(batch, scores, strict=True)
+        yield from zip((i for of in answers for i in of), scores, strict=True)
 
 
 def _batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
@@ -174,23 +179,28 @@ def _batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
         yield batch
 
 
-def _score(model: Any, pairs: Sequence[Pair], chunk: int) -> list[LogProb]:
-    """One batch, padded on the right whatever the tokenizer says: to a causal model what follows is nothing."""
+def _score(model: Any, fed: Sequence[Sequence[int]], answers: Sequence[Sequence[Pair]],
+           chunk: int) -> list[LogProb]:
+    """One batch of token ids with the pairs that each decides, padded on the right whatever the tokenizer says: to a
+    causal model what follows is nothing."""
     import torch
 
-    width = max(len(x) + len(y) for x, y in pairs)
-    ids = torch.zeros(len(pairs), width, dtype=torch.long)
-    predicts = torch.zeros(len(pairs), width, dtype=torch.bool)  # the positions before each response token
-    for row, (x, y) in enumerate(pairs):
-        ids[row, :len(x) + len(y)] = torch.tensor(x + y)
-        predicts[row, len(x) - 1:len(x) + len(y) - 1] = True
-    ids, predicts = ids.to(model.device), predicts.to(model.device)
-    rows, columns = predicts.nonzero(as_tuple=True)
-    targets = ids[rows, columns + 1]
+    ids = torch.zeros(len(fed), max(map(len, fed)), dtype=torch.long)
+    for row, tokens in enumerate(fed):
+        ids[row, :len(tokens)] = torch.tensor(tokens)
+    scored = [(row, x, y) for row, of in enumerate(answers) for x, y in of]
+    # A response token is predicted at the position before it.
+    rows, columns, targets, owners = (torch.tensor(values, device=model.device) for values in (
+        [row for row, _, y in scored for _ in y],
+        [t for _, x, y in scored for t in range(len(x) - 1, len(x) + len(y) - 1)],
+        [token for _, _, y in scored for token in y],
+        [i for i, (_, _, y) in enumerate(scored) for _ in y]))
     with torch.inference_mode():
-        parts = [picked.double() for picked in _token_log_probs(model, ids, rows, columns, targets, chunk)]
-    totals = torch.zeros(len(pairs), dtype=torch.double, device=model.device).index_add_(0, rows, torch.cat(parts))
-    return [LogProb(total, len(y)) for total, (_, y) in zip(totals.tolist(), pairs, strict=True)]
+        parts = [picked.double()
+                 for picked in _token_log_probs(model, ids.to(model.device), rows, columns, targets, chunk)]
+    totals = torch.zeros(len(scored), dtype=torch.double, device=model.device).index_add_(0, owners,
+                                                                                         torch.cat(parts))
+    return [LogProb(total, len(y)) for total, (_, _, y) in zip(totals.tolist(), scored, strict=True)]
 
 
 def _token_log_probs(model: Any, ids: Any, rows: Any, columns: Any, targets: Any, chunk: int) -> Iterator[Any]:

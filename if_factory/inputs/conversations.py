@@ -12,11 +12,10 @@ from itertools import pairwise
 from typing import Any
 
 from if_factory.errors import UserError
+from if_factory.inputs.roles import role_of
 from if_factory.records import Turn
 
 COLUMNS = ("conversations", "messages")
-_ROLES = {"human": "user", "user": "user", "system": "system"} | dict.fromkeys(
-    ("gpt", "assistant", "chatgpt", "bing", "bard", "model"), "assistant")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ def read_conversation(row: Mapping[str, Any], where: str) -> Conversation | str:
         if not isinstance(entry, dict):
             raise UserError(f"expected an object, found {type(entry).__name__}", where=place,
                             fix='a turn is {"from": "human" or "gpt", "value": "..."}')
-        role = _ROLES.get(str(entry.get("from", entry.get("role"))))
+        role = role_of(entry)
         text = entry.get("value", entry.get("content"))
         if role is None:
             return "unknown_role"
@@ -62,7 +61,7 @@ def read_conversation(row: Mapping[str, Any], where: str) -> Conversation | str:
         elif role == "system":
             return "unknown_role"
         else:
-            turns.append(Turn(role="user" if role == "user" else "assistant", content=text.strip()))
+            turns.append(Turn(role=role, content=text.strip()))
     if not turns:
         return "no_turns"
     if turns[0].role != "user":
@@ -79,5 +78,5 @@ def first_question(row: Mapping[str, Any], where: str) -> Conversation | str:
     if not isinstance(given, list):
         return read_conversation(row, where)
     first = given[0] if given else None
-    role = first.get("from", first.get("role")) if isinstance(first, dict) else None
+    role = role_of(first) if isinstance(first, dict) else None
     return read_conversation({**row, name: given[:2 if role == "system" else 1]}, where)

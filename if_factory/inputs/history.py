@@ -7,9 +7,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from if_factory.errors import UserError
+from if_factory.inputs.roles import role_of
 from if_factory.records import Turn
 
-_ROLES = {"human": "user", "gpt": "assistant"}
 _FIX = 'a list of {"role": "user" or "assistant", "content": "..."} is expected; leave it out if there are no turns'
 
 
@@ -47,8 +47,8 @@ def _named(entry: Any) -> Any:
     """A sharegpt entry with the names of the others."""
     if not isinstance(entry, dict):
         return entry
-    role = entry.get("role", entry.get("from"))
-    return {"role": _ROLES.get(str(role), role), "content": entry.get("content", entry.get("value"))}
+    role = role_of(entry) or entry.get("role", entry.get("from"))  # an unknown name is shown as it is
+    return {"role": role, "content": entry.get("content", entry.get("value"))}
 
 
 def _turn(entry: Any, where: str, system: bool) -> Turn:

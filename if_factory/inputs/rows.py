@@ -18,6 +18,7 @@ from if_factory.constraints.base import all_types, is_known
 from if_factory.errors import UserError, suggest
 from if_factory.inputs.ground_truth import eval_functions, ground_truth, worded
 from if_factory.inputs.ifeval import read_constraints
+from if_factory.inputs.roles import role_of
 from if_factory.records import Constraint
 
 Side = Literal["response", "chosen", "rejected"]
@@ -26,7 +27,6 @@ _PROMPTS = ("prompt", "instruction", "query", "question")
 _RESPONSES = ("response", "output", "answer", "completion")
 _TURNS = ("conversations", "messages")
 _LABELS = ("label", "kto_tag")
-_ASSISTANTS = ("assistant", "gpt", "model", "bot")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def prompt_of(row: Mapping[str, Any]) -> str | None:
             extra = row.get("input")
             return f"{row[name]}\n{extra}" if name == "instruction" and extra else str(row[name])
     for turn in reversed(_turns(row)):
-        if turn.get("from", turn.get("role")) in ("human", "user"):
+        if role_of(turn) == "user":
             return str(turn.get("value", turn.get("content", "")))
     return None
 
@@ -138,7 +138,7 @@ def prompts_of(row: Mapping[str, Any]) -> list[str]:
 
 def _asked(turns: Sequence[Any]) -> list[str]:
     return [str(t.get("value", t.get("content", ""))) for t in turns
-            if isinstance(t, dict) and t.get("from", t.get("role")) in ("human", "user")]
+            if isinstance(t, dict) and role_of(t) == "user"]
 
 
 def answers_of(row: Mapping[str, Any]) -> list[Answered]:
@@ -149,7 +149,7 @@ def answers_of(row: Mapping[str, Any]) -> list[Answered]:
     text = next((row[name] for name in _RESPONSES if isinstance(row.get(name), str)), None)
     if text is None:
         turns = _turns(row)
-        if not turns or turns[-1].get("from", turns[-1].get("role")) not in _ASSISTANTS:
+        if not turns or role_of(turns[-1]) != "assistant":
             return []
         text = _text(turns[-1])
     # Only a real bool is a KTO label (LLaMA-Factory's rule); "label": "sports" is a topic.

@@ -18,7 +18,8 @@ from if_factory.chat.parse import Failure
 from if_factory.errors import UserError
 from if_factory.files import read_rows
 from if_factory.intervals import wilson_interval
-from if_factory.judge.judge import Ask, PairJudgement, judge_criteria, judge_pair, judge_score
+from if_factory.judge.criteria import judge_criteria
+from if_factory.judge.judge import Ask, PairJudgement, Variant, judge_pair, judge_score
 
 L = TypeVar("L", bound=Hashable)
 
@@ -232,15 +233,18 @@ class Calibration:
 
 
 async def calibrate(ask: Ask, labelled: Labelled, *, low: float = 1, high: float = 5, samples: int = 1,
-                    tries: int = 3, prompts: str | None = None) -> Calibration:
-    """Put every labelled row to the judge, exactly as the methods do, and compare."""
+                    tries: int = 3, prompts: str | None = None, variant: Variant = "full") -> Calibration:
+    """Put every labelled row to the judge, as the methods do with that ``prompt_variant``, and compare.
+
+    A score is asked for as AutoIF asks for it, and in the small variant as Humpback does."""
     pairs, criteria, scores = await asyncio.gather(
-        asyncio.gather(*(judge_pair(ask, r.prompt, r.a, r.b, tries=tries, prompts=prompts)
+        asyncio.gather(*(judge_pair(ask, r.prompt, r.a, r.b, tries=tries, prompts=prompts, variant=variant)
                          for r in labelled.pairs)),
-        asyncio.gather(*(judge_criteria(ask, r.prompt, r.response, r.criteria, tries=tries, prompts=prompts)
+        asyncio.gather(*(judge_criteria(ask, r.prompt, r.response, r.criteria, tries=tries, prompts=prompts,
+                                        variant=variant)
                          for r in labelled.criteria)),
         asyncio.gather(*(judge_score(ask, r.prompt, r.response, low=low, high=high, samples=samples, tries=tries,
-                                     prompts=prompts) for r in labelled.scores)))
+                                     prompts=prompts, reasoned=variant == "full") for r in labelled.scores)))
     figures: dict[str, Figures] = {}
     judged: list[dict[str, Any]] = []
     if pairs:

@@ -1,10 +1,13 @@
 """The judge: a model that decides what code cannot, asked so that its answer can be relied on.
 
 Three questions: which of two responses is better (``judge_pair``), which criteria a response satisfies
-(``judge_criteria``), how good it is on a scale (``judge_score``). What they share: what is judged stands
+(``criteria.judge_criteria``), how good it is on a scale (``judge_score``). What they share: what is judged stands
 between marks that no text can forge, the reply is JSON by schema, read leniently but only if it says one thing
 (see ``reply.py``), an unreadable reply is asked for again a bounded number of times, and what was never
 said is never a pass.
+
+The prompts come in two variants: ``full`` has the judge quote and reason before each verdict, ``small`` asks for a
+verdict and a short reason, for models of about a billion parameters or fewer, which lose themselves in the former.
 
 A pair is asked about in both orders, and only what both say counts: a judge that prefers whatever stands
 first says nothing (Zheng et al., 2023, "Judging LLM-as-a-Judge", section 3.4).
@@ -21,13 +24,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, Field, RootModel
+from pydantic import AliasChoices, BaseModel, BeforeValidator, Field
 
 from if_factory.chat.base import Completion
 from if_factory.chat.parse import Failure, parse_score
 from if_factory.judge.reply import read_one
 from if_factory.prompts import load
-from if_factory.records import Outcome, Verdict, content_id
+from if_factory.records import content_id
 
 if TYPE_CHECKING:
     from if_factory.pipeline.stage import Context
@@ -35,11 +38,14 @@ if TYPE_CHECKING:
 # Called as ask(messages, sample=, schema=, temperature=): functools.partial(context.chat, "judge")
 Ask = Callable[..., Awaitable[Completion]]
 Side = Literal["a", "b"]
+Variant = Literal["full", "small"]
 T = TypeVar("T")
 
 PROMPTS = Path(__file__).parent / "prompts"
 # A small model in this process ends no sentence by itself; an unending reason would leave no verdict.
 REASON: dict[str, Any] = {"type": "string", "maxLength": 160}
+EVIDENCE: dict[str, Any] = {"type": "string", "maxLength": 240}
+REASONING: dict[str, Any] = {"type": "string", "maxLength": 1000}  # ends a text that would go on for ever
 
 
 def judge_role(roles: Container[str]) -> str:
@@ -74,19 +80,22 @@ class PairJudgement:
     raw: tuple[str, ...] = ()
 
 
-async def judge_pair(ask: Ask, prompt: str, a: str, b: str, *, focus: str = "", tries: int = 3,
-                     prompts: str | None = None) -> PairJudgement:
+async def judge_pair(ask: Ask, prompt: str, a: str, b: str, *, focus: str = "", requirements: Sequence[str] = (),
+                     tries: int = 3, prompts: str | None = None, variant: Variant = "full") -> PairJudgement:
     """Which response follows ``prompt`` better; asked in both orders at temperature 0.
 
     Args:
         focus: what the comparison should turn on, such as the requirement that is new; may be several lines.
+        requirements: what the judge goes through, one by one, before the verdict; the small variant does not.
         tries: requests per order at most.
-        prompts: folder with your own ``judge_pair.jinja`` (and ``judge_retry.jinja``).
+        prompts: folder with your own ``judge_pair.jinja`` or ``judge_pair_small.jinja`` (and ``judge_retry.jinja``).
     """
     if a.strip() == b.strip():
         return PairJudgement(None, "identical")
-    (first, raw_first), (second, raw_second) = await asyncio.gather(
-        _compare(ask, prompt, a, b, focus, tries, prompts), _compare(ask, prompt, b, a, focus, tries, prompts))
+    asked = () if variant == "small" else tuple(requirements)
+    compared = partial(_compare, ask, prompt, focus=focus, requirements=asked, tries=tries, prompts=prompts,
+                       variant=variant)
+    (first, raw_first), (second, raw_second) = await asyncio.gather(compared(a, b), compared(b, a))
     for read in (first, second):
         if isinstance(read, Failure):
             orders = tuple(None if isinstance(x, Failure) else x for x in (first, _swapped(second)))
@@ -127,124 +136,40 @@ def _letter(value: Any) -> Any:
 
 
 class _Comparison(BaseModel):
-    reason: str = ""
+    reason: str = Field("", validation_alias=AliasChoices("reason", "reasoning"))
     winner: Annotated[Said, BeforeValidator(_letter)]
 
 
-_COMPARISON_SCHEMA: dict[str, Any] = {
-    "type": "object", "additionalProperties": False, "required": ["reason", "winner"],
-    "properties": {"reason": REASON, "winner": {"type": "string", "enum": ["A", "B", "tie"]}}}
+_WINNER = {"type": "string", "enum": ["A", "B", "tie"]}
+_MET_BY = {"type": "string", "enum": ["A", "B", "both", "neither"]}
 
 
-async def _compare(ask: Ask, prompt: str, first: str, second: str, focus: str, tries: int,
-                   prompts: str | None) -> tuple[Said | Failure, str]:
-    text = load(PROMPTS, "judge_pair", prompts).render(
+def _comparison_schema(variant: Variant, requirements: int) -> dict[str, Any]:
+    if variant == "small":
+        return _closed({"reason": REASON, "winner": _WINNER})
+    each = _closed({"a": EVIDENCE, "b": EVIDENCE, "met_by": _MET_BY})
+    listed = {"requirements": _closed({str(i): each for i in range(1, requirements + 1)})} if requirements else {}
+    return _closed({**listed, "reasoning": REASONING, "winner": _WINNER})
+
+
+def _closed(properties: dict[str, Any]) -> dict[str, Any]:
+    """A schema of an object with exactly these keys."""
+    return {"type": "object", "additionalProperties": False, "required": list(properties), "properties": properties}
+
+
+async def _compare(ask: Ask, prompt: str, first: str, second: str, *, focus: str, requirements: Sequence[str],
+                   tries: int, prompts: str | None, variant: Variant) -> tuple[Said | Failure, str]:
+    name = "judge_pair_small" if variant == "small" else "judge_pair"
+    text = load(PROMPTS, name, prompts).render(
         prompt=shown(prompt), first=shown(first), second=shown(second), focus=shown(focus),
-        mark=mark_for(prompt, first, second))
+        requirements=list(map(shown, requirements)), mark=mark_for(prompt, first, second))
 
     def read(completion: Completion) -> Said | Failure:
         found = read_one(completion, _Comparison, "winner")
         return found if isinstance(found, Failure) else found.winner
 
-    return await ask_until_read(ask, text, read, tries=tries, prompts=prompts, schema=_COMPARISON_SCHEMA,
-                                temperature=0.0)
-
-
-# ---------------------------------------------------------------- criteria
-
-
-async def judge_criteria(ask: Ask, prompt: str, response: str, criteria: Sequence[str], *, tries: int = 3,
-                         prompts: str | None = None) -> tuple[Verdict, ...] | Failure:
-    """One verdict per criterion, by position; each carries the judge's reason. Asked at temperature 0.
-
-    A reply counts only as a whole: exactly one yes or no for every number. If none of ``tries`` replies has
-    that, the result is a ``Failure``, and nothing passed.
-
-    Reasons: ``missing_verdict``, ``unknown_criterion`` and those of ``reply.read_one``.
-    """
-    if not criteria:
-        return ()
-    text = load(PROMPTS, "judge_criteria", prompts).render(
-        prompt=shown(prompt), response=shown(response), criteria=[shown(c) for c in criteria],
-        mark=mark_for(prompt, response, *criteria))
-    return await judge_numbered(ask, text, len(criteria), tries=tries, prompts=prompts)
-
-
-async def judge_numbered(ask: Ask, text: str, n: int, *, tries: int = 3,
-                         prompts: str | None = None) -> tuple[Verdict, ...] | Failure:
-    """One verdict for each of the ``n`` numbered points that ``text`` asks about; asked at temperature 0.
-
-    For questions whose reply is ``{"1": {"reason": "...", "satisfied": true}, ...}``; read and retried as
-    ``judge_criteria``, with the same reasons for a ``Failure``.
-    """
-    def read(completion: Completion) -> tuple[Verdict, ...] | Failure:
-        found = read_one(completion, _Verdicts, "satisfied", n)
-        return found if isinstance(found, Failure) else _by_number(found.root, n)
-
-    verdicts, _ = await ask_until_read(ask, text, read, tries=tries, prompts=prompts,
-                                       schema=_criteria_schema(n), temperature=0.0)
-    return verdicts
-
-
-def _by_number(found: dict[int, _Satisfied], n: int) -> tuple[Verdict, ...] | Failure:
-    if missing := [i for i in range(1, n + 1) if i not in found]:
-        return Failure("missing_verdict", f"no verdict on criterion {missing[0]}")
-    if unknown := sorted(set(found) - set(range(1, n + 1))):
-        return Failure("unknown_criterion", f"there is no criterion {unknown[0]}")
-    return tuple(Verdict(outcome=Outcome.PASS if found[i].satisfied else Outcome.FAIL, reason=found[i].reason)
-                 for i in range(1, n + 1))
-
-
-_YES = ("yes", "true", "satisfied", "pass", "passed", "met")
-_NO = ("no", "false", "not satisfied", "unsatisfied", "fail", "failed", "not met", "unmet")
-
-
-def _yes_or_no(value: Any) -> Any:
-    word = value.strip(" .").lower() if isinstance(value, str) else None
-    return True if word in _YES else False if word in _NO else value
-
-
-class _Satisfied(BaseModel):
-    reason: str = ""
-    satisfied: Annotated[bool, BeforeValidator(_yes_or_no), Field(strict=True)]
-
-
-def _numbered(value: Any) -> Any:
-    """The verdicts by number, however they are listed; a number that comes twice is an error."""
-    if isinstance(value, dict):
-        lists = [v for v in value.values() if isinstance(v, list)]
-        if len(value) == 1 and lists:
-            value = lists[0]
-        elif "satisfied" in value:
-            value = [value]
-    if isinstance(value, list):
-        if not all(isinstance(item, dict) for item in value):
-            raise ValueError("expected an object for every criterion")
-        pairs = [(item.get("number", item.get("criterion")), item) for item in value]
-    elif isinstance(value, dict):
-        pairs = list(value.items())
-    else:
-        raise ValueError("expected verdicts by number")
-    found: dict[int, Any] = {}
-    for key, verdict in pairs:
-        number = re.fullmatch(r"\D*(\d+)\D*", str(key))
-        if number is None or int(number[1]) in found:
-            raise ValueError(f"expected every criterion's number once, found {key!r}")
-        found[int(number[1])] = verdict if isinstance(verdict, dict) else {"satisfied": verdict}
-    return found
-
-
-class _Verdicts(RootModel[Annotated[dict[int, _Satisfied], BeforeValidator(_numbered)]]):
-    pass
-
-
-def _criteria_schema(n: int) -> dict[str, Any]:
-    """An object with the criteria's numbers as keys: a server that follows it cannot skip or repeat one."""
-    verdict = {"type": "object", "additionalProperties": False, "required": ["reason", "satisfied"],
-               "properties": {"reason": REASON, "satisfied": {"type": "boolean"}}}
-    numbers = [str(i) for i in range(1, n + 1)]
-    return {"type": "object", "additionalProperties": False, "required": numbers,
-            "properties": dict.fromkeys(numbers, verdict)}
+    return await ask_until_read(ask, text, read, tries=tries, prompts=prompts,
+                                schema=_comparison_schema(variant, len(requirements)), temperature=0.0)
 
 
 # ---------------------------------------------------------------- scores
@@ -261,7 +186,8 @@ class ScoreJudgement:
 
 
 async def judge_score(ask: Ask, prompt: str, response: str, *, low: float, high: float, rubric: str = "",
-                      samples: int = 1, tries: int = 3, prompts: str | None = None) -> ScoreJudgement:
+                      samples: int = 1, tries: int = 3, prompts: str | None = None,
+                      reasoned: bool = False) -> ScoreJudgement:
     """How good ``response`` is, from ``low`` to ``high``, parts of a point allowed.
 
     One sample is asked at temperature 0; more are drawn at the role's own temperature and averaged, which
@@ -270,15 +196,15 @@ async def judge_score(ask: Ask, prompt: str, response: str, *, low: float, high:
     Args:
         rubric: what the points stand for; empty leaves that to the judge.
         tries: requests per sample at most.
+        reasoned: the judge has room to say what is asked for and what the response does about it; else 40 words.
     """
-    text = load(PROMPTS, "judge_score", prompts).render(
+    text = load(PROMPTS, "judge_score_reasoned" if reasoned else "judge_score", prompts).render(
         prompt=shown(prompt), response=shown(response), low=f"{low:g}", high=f"{high:g}", rubric=rubric,
         mark=mark_for(prompt, response, rubric))
     sampling: dict[str, Any] = {} if samples > 1 else {"temperature": 0.0}
     step = 0.5 if high - low >= 4 else 0.01  # else a small model in this process writes digits for ever
-    schema = {"type": "object", "additionalProperties": False, "required": ["reason", "score"],
-              "properties": {"reason": REASON, "score": {"type": "number", "minimum": low, "maximum": high,
-                                                         "multipleOf": step}}}
+    number = {"type": "number", "minimum": low, "maximum": high, "multipleOf": step}
+    schema = _closed({"reasoning": REASONING, "score": number} if reasoned else {"reason": REASON, "score": number})
 
     def read(completion: Completion) -> float | Failure:
         found = read_one(completion, _Score, "score")
@@ -296,7 +222,7 @@ async def judge_score(ask: Ask, prompt: str, response: str, *, low: float, high:
 
 
 class _Score(BaseModel):
-    reason: str = ""
+    reason: str = Field("", validation_alias=AliasChoices("reason", "reasoning"))
     score: Annotated[float, Field(strict=True)] | str
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from if_factory.chat.parse import Failure
 from if_factory.constraints.verify import verify
-from if_factory.judge.judge import Ask, judge_criteria
+from if_factory.judge.criteria import judge_criteria
+from if_factory.judge.judge import Ask, Variant
 from if_factory.records import Constraint, Outcome, Verdict
 
 CRITERION = "judge:criterion"
@@ -18,7 +19,7 @@ def criterion(text: str) -> Constraint:
 
 
 async def decide(ask: Ask, prompt: str, response: str, constraints: Sequence[Constraint], *, tries: int = 3,
-                 prompts: str | None = None) -> tuple[Verdict, ...]:
+                 prompts: str | None = None, variant: Variant = "full") -> tuple[Verdict, ...]:
     """One verdict per constraint, by position.
 
     Code decides first; a response that already fails by code is not worth a judge's time, and what the judge
@@ -33,7 +34,7 @@ async def decide(ask: Ask, prompt: str, response: str, constraints: Sequence[Con
         found: Sequence[Verdict] = [why] * len(judged)
     else:
         answer = await judge_criteria(ask, prompt, response, [constraints[i].text for i in judged], tries=tries,
-                                      prompts=prompts)
+                                      prompts=prompts, variant=variant)
         found = ([Verdict(outcome=Outcome.NO_VERDICT, reason=f"judge: {answer.reason}")] * len(judged)
                  if isinstance(answer, Failure) else answer)
     for i, verdict in zip(judged, found, strict=True):

@@ -19,7 +19,7 @@ import asyncio
 import contextlib
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,7 @@ from if_factory.chat.log import ResponseLog
 from if_factory.errors import UserError
 from if_factory.files import dump_json, read_rows, write_atomic, write_jsonl
 from if_factory.judge.judge import judge_score
-from if_factory.loops.rounds import Trainer, local_model
+from if_factory.loops.rounds import Trainer, local_model, served_model
 from if_factory.methods.base import Emission
 from if_factory.methods.humpback import stages
 from if_factory.methods.humpback.emit import emit
@@ -80,24 +80,33 @@ class Curation:
 @dataclass(frozen=True, slots=True)
 class Rounds:
     """What the loop leaves: the adapters by name (``backward``, ``m0``, ``m1``...), a report per round, and the
-    pairs as the last round rated them."""
+    pairs as the last round rated them. ``waiting`` is the model that must be served before the loop can go on."""
 
     adapters: dict[str, Path]
     curations: list[Curation]
     records: Sequence[Record]
+    waiting: str = ""
 
 
 async def run(recipe: Recipe, trainer: Trainer, *, iterations: int = ROUNDS, labelled: Path | None = None,
-              batch: int = 8, observer: Observer | None = None) -> Rounds:
+              batch: int = 8, observer: Observer | None = None,
+              endpoints: Mapping[str, str] | None = None) -> Rounds:
     """Run the loop below ``trainer.folder``.
 
     Args:
         labelled: rows ``{"prompt", "response", "label": true | false}`` to measure each round's judge on.
         batch: prompts decoded together by models in this process.
+        endpoints: model (``backward``, ``m0``, ``m1``...) -> URL of a server of it, merged; the loop stops, without an
+            error, before a model that has none. Default: trained models are loaded into this process.
 
     Raises:
-        UserError: nothing survives a step, a training fails, or a model cannot be asked.
+        UserError: nothing survives a step, a training fails, a model cannot be asked, or an endpoint is for a model
+            that the loop never asks.
     """
+    urls = endpoints or {}
+    asked = ("backward", *(f"m{t}" for t in range(iterations)))
+    if unknown := sorted(set(urls) - set(asked)):
+        raise UserError(f"this loop asks no model '{unknown[0]}'", where="--endpoint", fix=f"one of {', '.join(asked)}")
     load_plugins(recipe)
     options = cast(Options, recipe.method_options())
     gate = gate_of(recipe)
@@ -113,12 +122,17 @@ async def run(recipe: Recipe, trainer: Trainer, *, iterations: int = ROUNDS, lab
             def playing(role: str, adapter: str) -> contextlib.AbstractAsyncContextManager[ChatClient]:
                 if role in given:
                     return contextlib.nullcontext(given[role])
+                if urls:
+                    return served_model(role, urls[adapter], adapters[adapter], trainer.folder, usage, batch=batch,
+                                        max_tokens=MOST[role], seed=recipe.seed)
                 return local_model(role, trainer.model, [adapters[adapter]], log, usage, batch=batch,
                                    max_tokens=MOST[role], seed=recipe.seed)
 
             if "backward" not in given:
                 options = options.model_copy(update={"backward": "trained"})
                 adapters["backward"] = trainer.sft("backward", rows(pairs, options, "sft_backward", gate))
+                if urls and "backward" not in urls:
+                    return Rounds(adapters, curations, scored, waiting="backward")
             async with playing("backward", "backward") as model:
                 augmented = await run_stages(stages(options)[:-1], seeds, {"backward": model}, seed=recipe.seed,
                                              observer=observer)
@@ -133,6 +147,8 @@ async def run(recipe: Recipe, trainer: Trainer, *, iterations: int = ROUNDS, lab
                 adapters["m0"] = trainer.sft("m0", rows(pairs, options, "sft", gate))
             for t in range(1, iterations + 1):
                 before = scored
+                if urls and "judge" not in given and f"m{t - 1}" not in urls:
+                    return Rounds(adapters, curations, scored, waiting=f"m{t - 1}")
                 async with playing("judge", f"m{t - 1}") as judge:
                     result = await run_stages(stages(options)[-1:], candidates, {"judge": judge}, seed=recipe.seed,
                                               observer=observer)

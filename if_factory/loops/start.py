@@ -20,9 +20,10 @@ from if_factory.evaluation.scaling import Base, Fit
 from if_factory.evaluation.suites import suite as read_suite
 from if_factory.loops import humpback as rounds
 from if_factory.loops.online import Iteration, OnlineOptions, run_online
-from if_factory.loops.rounds import Trainer
-from if_factory.loops.sizes import compare, read_rated
+from if_factory.loops.rounds import Trainer, served, to_serve
+from if_factory.loops.sizes import DEFAULT_ARMS, compare, read_rated
 from if_factory.methods.humpback.options import ROUNDS, Options
+from if_factory.methods.humpback.training import paper_steps as steps_of_the_paper
 from if_factory.pipeline.rundir import RunDir
 from if_factory.pipeline.runner import Observer
 from if_factory.recipe import Recipe
@@ -60,7 +61,6 @@ def online(run_folder: AnyPath, *, model: str, out: AnyPath, adapters: Sequence[
     Raises:
         UserError: no checkable prompts, no pair in an iteration, no model, or a stage that failed.
     """
-    from if_factory.chat.http import OpenAIBackend
     from if_factory.chat.transformers_local import TransformersBackend
 
     recipe, urls = recipe_of_run(run_folder), endpoints or {}
@@ -70,11 +70,9 @@ def online(run_folder: AnyPath, *, model: str, out: AnyPath, adapters: Sequence[
         if not urls:
             return TransformersBackend(model, adapters=trained, batch_size=batch)
         if number not in urls:
-            say(f"iteration {number} has no endpoint. Merge what was trained:\n"
-                f"  llamafactory-cli export {out}/yaml/{recipe.name}_export.yaml\n"
-                f"serve it, and run this command again with --endpoint {number}=URL")
+            say(to_serve(f"iteration {number}", f"{out}/yaml/{recipe.name}_export.yaml", str(number)))
             return None
-        return OpenAIBackend(urls[number], None, concurrency=4 * batch)
+        return served(urls[number], batch)
 
     training = CurriculumOptions(
         model=model, template=template, name=recipe.name, stages=("dpo",), seed=recipe.seed, cpu=not has_gpu(),
@@ -94,18 +92,19 @@ class HumpbackReport:
 
     Attributes:
         done: the adapters by name, and a report per round.
-        last: the adapter of the last round.
+        last: the adapter of the last round; ``None`` where the loop waits for a server.
         system: the system prompt it is to be asked under.
     """
 
     done: rounds.Rounds
-    last: Path
+    last: Path | None
     system: str
 
 
 def humpback(recipe: Recipe | AnyPath, *, model: str, out: AnyPath, template: str | None = None,
              iterations: int = ROUNDS, labelled: AnyPath | None = None, limit: int | None = None,
              batch: int = 8, settings: Mapping[str, object] | None = None, observer: Observer | None = None,
+             endpoints: Mapping[str, str] | None = None, paper_steps: bool = False,
              say: Callable[[str], None] = print) -> HumpbackReport:
     """Humpback's loop: train a backward model, write instructions, rate, train forward, and again.
 
@@ -122,6 +121,10 @@ def humpback(recipe: Recipe | AnyPath, *, model: str, out: AnyPath, template: st
         batch: prompts decoded together.
         settings: LLaMA-Factory keys.
         observer: someone to show the progress to.
+        endpoints: model (``backward``, ``m0``, ``m1``...) -> URL of a server that serves it, merged; the loop stops
+            before a model without one, and ``say`` is told what to serve. Default: trained models are loaded into
+            this process.
+        paper_steps: steps and batch by the number of rows, as the paper lists them; what ``settings`` names wins.
         say: called with one line per event of the training.
 
     Raises:
@@ -132,25 +135,37 @@ def humpback(recipe: Recipe | AnyPath, *, model: str, out: AnyPath, template: st
         raise UserError(f"this recipe is of the method '{loaded.method}'", where=where,
                         fix="start from `if-factory init humpback`")
     loaded.limit = limit or loaded.limit
-    trainer = _trainer(loaded, model, Path(out), template, settings, say)
+    trainer = _trainer(loaded, model, Path(out), template, settings, paper_steps, say)
     done = wait(rounds.run(loaded, trainer, iterations=iterations, labelled=Path(labelled) if labelled else None,
-                           batch=batch, observer=observer))
-    return HumpbackReport(done, done.adapters[f"m{iterations}"],
+                           batch=batch, observer=observer, endpoints=endpoints))
+    if done.waiting:
+        say(to_serve(f"the model {done.waiting}", trainer.merges(done.waiting), done.waiting))
+    return HumpbackReport(done, None if done.waiting else done.adapters[f"m{iterations}"],
                           cast(Options, loaded.method_options()).system_asked)
 
 
-def _trainer(recipe: Recipe, model: str, folder: Path, template: str | None,
-             settings: Mapping[str, object] | None, say: Callable[[str], None]) -> Trainer:
+def _trainer(recipe: Recipe, model: str, folder: Path, template: str | None, settings: Mapping[str, object] | None,
+             paper_steps: bool, say: Callable[[str], None]) -> Trainer:
     keys: dict[str, Any] = preset_keys(recipe, ("sft",), settings or {})["stage_overrides"]["sft"]
-    return Trainer(model, folder, template, seed=recipe.seed, cpu=not has_gpu(), settings=keys, say=say)
+    named = {key.rpartition(".")[2] for key in settings or {}}
+    each = int(keys.get("per_device_train_batch_size", 1))
+
+    def by_rows(rows: int) -> dict[str, int]:
+        steps, batch = steps_of_the_paper(rows)
+        rule = {"max_steps": steps, "gradient_accumulation_steps": max(1, batch // each)}
+        return {key: value for key, value in rule.items() if key not in named} if paper_steps else {}
+
+    return Trainer(model, folder, template, seed=recipe.seed, cpu=not has_gpu(), settings=keys, say=say,
+                   by_rows=by_rows)
 
 
 def humpback_sizes(recipe: Recipe | AnyPath, *, model: str, out: AnyPath, sizes: Sequence[int],
                    template: str | None = None, iteration: int = 1, suite: str = "held_out",
                    prompts: int | None = None, base: Base = "e", limit: int | None = None, batch: int = 16,
                    max_tokens: int = 256, settings: Mapping[str, object] | None = None,
+                   arms: Sequence[str] = DEFAULT_ARMS, paper_steps: bool = False,
                    say: Callable[[str], None] = print) -> dict[str, Fit]:
-    """Quality against quantity: train on N rows with and without curation, for several N, and fit both arms.
+    """Quality against quantity: train on N rows with and without curation, for several N, and fit every arm.
 
     The score is the win rate against the base model where the recipe names a judge, else the pass rate. What is
     written is in ``sizes`` in the loop's folder.
@@ -165,16 +180,19 @@ def humpback_sizes(recipe: Recipe | AnyPath, *, model: str, out: AnyPath, sizes:
         batch: prompts decoded together.
         max_tokens: completion tokens per answer at most.
         settings: LLaMA-Factory keys.
+        arms: what is compared: ``curated`` and ``uncurated``, or others of ``loops/sizes.py``.
+        paper_steps: as given to ``humpback``.
         say: called with one line per event of the training.
 
     Raises:
-        UserError: before anything is trained: fewer than two sizes, more rows than there are, no prompts.
+        UserError: before anything is trained: an unknown arm, fewer than two sizes, more rows than there are, no
+            prompts.
     """
     from if_factory.chat.transformers_local import TransformersBackend
 
     loaded, folder = as_recipe(recipe), Path(out) / "sizes"
     loaded.limit = limit or loaded.limit
-    trainer = _trainer(loaded, model, folder, template, settings, say)
+    trainer = _trainer(loaded, model, folder, template, settings, paper_steps, say)
     pairs = list({r.id: r for r in seeds_of(loaded) if r.extra["form"] == "seed"}.values())
 
     async def compared(log: ResponseLog) -> dict[str, Any]:
@@ -182,7 +200,7 @@ def humpback_sizes(recipe: Recipe | AnyPath, *, model: str, out: AnyPath, sizes:
             return await compare(trainer, pairs, read_rated(Path(out), iteration),
                                  cast(Options, loaded.method_options()), sizes, read_suite(suite, prompts),
                                  lambda adapters: TransformersBackend(model, adapters, batch_size=batch), log,
-                                 judge=given.get("judge"), max_tokens=max_tokens)
+                                 judge=given.get("judge"), max_tokens=max_tokens, arms=arms)
 
     with closing(ResponseLog(folder / "responses.jsonl")) as log:
         points = wait(compared(log))

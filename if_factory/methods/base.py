@@ -21,6 +21,8 @@ from if_factory.prompts import load
 from if_factory.records import Candidate, Example, Record, Refusal
 
 SHOWN = 3  # refused texts kept per reason
+PROMPT_VARIANT = ("full: the judge quotes and reasons before each verdict; small, for models of about a billion "
+                  "parameters or fewer: a verdict and a short reason")
 # json_schema_extra of an option that names a file or folder, relative to the recipe
 PATH: dict[str, Any] = {"path": True}
 

@@ -19,11 +19,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
-from if_factory.chat.base import Completion, RequestFailed
+from if_factory.chat.base import Completion, Deferred, RequestFailed
 from if_factory.chat.budget import BudgetExceeded
 from if_factory.chat.client import ChatClient
 from if_factory.errors import UserError
 from if_factory.pipeline.context import StageContext
+from if_factory.pipeline.deferring import Deferring
 from if_factory.pipeline.interrupt import on_ctrl_c
 from if_factory.pipeline.ledger import Ledger, LedgerError, Row
 from if_factory.pipeline.spool import Spool
@@ -54,7 +55,7 @@ class RunResult:
     Attributes:
         records: those that passed every stage; none unless every record could reach the end of its segment.
         complete: nothing is unfinished; a stopped run continues where it was if run again.
-        stopped_by: ``budget``, ``interrupt`` or None.
+        stopped_by: ``budget``, ``interrupt``, ``batch`` (requests wait for a batch) or None.
     """
 
     # asyncio.run makes the repr of its main task's result: with all records in it, that took longer than the run.
@@ -143,6 +144,7 @@ class _Runner:
         self.requests_in_flight = 0
         self.draining = False
         self.halted = asyncio.Event()
+        self.deferring = Deferring(any(model.defers for model in models.values()))
         # The segment being streamed: the stages up to `end`, a stage for several records or the end of the method.
         self.tasks: dict[asyncio.Task[Any], _Item | None] = {}
         self.seeds: Iterator[_Item] = iter(())
@@ -157,11 +159,13 @@ class _Runner:
     # ------------------------------------------------------------------ the whole run
 
     async def run(self, inputs: Iterable[Record]) -> RunResult:
+        self.deferring.start()
         try:
             source = self.seeds = self._admit(inputs)
             for end, stage in enumerate(self.stages):
                 if stage.scope == "all":
-                    source = _items(await self._all(end, await self._stream(source, end)), end + 1)
+                    arrived = await self._stream(source, end)
+                    source = _items(await self._all(end, arrived, put_off=self.deferring.any), end + 1)
                 elif stage.scope == "per_seed":
                     source = _items(await self._per_seed(end, source), end + 1)
             await self._stream(source, len(self.stages), self.finished)
@@ -174,6 +178,9 @@ class _Runner:
             self._halt()
             if self.tasks:
                 await asyncio.gather(*self.tasks, return_exceptions=True)
+            await self.deferring.stop()
+        if self.deferring.any:
+            self.stopped_by = self.stopped_by or "batch"
         if self.error:
             raise self.error
         if self.stopped_by and isinstance(inputs, Sized):
@@ -217,8 +224,10 @@ class _Runner:
         self.source, self.end, self.spool = source, end, spool
         self.waiting, self.arrived, self.dropped_here = [], [], []
         self.idle.clear()
+        self.deferring.here.clear()
         self._fill()
         await self.idle.wait()
+        await self.deferring.settled()
         # A stop leaves some behind. Seeds not taken yet are counted where the run ends: they may have no end.
         for item in self.waiting if source is self.seeds else chain(self.waiting, source):
             if item.stage == end:
@@ -257,6 +266,9 @@ class _Runner:
                 return self._drop(row, item.record, item.path, e.reason, e.detail)
             except RequestFailed as e:
                 return self._drop(row, item.record, item.path, e.reason, "")
+            except Deferred:
+                row.unfinished += 1
+                return self.deferring.put_off(item.path[0])
             except UserError:
                 raise
             except Exception as e:
@@ -310,19 +322,21 @@ class _Runner:
         """Run a *per_seed* stage on what arrives at it, one seed after the other."""
         arrived, kept = Spool(self.folder), Spool(self.folder)
         await self._stream(source, index, arrived)
-        for records in arrived.by_seed():
-            for record in await self._all(index, records):
+        missing = frozenset(self.deferring.here)
+        for seed, records in arrived.by_seed():
+            for record in await self._all(index, records, put_off=seed in missing):
                 kept.put((len(kept),), record)
         return kept
 
-    async def _all(self, index: int, records: list[Record]) -> list[Record]:
+    async def _all(self, index: int, records: list[Record], *, put_off: bool = False) -> list[Record]:
         """Run an *all* stage, or a *per_seed* stage on the records of one seed.
 
-        Every record must come back, itself or as a parent, or be dropped.
+        Every record must come back, itself or as a parent, or be dropped. With ``put_off`` some that belong to them
+        wait for a batch, and so do these.
         """
         stage, row = self.stages[index], self.ledger.rows[index + 1]
         row.taken += len(records)
-        if self.draining or not records:
+        if self.draining or put_off or not records:
             row.unfinished += len(records)
             return []
         task = asyncio.ensure_future(cast(All, stage.run)(list(records), self.contexts[index]))
@@ -335,7 +349,12 @@ class _Runner:
         if task.cancelled():
             row.unfinished += len(records)
             return []
-        if error := task.exception():
+        if isinstance(error := task.exception(), Deferred):
+            await self.deferring.settled()
+            self.deferring.put_off()
+            row.unfinished += len(records)
+            return []
+        if error:
             if not isinstance(error, UserError):
                 try:
                     raise StageFailed(f"stage '{stage.name}' failed: {type(error).__name__}: {error}") from error

@@ -50,11 +50,11 @@ class Spool(Sequence[Record]):
         self._places.append((key, self._end))
         self._end += len(line)
 
-    def by_seed(self) -> Iterator[list[Record]]:
-        """The records by the first number of their keys, one group at a time, in order."""
+    def by_seed(self) -> Iterator[tuple[int, list[Record]]]:
+        """The first number of their keys and the records that share it, one group at a time, in order."""
         self._sort()
-        for _, places in groupby(enumerate(self._places), key=lambda at: at[1][0][0]):
-            yield [self[i] for i, _ in places]
+        for seed, places in groupby(enumerate(self._places), key=lambda at: at[1][0][0]):
+            yield seed, [self[i] for i, _ in places]
 
     def _sort(self) -> None:
         if not self._sorted:

@@ -17,6 +17,7 @@ from typing import Any
 
 from if_factory.chat.base import RequestFailed
 from if_factory.chat.client import ChatClient
+from if_factory.chat.together import together
 from if_factory.errors import UserError
 from if_factory.files import read_rows, write_jsonl
 from if_factory.judge.judge import Ask
@@ -106,11 +107,11 @@ async def measure(prompts: Sequence[Record], model: ChatClient, gate: Gate, *, k
     for start in range(0, len(prompts), _TOGETHER):
         chunk = prompts[start:start + _TOGETHER]
         asked = [p for p in chunk if ask or code_decides(p)]
-        answered = dict(zip((p.id for p in asked), await _all(map(answers, asked)), strict=True))
+        answered = dict(zip((p.id for p in asked), await together(map(answers, asked)), strict=True))
         by_code = dict(zip(answered, solved_by_code(gate, list(answered.values())), strict=True))
         found = by_code
         if ask:
-            found = dict(zip(answered, await _all(solved_by_judge(gate, r, by_code[key], ask)
+            found = dict(zip(answered, await together(solved_by_judge(gate, r, by_code[key], ask)
                                                   for key, r in answered.items()), strict=True))
         for p in chunk:
             final, first = found.get(p.id, []), by_code.get(p.id, [])
@@ -134,16 +135,6 @@ async def _answer(model: ChatClient, record: Record, sample: int, on_answer: Cal
     if on_answer:
         on_answer(said.completion_tokens)
     return Candidate(text=said.text, source="difficulty", model=model.backend.model)
-
-
-async def _all(work: Iterable[Any]) -> list[Any]:
-    """Results in order; the first error ends the others and is raised as itself."""
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            started = [tasks.create_task(each) for each in work]
-    except ExceptionGroup as several:
-        raise several.exceptions[0] from None
-    return [task.result() for task in started]
 
 
 def ask_with(judge: ChatClient) -> Ask:

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 from if_factory.chat.parse import Failure
 from if_factory.constraints.recheck import rechecked
-from if_factory.judge.judge import Ask, judge_criteria, judge_score
+from if_factory.judge.criteria import judge_criteria
+from if_factory.judge.judge import Ask, judge_score
 from if_factory.records import Candidate, Constraint, Record
 from if_factory.usefulness.gate import Gate, asked_of, decided
 from if_factory.usefulness.judge import judged as judged_useful

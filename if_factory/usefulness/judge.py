@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from if_factory.chat.parse import Failure
-from if_factory.judge.judge import Ask, judge_criteria
+from if_factory.judge.criteria import judge_criteria
+from if_factory.judge.judge import Ask
 from if_factory.records import Usefulness
 
 CRITERION = ("The response attempts what the request asks for, with content of its own: it is no refusal, no "
@@ -14,7 +15,8 @@ CRITERION = ("The response attempts what the request asks for, with content of i
 async def judged(ask: Ask, prompt: str, response: str, before: Usefulness, *, tries: int = 3,
                  prompts: str | None = None) -> Usefulness:
     """``before`` as the judge decides it; a reply that cannot be read decides nothing, which is no pass."""
-    found = await judge_criteria(ask, prompt, response, [CRITERION], tries=tries, prompts=prompts)
+    # The short prompt: this one criterion is asked of every answer, and its figures were measured with it.
+    found = await judge_criteria(ask, prompt, response, [CRITERION], tries=tries, prompts=prompts, variant="small")
     if isinstance(found, Failure):
         return before.model_copy(update={"answers": None, "reason": f"judge: {found.reason}",
                                          "decided_by": "judge"})

@@ -28,7 +28,8 @@ from if_factory.chat.log import ResponseLog
 from if_factory.chat.vllm import VllmServer, fingerprint, flags, gpus_needed
 from if_factory.chat.vllm_env import VllmEnvironment, place
 from if_factory.errors import UserError
-from if_factory.recipe import ModelSpec, Recipe, parse
+from if_factory.recipe import Recipe, parse
+from if_factory.specs import ModelSpec
 
 STAND_IN = Path(__file__).parent.parent / "support" / "stand_in_vllm.py"
 

@@ -17,7 +17,7 @@ RECIPE = {
     "method": "soft_steps", "limit": 18,
     "models": {"teacher": {"endpoint": "embedded", "concurrency": 16, "temperature": 0.8, "max_tokens": 128}},
     "options": {"steps": 2, "bins": [1], "soft_share": 0.25, "soft_tries": 1, "consistency": False,
-                "answer_tries": 4, "judge_tries": 2,
+                "answer_tries": 4, "judge_tries": 2, "prompt_variant": "small",
                 "include": ["detectable_format:title", "detectable_content:postscript", "punctuation:no_comma",
                             "start:phrase", "startend:end_checker", "end:question"]}}
 pytestmark = pytest.mark.e2e

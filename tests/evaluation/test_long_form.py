@@ -7,9 +7,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from if_factory.chat.parse import Failure
 from if_factory.chat.scripted import ScriptedBackend
+from if_factory.cli import main
 from if_factory.errors import UserError
 from if_factory.evaluation.long_form import instruction_of, measure
 from if_factory.evaluation.ranking import Triple
@@ -41,9 +43,12 @@ async def test_one_call_gives_length_repetition_and_verdicts_for_every_model(tmp
         return "The boat left the old harbour in rain. " * 4
 
     models = {"before": ScriptedBackend("b", plain), "after": ScriptedBackend("a", lambda r: "Waves rose and fell.")}
+    told: list[tuple[str, ...]] = []
     found = await measure(TRIPLES, models, tmp_path, max_tokens=100, counted_in=tokens("words"), judge=judge({
         RULES[0]: '{"quote": "left", "reason": "past", "satisfied": "yes"}',
-        RULES[1]: '{"reason": "x", "satisfied": "Partially"}', RULES[2]: "nonsense"}))
+        RULES[1]: '{"reason": "x", "satisfied": "Partially"}', RULES[2]: "nonsense"}),
+        on_model=lambda *model: told.append(model), on_answer=lambda label, _: told.append((label,)))
+    assert [label for label, *_ in told] == ["before"] * 4 + ["after"] * 4 + ["deciding"], "progress sees every answer"
     assert asked == [instruction_of(t) for t in TRIPLES]
     assert all(rule.rstrip(".") in ask for ask in asked for rule in RULES)
     assert (found.repetition["before"].length.value, found.repetition["after"].length.value) == (32, 4)
@@ -75,3 +80,26 @@ async def test_without_a_judge_length_and_repetition_alone_are_measured(tmp_path
 async def test_a_grade_is_read_as_yes_partly_or_no_and_as_nothing_else(reply: str, grade: str | None) -> None:
     found = await judge_grade(partial(scripted_client("judge", lambda r: reply).chat, stage="s"), "p", "text", "c")
     assert isinstance(found, Failure) if grade is None else found.satisfied == grade
+
+
+def test_the_command_shows_how_far_it_is_and_not_a_line_per_answer(tmp_path: Path,
+                                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    class Scripted(ScriptedBackend):
+        """A scripted model in the place of the one in this process."""
+
+        def __init__(self, model: str, *, on_tokens, **_) -> None:
+            def reply(_request):
+                on_tokens(4)
+                return "The boat came home."
+
+            super().__init__(model, reply)
+
+    monkeypatch.setattr("if_factory.chat.transformers_local.TransformersBackend", Scripted)
+    file = tmp_path / "t.jsonl"
+    file.write_text("".join(json.dumps({"main": f"Write about boat {i}.", "constraints": ["Rhyme."],
+                                        "corrupted": ["Write prose."], "response": "y"}) + "\n" for i in range(12)))
+    done = CliRunner().invoke(main, ["long-form", str(file), "--model", "m", "-o", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    log = (tmp_path / "out" / "long_form.log").read_text()
+    assert "before: 12 of 12 answers" in log
+    assert len(log.splitlines()) < 12

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from if_factory.cli import main
 from if_factory.emission import emit_triple
 from if_factory.errors import UserError
-from if_factory.evaluation.ranking import GIVEN, SETTINGS, Scores, Triple, contests, markdown, measure, rank
+from if_factory.evaluation.rank import rank
+from if_factory.evaluation.ranking import GIVEN, SETTINGS, Scores, Triple, contests, markdown, measure
 from if_factory.evaluation.score import LogProb, Pair, ScoreLog
 from if_factory.evaluation.triples import read_triples
 from if_factory.exporting.formats import write_dataset
@@ -58,6 +59,7 @@ class ScriptedScorer:
 # ---------------------------------------------------------------- settings
 
 
+@settings(deadline=None)
 @given(st.integers(1, 12), st.sampled_from(list(SETTINGS)), st.integers(0, 5))
 def test_a_setting_includes_n_constraints_and_corrupts_m_of_them_on_one_side_only(m: int, name: str,
                                                                                   seed: int) -> None:

@@ -135,11 +135,11 @@ def test_a_batch_that_does_not_fit_is_halved_and_a_text_that_does_not_is_told(
     model, _ = score.load(str(tiny), [], "cpu")
     real, sizes = score._score, []
 
-    def tight(model: Any, found: Sequence[Pair], chunk: int) -> Any:
-        sizes.append(len(found))
-        if len(found) > 3:
+    def tight(model: Any, fed: Sequence[Any], answers: Any, chunk: int) -> Any:
+        sizes.append(len(fed))
+        if len(fed) > 3:
             raise torch.OutOfMemoryError
-        return real(model, found, chunk)
+        return real(model, fed, answers, chunk)
 
     monkeypatch.setattr(score, "_score", tight)
     found = pairs(10)
@@ -148,6 +148,21 @@ def test_a_batch_that_does_not_fit_is_halved_and_a_text_that_does_not_is_told(
     monkeypatch.setattr(score, "_score", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError))
     with pytest.raises(UserError, match="out of memory on a single text"):
         scored(model, found)
+
+
+def test_answers_of_one_token_to_one_prompt_go_through_the_model_once(tiny: Path,
+                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _ = score.load(str(tiny), [], "cpu")
+    real, fed = score._score, []
+
+    def counted(model: Any, sequences: Sequence[Any], *rest: Any) -> Any:
+        fed.extend(sequences)
+        return real(model, sequences, *rest)
+
+    monkeypatch.setattr(score, "_score", counted)
+    found = [(x, [digit]) for x, _ in pairs(4) for digit in (49, 50)]
+    assert scored(model, found) == pytest.approx([plain(model, p) for p in found], abs=1e-4)
+    assert sorted(fed) == sorted(tuple(x) for x, _ in pairs(4))
 
 
 # ---------------------------------------------------------------- templates
@@ -201,7 +216,8 @@ def test_a_named_template_gives_the_tokens_llamafactory_trains_on(tiny: Path, te
 def test_a_whole_ranking_of_a_real_model_has_the_plain_margins(tiny: Path, tmp_path: Path) -> None:
     import json
 
-    from if_factory.evaluation.ranking import Triple, contests, rank
+    from if_factory.evaluation.rank import rank
+    from if_factory.evaluation.ranking import Triple, contests
     from if_factory.records import Constraint
 
     good, bad = (tuple(Constraint(type="text", text=f"{side} {i}.") for i in range(4))
@@ -215,3 +231,33 @@ def test_a_whole_ranking_of_a_real_model_has_the_plain_margins(tiny: Path, tmp_p
             prompt = [{"role": "user", "content": getattr(contest, side)}]
             expected = plain(scorer.model, scorer.render(prompt, contest.item.response))
             assert row["log_probs"]["m"][side] == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_preference_of_a_real_model_is_that_of_its_logits_at_the_answer(tiny: Path, tmp_path: Path) -> None:
+    import json
+
+    import torch
+
+    from if_factory.evaluation.preference import PROMPTS
+    from if_factory.evaluation.rank import rank
+    from if_factory.evaluation.ranking import Triple
+    from if_factory.judge.judge import mark_for
+    from if_factory.prompts import load
+
+    x_w, x_l, y = "Use figs.", "Use pears.", "Figs."
+    scorer = Scorer(tiny, device="cpu")
+    tiny_long = Triple("t", y, given=(x_w, x_l))
+    scorer.longest = 4096  # the model has rotary positions; its question is longer than its configuration says
+    result = rank([tiny_long], {"m": lambda: scorer}, tmp_path, preference=True)
+    row = json.loads((tmp_path / "ranking.jsonl").read_text())["digits"]["m"]
+    assert result.preference is not None
+    reopened = Scorer(tiny, device="cpu")
+    for order, first, second in (("w_first", x_w, x_l), ("l_first", x_l, x_w)):
+        text = load(PROMPTS, "preference").render(response=y, first=first, second=second,
+                                                  mark=mark_for(y, first, second))
+        x, answer = reopened.render([{"role": "user", "content": text}], "1")
+        with torch.no_grad():
+            logps = reopened.model(torch.tensor([x])).logits[0, -1].double().log_softmax(-1)
+        one, two = float(logps[answer[0]]), float(logps[answer[0] + 1])  # bytes: 2 follows 1
+        expected = (one, two) if order == "w_first" else (two, one)
+        assert (row[order]["x_w"], row[order]["x_l"]) == pytest.approx(expected, abs=1e-4)

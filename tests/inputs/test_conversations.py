@@ -14,8 +14,9 @@ from if_factory.inputs.conversations import Conversation, first_question, read_c
 from if_factory.inputs.general import read_general
 from if_factory.inputs.seeds import read_seeds
 from if_factory.methods.autoif.answers import queries
-from if_factory.recipe import ReplaySpec, parse
+from if_factory.recipe import parse
 from if_factory.records import Turn
+from if_factory.specs import ReplaySpec
 
 
 def chat(*texts: str, first: str = "human", **row: Any) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """The judge: position swap, exactly one reading per reply, and nothing passes that was not said to pass."""
 
+import hashlib
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -8,7 +10,8 @@ from hypothesis import strategies as st
 
 from if_factory.chat.base import Completion
 from if_factory.chat.parse import Failure
-from if_factory.judge.judge import _Comparison, judge_criteria, judge_pair, judge_score
+from if_factory.judge.criteria import judge_calls, judge_criteria
+from if_factory.judge.judge import PROMPTS, _Comparison, judge_pair, judge_score
 from if_factory.judge.reply import read_one
 from if_factory.records import Outcome
 from tests.judge.judge_script import ScriptedJudge, pair_judge, part
@@ -160,6 +163,43 @@ async def test_a_users_own_judge_prompt_takes_the_place_of_ours(tmp_path):
     assert (await judge_pair(judge, "p", "one", "two", prompts=str(tmp_path))).winner == "a"
 
 
+async def test_the_judge_goes_through_the_requirements_one_by_one_before_the_verdict():
+    reply = {"requirements": {"1": {"a": "four lines", "b": "prose", "met_by": "A"},
+                              "2": {"a": "no rhyme", "b": "no rhyme", "met_by": "neither"}},
+             "reasoning": "A meets one more.", "winner": "A"}
+    judge = ScriptedJudge(lambda q: json.dumps(reply))
+    judged = await judge_pair(judge, "p", "one", "two", focus="New: rhyme.", requirements=["has four lines", "rhymes"])
+    assert judged.reason == "prefers_first", "A in both orders"
+    text, options = judge.asked[0]
+    assert "New: rhyme." in text
+    assert "1. has four lines\n2. rhymes\n" in text
+    keys = options["schema"]["properties"]
+    assert list(keys) == ["requirements", "reasoning", "winner"]
+    assert list(keys["requirements"]["properties"]) == ["1", "2"]
+    await judge_pair(judge, "p", "one", "two")
+    text, options = judge.asked[-1]
+    assert "The requirements to go through" not in text
+    assert list(options["schema"]["properties"]) == ["reasoning", "winner"]
+
+
+async def test_the_small_variant_of_a_comparison_asks_for_a_short_reason_and_no_requirement():
+    judge = pair_judge(lambda first, second: "A" if first == "one" else "B")
+    judged = await judge_pair(judge, "p", "one", "two", requirements=["rhymes"], variant="small")
+    assert judged.winner == "a"
+    assert "rhymes" not in judge.asked[0][0]
+    assert list(judge.asked[0][1]["schema"]["properties"]) == ["reason", "winner"]
+
+
+@pytest.mark.parametrize(("file", "sha256"), [
+    ("judge/prompts/judge_criteria_small", "47cc85eb9b7038482fa263193feee4c5f12b72200ed05b2005439971ea10ae8d"),
+    ("judge/prompts/judge_pair_small", "14142f93d136b8ccc15cd917004c0d036c3bd563dfefe91423cc5f76625875f9"),
+    ("judge/prompts/judge_score", "4260dc34cf1f1767260e730cee085523576a5d7b4af899cc3a60173f90c2a89e"),
+    ("methods/autoif/prompts/score_small", "c7108793eb5f4e5a004bebdf3e69de122129ed7fb06e65ce81075d5d3dae7f64")])
+def test_the_small_prompts_are_those_that_runs_were_made_and_measured_with(file, sha256):
+    path = PROMPTS.parent.parent / f"{file}.jinja"
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+
+
 # ---------------------------------------------------------------- criteria
 
 
@@ -214,6 +254,43 @@ async def test_reasons_travel_with_the_verdicts_and_the_schema_asks_for_every_nu
     assert "1. names two cities" in judge.asked[0][0]
 
 
+def yes_to(question: str, but: str = "nothing") -> str:
+    """Verdicts with evidence on every criterion that is asked about."""
+    listed = re.findall(r"^(\d+)\. (.*)$", question.partition("The criteria:\n")[2], re.M)
+    return json.dumps({n: {"evidence": f"about {c}", "reasoning": "It does.", "satisfied": c != but}
+                       for n, c in listed})
+
+
+@pytest.mark.parametrize(("n", "sizes"), [(1, [1]), (5, [5]), (6, [3, 3]), (12, [4, 4, 4]), (15, [5, 5, 5])])
+async def test_criteria_are_asked_about_in_groups_of_at_most_five_with_evidence_before_each_verdict(n, sizes):
+    criteria = [f"criterion {i}" for i in range(n)]
+    judge = ScriptedJudge(lambda q: yes_to(q, but="criterion 1"))
+    found = await judge_criteria(judge, "p", "r", criteria)
+    assert [v.outcome for v in found] == [NO if c == "criterion 1" else YES for c in criteria]
+    assert found[0].reason == 'It does. ["about criterion 0"]'
+    assert [len(options["schema"]["required"]) for _, options in judge.asked] == sizes
+    each = judge.asked[0][1]["schema"]["properties"]["1"]
+    assert list(each["properties"]) == each["required"] == ["evidence", "reasoning", "satisfied"]
+    assert judge_calls(n) == len(sizes)
+
+
+async def test_one_group_that_cannot_be_read_leaves_the_response_without_verdicts():
+    judge = ScriptedJudge(lambda q: "I cannot say." if "criterion 7" in q else yes_to(q))
+    found = await judge_criteria(judge, "p", "r", [f"criterion {i}" for i in range(8)], tries=2)
+    assert isinstance(found, Failure)
+    assert len(judge.asked) == 1 + 2
+
+
+async def test_the_small_variant_asks_about_all_criteria_at_once_for_a_short_reason():
+    judge = ScriptedJudge(yes_to)
+    found = await judge_criteria(judge, "p", "r", [f"criterion {i}" for i in range(12)], variant="small")
+    assert len(found) == 12
+    ((text, options),) = judge.asked
+    assert "each reason has at most 15 words" in text
+    assert list(options["schema"]["properties"]["1"]["properties"]) == ["reason", "satisfied"]
+    assert judge_calls(12, "small") == 1
+
+
 async def test_no_criteria_need_no_judge():
     assert await judge_criteria(criteria_judge("?"), "p", "r", []) == ()
 
@@ -229,7 +306,7 @@ async def test_a_response_that_brings_verdicts_does_not_decide():
 
 @given(st.text())
 def test_no_text_makes_the_criteria_reader_raise_and_none_passes_by_accident(text):
-    from if_factory.judge.judge import _by_number, _Verdicts
+    from if_factory.judge.criteria import _by_number, _Verdicts
     from if_factory.judge.reply import read_one
 
     found = read_one(Completion(text), _Verdicts, "satisfied", 1)
@@ -265,3 +342,12 @@ async def test_one_sample_is_asked_at_temperature_0_with_the_rubric():
     question, options = judge.asked[0]
     assert options["temperature"] == 0
     assert "5: perfect" in question
+
+
+async def test_a_reasoned_score_has_room_before_the_number_and_is_read_alike():
+    judge = ScriptedJudge(lambda q: '{"reasoning": "It names no price.", "score": 6.5}')
+    judged = await judge_score(judge, "p", "r", low=0, high=10, rubric="8: good", reasoned=True)
+    assert judged.mean == 6.5
+    question, options = judge.asked[0]
+    assert "8: good" in question
+    assert list(options["schema"]["properties"]) == ["reasoning", "score"]

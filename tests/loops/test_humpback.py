@@ -35,6 +35,59 @@ def script(body: dict) -> str:
     return json.dumps({"reason": "", "score": 5 if len(response) % 2 else 2})
 
 
+async def _at_servers(folder: Path, names: tuple[str, ...], said: list[str]) -> tuple[Rounds, dict[str, int]]:
+    """The loop without a model in its recipe, with a server for each of these models: one script, one model name."""
+    servers = {name: FakeEndpoint(delay=0, script=script) for name in names}
+    urls = {name: await server.start() for name, server in servers.items()}
+    try:
+        recipe = parse({"method": "humpback", "limit": 12, "models": {}, "options": OPTIONS})
+        trainer = Trainer("m", folder, cli=TRAINER, say=said.append)
+        done = await run(recipe, trainer, endpoints=urls)
+        return done, {name: server.requests for name, server in servers.items()}
+    finally:
+        for server in servers.values():
+            await server.stop()
+
+
+def test_trained_models_behind_endpoints_are_asked_in_turn_and_the_loop_stops_before_one_that_nobody_serves(
+        tmp_path: Path) -> None:
+    said: list[str] = []
+    for names, waiting, trained_so_far in ((("m0",), "backward", ["backward"]),
+                                           (("backward",), "m0", ["backward", "m0"]),
+                                           (("backward", "m0"), "m1", ["backward", "m0", "m1"])):
+        done, _ = asyncio.run(_at_servers(tmp_path / "h", names, said))
+        assert (done.waiting, list(done.adapters)) == (waiting, trained_so_far)
+        assert (tmp_path / "h" / "yaml" / waiting / f"{waiting}_export.yaml").is_file()
+    done, asked = asyncio.run(_at_servers(tmp_path / "h", ("backward", "m0", "m1"), said))
+    assert (done.waiting, list(done.adapters)) == ("", ["backward", "m0", "m1", "m2"])
+    assert [c.iteration for c in done.curations] == [1, 2]
+    assert (asked["backward"], asked["m0"]) == (0, 0), "their answers are in their logs"
+    assert asked["m1"] == 2 * len(done.records), "and what m0 said under the same name is not taken for m1's"
+
+
+def test_an_endpoint_for_a_model_that_is_never_asked_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="asks no model 'm2'"):
+        asyncio.run(_at_servers(tmp_path / "h", ("m2",), []))
+
+
+def test_the_command_says_what_to_serve_and_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {}
+
+    async def stopped(recipe, trainer, **how) -> Rounds:
+        given.update(how["endpoints"])
+        return Rounds({"backward": Path("saves/backward")}, [], [], waiting="backward")
+
+    monkeypatch.setattr("if_factory.loops.humpback.run", stopped)
+    (tmp_path / "r.yaml").write_text("method: humpback\n")
+    result = CliRunner().invoke(main, ["humpback", "r.yaml", "--model", "m", "-o", "h", "--endpoint", "m1=http://b/v1",
+                                       "--endpoint", "1=http://a/v1"])
+    assert result.exit_code == 0, result.output
+    assert given == {"m1": "http://b/v1", "m0": "http://a/v1"}
+    assert "llamafactory-cli export h/yaml/backward/backward_export.yaml" in result.output
+    assert "--endpoint backward=URL" in result.output
+    assert "next:" not in result.output
+
+
 def play(folder: Path, *, iterations: int = 2, labelled: Path | None = None, **options) -> tuple[Rounds, int]:
     async def go() -> tuple[Rounds, int]:
         server = FakeEndpoint(delay=0, script=script)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from if_factory.chat.base import ChatRequest
@@ -20,10 +21,11 @@ from if_factory.evaluation.passrate import Item
 from if_factory.evaluation.scaling import Point
 from if_factory.files import read_rows, write_jsonl
 from if_factory.loops.rounds import Trainer
-from if_factory.loops.sizes import arm_rows, compare, read_rated
+from if_factory.loops.sizes import DEFAULT_ARMS, arm_rows, compare, named_arms, read_rated
 from if_factory.methods.humpback.inputs import read_pairs
 from if_factory.methods.humpback.options import Options
 from if_factory.methods.humpback.steps import scored
+from if_factory.methods.humpback.training import paper_steps
 from if_factory.records import Candidate, Constraint, Record
 from tests.support.models import scripted_client
 from tests.training.test_training import TRAINER
@@ -65,12 +67,12 @@ class Lab:
         return ScriptedBackend(name, answer)
 
     def compare(self, records: Sequence[Record], sizes: Sequence[int], judge: ChatClient | None = None,
-                items: Sequence[Item] = ITEMS) -> dict[str, list[Point]]:
+                items: Sequence[Item] = ITEMS, arms: Sequence[str] = DEFAULT_ARMS) -> dict[str, list[Point]]:
         trainer = Trainer("m", self.folder, cli=TRAINER, say=lambda line: None)
         log, pairs = ResponseLog(self.folder / "responses.jsonl"), read_pairs(None)[:3]
         try:
             return asyncio.run(compare(trainer, pairs, records, OPTIONS, sizes, items, self.open, log, judge=judge,
-                                       max_tokens=8))
+                                       max_tokens=8, arms=arms))
         finally:
             log.close()
 
@@ -136,9 +138,69 @@ def test_a_smaller_draw_is_part_of_a_larger_one_and_only_the_uncurated_arm_holds
     records = rated(6, 6)
     low = {r.prompt for r in records if not r.candidates[0].verified}
     for arm in ("curated", "uncurated"):
-        small, large = ([e.prompt for e in arm_rows(arm, n, records, OPTIONS, 0)] for n in (3, 6))
+        small, large = ([e.prompt for e in arm_rows(arm, n, [], records, OPTIONS, 0)] for n in (3, 6))
         assert large[:3] == small
         assert bool(low & set(large)) is (arm == "uncurated")
+
+
+def graded(*scores: float) -> list[Record]:
+    """Pairs rated as given, their instructions called by their rating."""
+    made = (Record.from_seed(f"Instruction {i} rated {score}", method="humpback", extra={"form": "text"})
+            for i, score in enumerate(scores))
+    return [scored(r.with_candidates(Candidate(text=f"Text {r.prompt}.", source="human")),
+                   [float(r.prompt.split()[-1])], 0, OPTIONS.threshold) for r in made]
+
+
+def test_a4_holds_what_was_rated_four_or_better_and_a5_what_was_rated_four_and_a_half() -> None:
+    records = graded(5, 4.5, 4, 4, 3, 1)
+    for arm, n, least in (("a5", 2, 4.5), ("a4", 4, 4.0), ("curated", 2, 4.5)):
+        prompts = [e.prompt for e in arm_rows(arm, n, [], records, OPTIONS, 0)]
+        assert len(prompts) == n
+        assert min(float(p.split()[-1]) for p in prompts) == least
+        with pytest.raises(UserError, match=f"{n} {arm} rows"):
+            arm_rows(arm, n + 1, [], records, OPTIONS, 0)
+
+
+def test_the_complementary_arms_train_on_mined_rows_alone_and_on_seed_pairs_alone() -> None:
+    pairs, records = read_pairs(None)[:4], rated(6, 0)
+    systems = {arm: [e.system for e in arm_rows(arm, 3, pairs, records, OPTIONS, 0)]
+               for arm in named_arms(["complementary"])}
+    assert systems == {"curated": [OPTIONS.system_seed] * 4 + [OPTIONS.system_web] * 3,
+                       "augmented_only": [OPTIONS.system_web] * 3, "seed_only": [OPTIONS.system_seed] * 3}
+    with pytest.raises(UserError, match="4 seed_only rows, 5 asked for"):
+        arm_rows("seed_only", 5, pairs, records, OPTIONS, 0)
+
+
+def test_the_four_settings_of_system_prompts_ask_the_same_models_and_train_one_arm_without(lab: Lab,
+                                                                                       tmp_path: Path) -> None:
+    asked: dict[str, set[str]] = {}
+
+    def opened(adapters: Sequence[Path]) -> ScriptedBackend:
+        def answer(request: ChatRequest) -> str:
+            first = request.messages[0]
+            system = first["content"] if first["role"] == "system" else ""
+            asked.setdefault(adapters[0].name.removesuffix("_1_sft_all"), set()).add(system)
+            return "all in small letters"
+
+        return ScriptedBackend(adapters[0].name, answer)
+
+    lab.open = opened  # type: ignore[method-assign]
+    points = lab.compare(rated(4, 0), [1, 2], arms=["system_prompts"])
+    assert list(points) == ["curated", "asked_as_seed", "asked_without", "no_system_prompt"]
+    both = f"{OPTIONS.system_seed} {OPTIONS.system_web}"
+    for n in (1, 2):
+        assert asked[f"curated_{n}"] == {both, OPTIONS.system_seed, ""}
+        assert asked[f"no_system_prompt_{n}"] == {""}
+        rows = [r for _, r in read_rows(lab.folder / "data" / f"no_system_prompt_{n}.jsonl")]
+        assert {r.get("system", "") for r in rows} == {""}
+    trained = (tmp_path / "calls.txt").read_text().splitlines()
+    assert len(trained) == 4, "a model that is only asked differently is not trained again"
+
+
+def test_arms_are_named_one_by_one_or_by_the_table_they_are_in() -> None:
+    assert named_arms(["a4", "quality"]) == ("a4", "a5", "uncurated")
+    with pytest.raises(UserError, match="there is no arm 'a6'"):
+        named_arms(["a6"])
 
 
 # ---------------------------------------------------------------- from the command line
@@ -159,10 +221,10 @@ def finished(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def invoke(folder: Path, sizes: str):
+def invoke(folder: Path, sizes: str, *more: str):
     return CliRunner().invoke(main, [
         "humpback-sizes", str(folder / "recipe.yaml"), "--model", "m", "-o", str(folder),
-        "--suite", str(folder / "suite.jsonl"), "--sizes", sizes])
+        "--suite", str(folder / "suite.jsonl"), "--sizes", sizes, *more])
 
 
 def test_the_command_writes_points_and_both_fits(finished: Path) -> None:
@@ -174,6 +236,17 @@ def test_the_command_writes_points_and_both_fits(finished: Path) -> None:
     fits = json.loads((finished / "sizes" / "scaling.json").read_text())
     assert fits["curated"]["alpha"] == pytest.approx(50 / 0.693147, rel=1e-4)
     assert fits["uncurated"]["alpha"] == pytest.approx(0)
+
+
+def test_the_command_takes_arms_and_the_steps_of_the_paper(finished: Path) -> None:
+    result = invoke(finished, "2,4", "--arms", "a5", "--paper-steps")
+    assert result.exit_code == 0, (result.output, result.exception)
+    config = yaml.safe_load(next((finished / "sizes" / "yaml" / "a5_4").glob("*sft*.yaml")).read_text())
+    rows = 32 + 4  # seed pairs and mined ones
+    assert (config["max_steps"], config["gradient_accumulation_steps"]) == paper_steps(rows) == (11, 8)
+    result = invoke(finished, "2,4", "--arms", "a5", "--paper-steps", "--set", "max_steps=3")
+    config = yaml.safe_load(next((finished / "sizes" / "yaml" / "a5_4").glob("*sft*.yaml")).read_text())
+    assert (config["max_steps"], config["gradient_accumulation_steps"]) == (3, 8), "what the user sets wins"
 
 
 @pytest.mark.parametrize(("sizes", "message"), [("2", "two different sizes"), ("2,x", "numbers with commas"),

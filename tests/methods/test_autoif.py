@@ -397,6 +397,34 @@ def test_the_plan_bounds_what_is_asked(made):
         assert usage.tally(call.stage, call.role).requests <= call.high
 
 
+@pytest.mark.parametrize(("ablation", "stages_gone", "changed"), [
+    ("without_back_translation", {"back_translate", "consistency"}, {"back_translate"}),
+    ("without_quality_score", {"score"}, {"quality_score"}),
+    ("without_cross_validation", set(), {"cross_validation"})])
+def test_an_ablation_takes_one_thing_from_the_paper_and_nothing_else(ablation, stages_gone, changed):
+    paper, without = (recipe(presets).method_options() for presets in (["paper"], ["paper", ablation]))
+    assert {k for k, v in without.model_dump().items() if v != getattr(paper, k)} == changed
+    names, left = ([s.name for s in METHOD.stages(o)] for o in (paper, without))
+    assert [n for n in names if n not in stages_gone] == left
+
+
+def test_without_cross_validation_functions_that_nobody_agrees_with_are_kept(tmp_path):
+    seeds = [Record.from_seed("Say fig.", extra={"origin": "seed", "verifiable": True, "round": 1})]
+    sources = [f"def evaluate(response):\n    return {said}" for said in ("True", "False")]
+    written = {**dict(enumerate(sources)), 2: "def evaluate(response):\n    return undefined_name"}
+
+    def teacher(request):
+        return answer_of(written[request.sample], [("a fig", True), ("a pear", True)])
+
+    kept = {}
+    for ablation in ([], ["without_cross_validation"]):
+        options = recipe(["paper", *ablation], answers=3).method_options()
+        result, _ = play(seeds, options, only=("write_functions", "cross_validate"), teacher=teacher)
+        kept[bool(ablation)] = [r.constraints[0].kwargs["functions"] for r in result.records]
+    assert kept[False] == []
+    assert kept[True][0][:2] == sources, "no agreement is asked for"
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_runs_and_emits_only_what_is_verified(preset, tmp_path):
     small = {"augment_calls": 0, "queries_per_instruction": 1, "answers": 6, "dpo_instruction_apart": True}
@@ -409,7 +437,8 @@ def test_every_preset_runs_and_emits_only_what_is_verified(preset, tmp_path):
     for e in [*emission["dpo"], *emission["dpo_instruction"]]:
         assert verify(e.chosen, e.constraints)[0].passed
         assert verify(e.rejected, e.constraints)[0].failed
-    assert emission["dpo"]
+    if preset != "without_cross_validation":  # there functions that always say yes stay, and those refuse nothing
+        assert emission["dpo"]
 
 
 def test_two_instructions_on_a_prompt_are_each_decided_by_their_own_functions(tmp_path):
@@ -459,6 +488,25 @@ def test_whatever_is_turned_away_has_a_reason(stage, mark, said, reason, tmp_pat
     result, _ = play(METHOD.inputs(seeds_file(tmp_path, 2), options, None), options, teacher=teacher)
     assert reason in {r.reason for r in result.dropped if r.stage == stage}
     result.ledger.check()
+
+
+def test_the_score_has_anchors_for_the_whole_scale_and_the_small_variant_the_three_it_had(tmp_path):
+    asked = {}
+    for variant in ("full", "small"):
+        def judge(request, variant=variant):
+            if "You rate one response" not in request.messages[-1]["content"]:
+                return scripted(request)
+            asked[variant] = request
+            return json.dumps({"reasoning": "", "score": 9})
+
+        options = Options(**{**SMALL, "prompt_variant": variant})
+        play(METHOD.inputs(seeds_file(tmp_path), options, None), options, teacher=scripted, judge=judge)
+    full, small = (asked[v].messages[-1]["content"] for v in ("full", "small"))
+    assert all(f"\n{points}: " in full for points in ("10", "8 to 9", "6 to 7", "4 to 5", "2 to 3", "0 to 1"))
+    assert "Midpoint: " in small
+    assert "Midpoint" not in full
+    assert [list(asked[v].schema["properties"]) for v in ("full", "small")] == [
+        ["reasoning", "score"], ["reason", "score"]]
 
 
 def test_a_score_is_asked_for_only_where_an_answer_passes_and_unreadable_ones_are_not_enough(tmp_path):

@@ -131,6 +131,15 @@ def test_a_function_that_tells_no_label_apart_goes_even_if_most_cases_are_of_one
     assert YES in dict(cross_validate(written, values, Rules()).functions)
 
 
+def test_without_agreement_all_that_loads_stays_whatever_the_others_say():
+    written = [answer(YES, ("a", True)), answer(NO, ("b", True)), answer("broken", ("z", False))]
+    values = {YES: [True, True, True], NO: [False, False, NOTHING], "broken": None}
+    assert cross_validate(written, values, Rules()).reason == "no_case_agreed"
+    found = cross_validate(written, values, Rules(both_labels=True, agreement=False))
+    assert found == Validated(((YES, 1.0), (NO, 0.0)), (Case("a", True), Case("b", True)))
+    assert cross_validate(written, values, Rules(min_functions=3, agreement=False)).reason == "too_few_functions"
+
+
 @pytest.mark.parametrize(("rules", "reason"), [
     (Rules(min_functions=2), "too_few_functions"), (Rules(min_cases=2), "too_few_cases")])
 def test_the_gates_count_distinct_functions_and_cases(rules, reason):
@@ -138,6 +147,7 @@ def test_the_gates_count_distinct_functions_and_cases(rules, reason):
     assert cross_validate(written, {YES: [True]}, rules).reason == reason
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_what_is_validated_meets_its_own_thresholds(data):
     functions = [f"f{i}" for i in range(data.draw(st.integers(1, 5)))]

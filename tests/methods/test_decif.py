@@ -26,7 +26,7 @@ from if_factory.methods import base
 from if_factory.methods.decif import METHOD, Options, inputs, plan, stages
 from if_factory.methods.decif.consistency import nearly_in
 from if_factory.methods.decif.ideas import read_list, without_cut_item
-from if_factory.methods.decif.instructions import questions, read_written
+from if_factory.methods.decif.instructions import criteria_in, read_written
 from if_factory.methods.decif.weaving import stated_by_code
 from if_factory.pipeline.runner import run
 from if_factory.recipe import parse
@@ -246,7 +246,7 @@ def test_garbage_costs_bounded_calls_and_is_counted_and_nothing_is_emitted(what,
     result, emission, usage = play(teacher(**{what: lambda r: garbage}), {"instructions": 2, "tries": 2})
     assert not result.records
     assert all(stage == what for stage, _ in reasons(result))
-    assert usage.tally(what, "teacher").requests <= 2 * 2
+    assert usage.tally(what, "teacher").requests <= 2 * (2 + (what == "criteria"))
     assert not emission.datasets
 
 
@@ -514,11 +514,62 @@ def test_a_soft_constraint_that_the_teacher_never_words_is_left_out_and_the_rest
 # ---------------------------------------------------------------- criteria and filters
 
 
+def test_many_criteria_are_judged_in_groups_and_the_small_variant_judges_them_at_once():
+    said = [f"Does the answer mention {word}?" for word in ("figs", "tea", "rain", "salt", "wool", "soap", "rope")]
+    counts = {}
+    for variant in ("full", "small"):
+        options = {"max_criteria": 7, "responses": 1, "soft_share": 0.0, "prompt_variant": variant}
+        _, emission, usage = play(teacher(criteria=lambda r: json.dumps({"items": said})), options)
+        counts[variant] = usage.tally("judge", "teacher").requests
+        planned = next(c for c in plan([Record.from_seed("x", extra={"domain": "d"})] * 8, Options(**options),
+                                       {"teacher"}) if c.stage == "judge")
+        assert counts[variant] <= planned.high
+        assert emission["sft"]
+    assert counts["full"] == 2 * counts["small"]
+
+
 @given(st.lists(st.tuples(st.sampled_from(["Is it short", "Is it in Welsh", "Does it name 3 cats", "Note"]),
                           st.sampled_from(["?", ":", ".", ""]))))
-def test_only_questions_are_criteria_each_once_and_in_order(pairs):
+def test_questions_are_criteria_each_once_and_in_order_and_headings_and_remarks_are_none(pairs):
     lines = [a + b for a, b in pairs]
-    assert questions(lines) == list(dict.fromkeys(line for line in lines if line.endswith("?")))
+    assert criteria_in(lines) == list(dict.fromkeys(line for line in lines if line.endswith("?")))
+
+
+@pytest.mark.parametrize(("line", "taken"), [
+    ("The answer names a harbour.", True), ("It must be written in the past tense", True),
+    ("Answer is polite and short.", True), ("回答は丁寧ですか？", True),
+    ("Here is what the answer must do:", False), ("Here is what it must do.", False),
+    ("I should mention a harbour.", False), ("Sure, the answer must be short.", False), ("Answer: yes", False),
+    ("The response:", False), ("Politeness and brevity.", False)])
+def test_a_statement_of_what_the_answer_does_is_a_criterion_and_a_remark_is_none(line, taken):
+    assert criteria_in([line]) == ([line] if taken else [])
+
+
+def test_criteria_that_are_statements_are_judged_as_such_and_counted():
+    said = ["The answer names a harbour.", "It must be short enough."]
+    result, emission, usage = play(teacher(criteria=lambda r: json.dumps({"items": said})))
+    assert len(result.records) == 8
+    assert usage.tally("criteria", "teacher").requests == 8, "no second question is needed"
+    assert all([c.text for c in r.constraints][-2:] == said for r in result.records)
+    assert emission.counts()["constraints"]["refused"]["criteria_as_statements"] == 16
+    assert emission["sft"]
+
+
+def test_criteria_that_are_neither_are_turned_into_questions_by_a_second_question_and_counted():
+    def notes_first(request):
+        asked = request.messages[-1]["content"]
+        if "they are not questions" not in asked:
+            return json.dumps({"items": ["Politeness and brevity.", "A harbour, by name."]})
+        assert "- Politeness and brevity." in asked
+        return json.dumps({"items": ["Is the answer polite and brief?"]})
+
+    result, emission, usage = play(teacher(criteria=notes_first), {"tries": 2})
+    assert len(result.records) == 8
+    assert usage.tally("criteria", "teacher").requests == 8 * 3
+    assert all(r.constraints[-1].text == "Is the answer polite and brief?" for r in result.records)
+    assert emission.counts()["constraints"]["refused"]["criteria_reworded"] == 8
+    planned = [c for c in plan(result.records, Options(tries=2), {"teacher"}) if c.stage == "criteria"]
+    assert planned[0].high == 8 * 3
 
 
 @given(st.integers(1, 5), st.lists(st.sampled_from("1234567"), max_size=8, unique=True))
@@ -534,7 +585,7 @@ def test_requirements_are_tied_to_aspects_by_number_and_none_may_be_missing(soft
 
 def judged_elsewhere(row):
     """A row of upstream's judged files as a record: results count only if there is exactly one per criterion."""
-    criteria = questions(row["criteria"])
+    criteria = criteria_in(row["criteria"])
     outcomes = {"YES": Outcome.PASS, "NO": Outcome.FAIL}
     results = [outcomes.get(result, Outcome.NO_VERDICT) for result in row["evaluation_results"]]
     if len(results) != len(criteria) or not criteria:

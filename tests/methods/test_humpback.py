@@ -20,6 +20,7 @@ from if_factory.methods.humpback.inputs import inputs
 from if_factory.methods.humpback.options import PRESETS, ROUNDS, Options
 from if_factory.methods.humpback.plan import plan
 from if_factory.methods.humpback.steps import REVERSE, repeats_itself, scored
+from if_factory.methods.humpback.training import paper_steps
 from if_factory.pipeline.runner import RunResult, run
 from if_factory.recipe import parse
 from if_factory.records import Candidate, Record
@@ -259,3 +260,11 @@ def test_presets_have_the_paper_s_system_prompts_or_none_at_all() -> None:
     none = Options.model_validate(PRESETS["paper"] | PRESETS["no_system_prompt"] | PRESETS["a4"])
     assert (none.system_asked, none.threshold) == ("", 4.0)
     assert Options(system_seed=" ", system_web=" ").system_asked == ""
+
+
+def test_the_steps_are_the_papers_at_the_numbers_it_lists_and_between_them_elsewhere() -> None:
+    listed = {100: (30, 8), 800: (300, 8), 1600: (600, 8), 3200: (500, 32), 6400: (600, 32), 12800: (600, 32),
+              25600: (1200, 32), 51200: (1600, 32)}
+    assert {n: paper_steps(n) for n in listed} == listed
+    assert paper_steps(1200) == (450, 8)
+    assert (paper_steps(1), paper_steps(3000), paper_steps(100_000)) == ((1, 8), (500, 32), (1600, 32))

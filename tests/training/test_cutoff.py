@@ -13,8 +13,8 @@ import pytest
 from if_factory.errors import UserError
 from if_factory.exporting.dataset_info import merge_entries
 from if_factory.exporting.formats import write_dataset
-from if_factory.recipe import ModelSpec
 from if_factory.records import KTOExample, PreferenceExample, SFTExample, Turn
+from if_factory.specs import ModelSpec
 from if_factory.training.curriculum import CurriculumOptions
 from if_factory.training.cutoff import (
     DEFAULT,

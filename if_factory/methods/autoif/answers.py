@@ -89,14 +89,17 @@ async def score(record: Record, ctx: Context, *, options: Options) -> Record:
     """How well the answers that pass serve the query; an unreadable score is none, and none is not enough."""
     if record.extra.get("bare"):
         return record
-    rubric = template(NAME, "score", options.prompts).render(low=0, high=10, n=len(record.constraints))
+    small = options.prompt_variant == "small"
+    rubric = template(NAME, "score_small" if small else "score", options.prompts).render(
+        low=0, high=10, n=len(record.constraints))
     ask = judge_of(ctx)
 
     async def one(candidate: Candidate) -> float | None:
         if not (candidate.verified and candidate.useful) or candidate.finish_reason != "stop":
             return None
         judged = await judge_score(ask, record.prompt, candidate.text, low=0, high=10, rubric=rubric,
-                                   samples=options.quality_samples, prompts=options.prompts)
+                                   samples=options.quality_samples, prompts=options.prompts,
+                                   reasoned=not small)
         return judged.mean
 
     return record.with_extra(scores=await asyncio.gather(*map(one, record.candidates)))

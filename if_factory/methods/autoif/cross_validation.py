@@ -123,7 +123,8 @@ def _definitions(code: str) -> str:
 
 
 def _first_line(node: ast.stmt) -> int:
-    return min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
+    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
+    return min([node.lineno, *(d.lineno for d in decorators)])
 
 
 def _written(answer: _Answer) -> WrittenFunction | Failure:
@@ -180,7 +181,7 @@ class Rules:
 
     ``normalise`` takes "True" and "false" for the booleans they spell; without it values are compared as they are.
     ``both_labels``: a true and a false case must stay, and a function must get one of each right; a function that
-    always says yes does not.
+    always says yes does not. Without ``agreement`` none of these is asked: what loads stays, and so does every case.
     """
 
     case: Bound = "> 0.5"
@@ -189,6 +190,7 @@ class Rules:
     min_cases: int = 1
     normalise: bool = True
     both_labels: bool = False
+    agreement: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +231,9 @@ def cross_validate(written: Sequence[WrittenFunction], values: Mapping[str, Sequ
     read = normalised_label if rules.normalise else _as_is
     agrees = {source: [read(_at(values[source], place[json.dumps(case)])) == read(case.expected) for case in cases]
               for source in functions}
+    if not rules.agreement:
+        return Validated(tuple((source, fmean(right) if right else 0.0) for source, right in agrees.items()),
+                         tuple(cases))
     kept = [i for i in range(len(cases)) if holds(rules.case, fmean(agrees[f][i] for f in functions))]
     if not kept:
         return Failure("no_case_agreed", f"of {len(cases)} cases")

@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from if_factory.errors import deprecated
+from if_factory.judge.judge import Variant
 from if_factory.judge.nli import By
 from if_factory.methods.autoif.cross_validation import Bound, Rules
-from if_factory.methods.base import PATH
+from if_factory.methods.base import PATH, PROMPT_VARIANT
 
 NAME = "autoif"
 
@@ -38,6 +39,8 @@ class Options(BaseModel):
         "normalised", description='raw: "True" is not True when a value is compared with a label, as upstream')
     drop_download_lines: bool = Field(
         False, description="delete lines of a function that mention `download` or `requests`, as upstream does")
+    cross_validation: bool = Field(
+        True, description="functions and test cases must agree as the next options say; false: all that load are kept")
     case_accuracy: Bound = Field("> 0.5", description="share of functions that must agree with a test case")
     function_accuracy: Bound = Field("> 0.5", description="share of the kept cases a function must get right")
     min_functions: Annotated[int, Field(ge=1)] = Field(1, description="distinct functions that load, at least")
@@ -72,6 +75,7 @@ class Options(BaseModel):
     dpo_instruction_apart: bool = Field(
         False, description="those pairs are a dataset of their own, dpo_instruction, trained only where it is named")
     kto_per_prompt: Annotated[int, Field(ge=0)] = Field(2, description="KTO rows per prompt and label at most")
+    prompt_variant: Variant = Field("full", description=PROMPT_VARIANT)
     prompts: str | None = Field(None, json_schema_extra=PATH,
                                 description="folder with your own versions of the prompt templates")
 
@@ -96,7 +100,7 @@ class Options(BaseModel):
     @property
     def rules(self) -> Rules:
         return Rules(self.case_accuracy, self.function_accuracy, self.min_functions, self.min_cases,
-                     self.booleans == "normalised", self.both_labels)
+                     self.booleans == "normalised", self.both_labels, self.cross_validation)
 
 
 _PAPER: dict[str, object] = {"augment_calls": 100, "augment_count": 50, "parsing": "strict",
@@ -105,12 +109,17 @@ _PAPER: dict[str, object] = {"augment_calls": 100, "augment_count": 50, "parsing
                              "augment_rounds": 1}
 PRESETS: dict[str, dict[str, object]] = {
     "default": {},
+    "small": {"prompt_variant": "small"},
     # Thresholds as the paper words them; counts as in its samples (K = 8, 16 queries, 100 calls for 50 lines).
     "paper": {**_PAPER, "pairs_per_side": None},
     # As QwenLM/AutoIF d67b9ba does it, where that differs from the paper.
     "released": {**_PAPER, "booleans": "raw", "drop_download_lines": True, "case_accuracy": "> 0",
                  "function_accuracy": ">= 0.8", "min_functions": 3, "min_cases": 10, "response_accuracy": 0.0,
                  "quality_score": "> 8", "dpo_positive": ">= 0.5", "dpo_instruction": False},
+    # The paper's ablations, to be stacked: [paper, without_cross_validation].
+    "without_back_translation": {"back_translate": 0},
+    "without_quality_score": {"quality_score": None},
+    "without_cross_validation": {"cross_validation": False},
     # One model in every role: name it as teacher, and as student if it is served elsewhere, too.
     "self_alignment": {"student_samples": 8, "teacher_samples": 0},
     # The student answers too: its own failures are the better rejected sides. SFT takes whatever scores best.

@@ -46,5 +46,6 @@ def plan(seeds: list[Record], options: Options, roles: set[str]) -> list[Planned
               for role, n in wanted.items() if n]
     if options.quality_score:
         asked.append(PlannedCalls("score", judge, 0,
-                                  tries * prompts * sum(wanted.values()) * options.quality_samples, 500, 60))
+                                  tries * prompts * sum(wanted.values()) * options.quality_samples, 700,
+                                  60 if options.prompt_variant == "small" else 220))
     return asked

@@ -28,7 +28,7 @@ async def answer(record: Record, ctx: Context, *, options: Options) -> Record:
                                   finish_reason=reply.finish_reason)
         if candidate is None:
             continue
-        record = record.with_candidates(await _checked(record, candidate, ctx))
+        record = record.with_candidates(await _checked(record, candidate, ctx, options))
         if good(record):
             return record
     if not record.candidates:
@@ -66,7 +66,7 @@ async def attempt(record: Record, ctx: Context, *, options: Options) -> Record:
         reply = await ctx.chat("student", record.messages(), sample=i)
         candidate = Candidate(text=reply.text.strip(), source="baseline", model="student",
                               finish_reason=reply.finish_reason)
-        record = record.with_candidates(await _checked(record, candidate, ctx))
+        record = record.with_candidates(await _checked(record, candidate, ctx, options))
     failing = [i for i, c in enumerate(record.candidates) if c.source == "baseline" and fails(c)]
     if not failing or options.feedback not in ("both", "external"):
         return record
@@ -126,6 +126,7 @@ def fails(candidate: Candidate) -> bool:
     return bool(candidate.failed_positions) and candidate.finish_reason == "stop"
 
 
-async def _checked(record: Record, candidate: Candidate, ctx: Context) -> Candidate:
-    verdicts = await decide(judge_of(ctx), record.prompt, candidate.text, record.constraints)
+async def _checked(record: Record, candidate: Candidate, ctx: Context, options: Options) -> Candidate:
+    verdicts = await decide(judge_of(ctx), record.prompt, candidate.text, record.constraints,
+                            variant=options.prompt_variant)
     return (await ctx.useful(record, [candidate.model_copy(update={"verdicts": verdicts})]))[0]

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from if_factory.judge.judge import Variant
 from if_factory.methods.base import PATH
 
 NAME = "conifer"
@@ -24,9 +25,10 @@ class Options(BaseModel):
         1, description="the shortest query taken, in words; the paper's is 5")
     query_languages: list[str] = Field(
         [], description="only queries in one of these (ISO 639-1); [] takes all; the paper's are [en]")
-    prompt_variant: Literal["full", "small"] = Field(
+    prompt_variant: Variant = Field(
         "full", description="small, for teachers of about a billion parameters or fewer: they list what could be asked "
-                            "for, items of a category never go together, and code sets the items under the instruction")
+                            "for, items of a category never go together, and code sets the items under the "
+                            "instruction; the judge gives a verdict and a short reason, and quotes nothing")
     reframed: Annotated[int, Field(ge=0)] = Field(
         3, description="standalone instructions asked for per query; 0 takes the query as it is")
     categories: Annotated[int, Field(ge=2)] = Field(

@@ -32,7 +32,7 @@ async def judge(record: Record, ctx: Context, *, options: Options) -> Record:
     async def verdicts(candidate: Candidate) -> Candidate:
         if candidate.text and candidate.finish_reason == "stop" and candidate.useful:
             found = await decide(ask, record.prompt, candidate.text, record.constraints, tries=options.tries,
-                                 prompts=options.prompts)
+                                 prompts=options.prompts, variant=options.prompt_variant)
         else:  # cut off, empty or no answer: never emitted as good, so not worth a judge's time
             found = verify(candidate.text, record.constraints)
         return candidate.model_copy(update={"verdicts": found})

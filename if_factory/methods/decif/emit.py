@@ -20,6 +20,8 @@ def emit(record: Record, options: Options, out: Emission, seed: int) -> None:
         out.refused["constraints"]["appended_not_woven"] += appended
     if unworded := len(record.extra.get("unworded", [])):
         out.refused["constraints"]["never_worded"] += unworded
+    for what, n in record.extra.get("criteria", {}).items():
+        out.refused["constraints"][what] += n
     if options.filter == "soft":
         record = softened(record, options.soft_pass)
     candidates = list({c.text: c for c in reversed(record.candidates)}.values())[::-1]

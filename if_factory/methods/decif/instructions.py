@@ -134,25 +134,49 @@ def _written_schema(soft: int, options: Options) -> dict[str, Any]:
 
 
 async def add_criteria(record: Record, ctx: Context, *, options: Options) -> Record:
-    """The record with one more constraint for each thing the request demands beside those it has."""
+    """The record with one more constraint for each thing the request demands beside those it has.
+
+    A criterion is a question, or a statement of what the answer does, which a judge can check as well. Where no reply
+    has either, the teacher is asked once to turn what it wrote into questions. ``extra["criteria"]`` counts both.
+    """
     text = template(NAME, "criteria", options.prompts).render(
         prompt=record.prompt, others=[c.text for c in record.constraints], count=options.max_criteria)
+    notes: list[str] = []
 
     def read(reply: str) -> list[str] | Failure:
         # "Does the answer ...?" is the prompt's own form, however a small model fills in the rest of it.
         new = [item for item in parse_items(reply) if not re.search(r"\.\.\.|…", item) and not echoes(item, text)]
-        found = questions(new, options.duplicates)[:options.max_criteria]
+        found = criteria_in(new, options.duplicates)[:options.max_criteria]
+        if not found:
+            notes[:] = new[:options.max_criteria] or notes
         return found or Failure("no_question", reply[:80])
 
-    found = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": text}], read,
-                             schema=list_schema(1, options.max_criteria, 200), tries=options.tries)
+    ask = partial(ask_parsed, partial(ctx.chat, "teacher"), schema=list_schema(1, options.max_criteria, 200))
+    found, reworded = await ask([{"role": "user", "content": text}], read, tries=options.tries), False
+    if isinstance(found, Failure) and notes:
+        again = template(NAME, "criteria_reword", options.prompts).render(prompt=record.prompt, notes=notes)
+        found, reworded = await ask([{"role": "user", "content": again}], read, tries=1), True
     if isinstance(found, Failure):
         raise Dropped(f"criteria_{found.reason}", found.detail)
-    return record.model_copy(update={"constraints": (*record.constraints, *map(criterion, found))})
+    made = record.model_copy(update={"constraints": (*record.constraints, *map(criterion, found))})
+    counted = {"criteria_as_statements": sum(not _asks(each) for each in found), "criteria_reworded": int(reworded)}
+    return made.with_extra(criteria={k: n for k, n in counted.items() if n}) if any(counted.values()) else made
 
 
-def questions(lines: list[str], duplicates: float = 1.0) -> list[str]:
-    """The lines that are questions, each once: "Here are the criteria:" is none."""
-    asked = [line.strip() for line in lines if line.strip().endswith("?")]
-    return [q for q, repeated in zip(asked, near_duplicates(asked, threshold=duplicates), strict=True)
+# "The answer names a harbour.", "It must be short.": what an answer does or has to do. Not "Here is what it must do."
+_STATEMENT = re.compile(r"(?!(?:sure|here|okay|ok|certainly|i|sorry|below|these|the following)\b)"
+                        r"(?=(?:(?:the|this|an?|your) )?(?:answer|response|reply|text|output)\b"
+                        r"|.*\b(?:must|should|has to|have to|needs? to|may not)\b)", re.IGNORECASE)
+
+
+def criteria_in(lines: list[str], duplicates: float = 1.0) -> list[str]:
+    """The lines that can be checked, each once: questions, and statements of what the answer does or has to do."""
+    found = [line.strip() for line in lines]
+    found = [line for line in found if _asks(line) or (_STATEMENT.match(line) and not line.endswith(":")
+                                                       and len(line.split()) >= _FEWEST_WORDS)]
+    return [c for c, repeated in zip(found, near_duplicates(found, threshold=duplicates), strict=True)
             if repeated is None]
+
+
+def _asks(line: str) -> bool:
+    return line.strip().endswith(("?", "\uff1f", "\u061f"))  # full-width and Arabic question marks too

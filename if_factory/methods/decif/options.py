@@ -39,8 +39,9 @@ class Options(BaseModel):
     soft_exclude: list[str] = Field([], description="soft families or types never drawn")
     prompt_variant: Literal["full", "small"] = Field(
         "full", description="full: the teacher weaves the constraints into the instruction, as long as the task "
-                            "needs; small, for models of about a billion parameters or fewer: a short task, and the "
-                            "constraints appended to it")
+                            "needs, and the judge quotes and reasons before each verdict; small, for models of about a "
+                            "billion parameters or fewer: a short task, the constraints appended to it, and a verdict "
+                            "with a short reason")
     refinements: Annotated[int, Field(ge=0)] = Field(
         1, description="times a contradictory instruction is revised and judged again before it is dropped")
     max_criteria: Count = Field(6, description="criteria per instruction at most, soft constraints not counted")

@@ -6,6 +6,7 @@ from random import Random
 
 from if_factory.constraints.compose import compose
 from if_factory.constraints.soft import pool
+from if_factory.judge.criteria import judge_calls
 from if_factory.judge.judge import judge_role
 from if_factory.methods.base import PlannedCalls
 from if_factory.methods.decif.options import Options
@@ -30,6 +31,8 @@ def plan(seeds: list[Record], options: Options, roles: set[str]) -> list[Planned
     # Where a constraint is not found the teacher is asked once more, and the judge before and after.
     weaving = 0 if options.small or options.wild_share == 1 else 1
     criteria = options.max_criteria + int(options.soft_share * constraints)
+    calls = judge_calls(options.max_criteria + (len(weights) if options.soft_share else 0), options.prompt_variant)
+    said = 25 if options.small else 110  # tokens of a verdict
     judging = judge_role(roles)
     by_student = n * options.student_responses if "student" in roles else 0
     answers = n * options.responses + by_student
@@ -44,8 +47,10 @@ def plan(seeds: list[Record], options: Options, roles: set[str]) -> list[Planned
         # About the parts of a contradiction the judge is asked a second time.
         PlannedCalls("consistency", judging, n, 2 * tries * (n + rounds * (1 + weaving)), 250 + prompt, 120),
         PlannedCalls("consistency", "teacher", 0, rounds * tries * (1 + weaving), 150 + prompt, prompt),
-        PlannedCalls("criteria", "teacher", n, n * tries, 170 + 2 * prompt, 25 * options.max_criteria),
+        # Once more where no reply has a criterion.
+        PlannedCalls("criteria", "teacher", n, n * (tries + 1), 170 + 2 * prompt, 25 * options.max_criteria),
         PlannedCalls("respond", "teacher", n * options.responses, n * options.responses, prompt, 250),
         PlannedCalls("respond", "student", by_student, by_student, prompt, 250),
-        PlannedCalls("judge", judging, 0, answers * tries, 450 + prompt + 20 * criteria, 25 * criteria),
+        PlannedCalls("judge", judging, 0, answers * tries * calls, 450 + prompt + 20 * criteria // calls,
+                     said * criteria // calls),
     ) if c.high]

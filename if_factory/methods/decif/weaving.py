@@ -17,7 +17,8 @@ from pydantic import BaseModel
 
 from if_factory.chat.parse import Failure, ask_parsed, echoes, parse_json
 from if_factory.constraints.join import join
-from if_factory.judge.judge import judge_numbered, judge_of, mark_for, shown
+from if_factory.judge.criteria import judge_numbered
+from if_factory.judge.judge import judge_of, mark_for, shown
 from if_factory.methods.decif.options import Options, prompt
 from if_factory.pipeline.stage import Context
 from if_factory.records import Constraint, Record

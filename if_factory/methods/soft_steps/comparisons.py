@@ -9,7 +9,8 @@ from typing import Any
 from if_factory.chat.base import Completion
 from if_factory.chat.parse import Failure
 from if_factory.constraints.verify import verify
-from if_factory.judge.judge import Ask, PairJudgement, judge_criteria, judge_of, judge_pair
+from if_factory.judge.criteria import judge_criteria
+from if_factory.judge.judge import Ask, PairJudgement, judge_of, judge_pair
 from if_factory.methods.base import template
 from if_factory.methods.soft_steps.constraints import step_prompts
 from if_factory.methods.soft_steps.options import NAME, Options
@@ -111,7 +112,7 @@ async def _decided(step: Record, candidate: Candidate, known: _Known, ask: Ask, 
     if unknown and (_whole(candidate) if options.winner == "better" else _sound(candidate, hard)):
         criteria = [step.constraints[i].text for i in unknown]
         judged = await judge_criteria(ask, _request(step), candidate.text, criteria, tries=options.judge_tries,
-                                      prompts=options.prompts)
+                                      prompts=options.prompts, variant=options.prompt_variant)
         if isinstance(judged, Failure):
             undecided = f"judge: {judged.reason}"
         else:
@@ -202,5 +203,6 @@ async def _ordered(step: Record, pair: tuple[Candidate, Candidate], ask: Ask, op
         new=step.constraints[-1], soft=[c.text for c in step.constraints[:-1] if c.kind == "judge"],
         checked=by_code.get((False, False), []), one_fails=by_code.get((False, True), []),
         both_fail=by_code.get((True, True), []))
-    return await judge_pair(ask, _request(step), pair[0].text, pair[1].text, focus=focus, tries=options.judge_tries,
-                            prompts=options.prompts)
+    return await judge_pair(ask, _request(step), pair[0].text, pair[1].text, focus=focus,
+                            requirements=[c.text for c in step.constraints if c.kind == "judge"],
+                            tries=options.judge_tries, prompts=options.prompts, variant=options.prompt_variant)

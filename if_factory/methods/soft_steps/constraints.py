@@ -12,7 +12,8 @@ from pydantic import BaseModel
 from if_factory.chat.parse import Failure, ask_parsed, echoes, parse_json
 from if_factory.constraints.join import join, sentence
 from if_factory.constraints.soft import Aspect, draw, draw_aspects, pool
-from if_factory.judge.judge import judge_criteria, judge_of
+from if_factory.judge.criteria import judge_criteria
+from if_factory.judge.judge import judge_of
 from if_factory.methods.base import template
 from if_factory.methods.soft_steps.options import NAME, Options
 from if_factory.pipeline.stage import Context, Dropped
@@ -129,7 +130,7 @@ async def _inconsistent(record: Record, text: str, fixed: Sequence[Constraint], 
     request = "\n".join((record.seed_prompt, *(f"- {c.text}" for c in fixed)))
     ask = judge_of(ctx)
     verdicts = await judge_criteria(ask, request, text, _CONSISTENT, tries=options.judge_tries,
-                                    prompts=options.prompts)
+                                    prompts=options.prompts, variant=options.prompt_variant)
     if isinstance(verdicts, Failure):
         return "soft_constraint_unjudged"
     return None if all(v.passed for v in verdicts) else "soft_constraint_inconsistent"

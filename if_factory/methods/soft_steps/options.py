@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from if_factory.methods.base import PATH
+from if_factory.judge.judge import Variant
+from if_factory.methods.base import PATH, PROMPT_VARIANT
 
 NAME = "soft_steps"
 
@@ -39,6 +40,7 @@ class Options(BaseModel):
     judge_tries: Annotated[int, Field(ge=1)] = Field(3, description="requests per judgement until it can be read")
     sft: Literal["all", "last"] = Field("all", description="SFT rows: the winner of every step, or of step K")
     bins: list[int] = Field([3], description="curriculum: the highest k of every bin but the last")
+    prompt_variant: Variant = Field("full", description=PROMPT_VARIANT)
     prompts: str | None = Field(None, json_schema_extra=PATH,
                                 description="folder with your own versions of the prompt templates")
 
@@ -52,6 +54,7 @@ class Options(BaseModel):
 
 PRESETS: dict[str, dict[str, object]] = {
     "default": {},
+    "small": {"prompt_variant": "small"},
     # The method figure: four constraints, one answer per instruction.
     "paper": {"steps": 4, "answer_tries": 1, "sft": "last", "winner": "better"},
     # gen_data.py: five types drawn from 25 checkable and 6 soft ones, 24.5 % soft in the released rows.

@@ -14,7 +14,8 @@ from if_factory.chat.parse import Failure, ask_parsed, echoes, parse_json
 from if_factory.constraints import text as measure
 from if_factory.constraints.verify import verify
 from if_factory.errors import UserError
-from if_factory.judge.judge import judge_criteria, judge_of
+from if_factory.judge.criteria import judge_criteria
+from if_factory.judge.judge import judge_of
 from if_factory.methods.base import template
 from if_factory.methods.suri.measuring import draw_corruptible, label_of, topic
 from if_factory.methods.suri.negation import why_no_violation
@@ -172,7 +173,8 @@ async def judge(record: Record, ctx: Context, *, options: Options) -> Record:
         return record
     ask = judge_of(ctx)
     main, text = record.extra["main_instruction"], record.candidates[0].text
-    judge_all = partial(judge_criteria, ask, main, text, tries=options.tries, prompts=options.prompts)
+    judge_all = partial(judge_criteria, ask, main, text, tries=options.tries, prompts=options.prompts,
+                        variant=options.prompt_variant)
     holds = await judge_all([p.constraint.text for p in pairs])
     if isinstance(holds, Failure):
         raise Dropped(f"judge_{holds.reason}", holds.detail)

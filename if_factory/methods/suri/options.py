@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from if_factory.methods.base import PATH
+from if_factory.judge.judge import Variant
+from if_factory.methods.base import PATH, PROMPT_VARIANT
 
 NAME = "suri"
 
@@ -36,6 +37,7 @@ class Options(BaseModel):
     tries: Annotated[int, Field(ge=1)] = Field(3, description="requests until an answer can be read, at most")
     sft: bool = Field(True, description="also emit x_w -> y as SFT rows")
     kto: bool = Field(True, description="also emit (x_w, y, true) and (x_l, y, false): a surrogate, not I-ORPO")
+    prompt_variant: Variant = Field("full", description=PROMPT_VARIANT)
     prompts: str | None = Field(None, json_schema_extra=PATH,
                                 description="folder with your own versions of the prompt templates")
 
@@ -51,6 +53,7 @@ _LONG = {"source": "teacher", "min_words": 2048, "max_words": 5024, "pieces_per_
          "triples_per_text": 1}
 PRESETS: dict[str, dict[str, object]] = {
     "default": {},
+    "small": {"prompt_variant": "small"},
     "paper": {**_LONG, "included": "all", "corrupted": "all"},
     # ft/README.md: every prompt of a training triple holds a single constraint.
     "released": {**_LONG, "included": 1, "corrupted": 1},

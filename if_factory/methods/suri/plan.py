@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from if_factory.constraints.text import count_words
+from if_factory.judge.criteria import judge_calls
 from if_factory.judge.judge import judge_role
 from if_factory.methods.base import PlannedCalls
 from if_factory.methods.suri.constraints import has_teacher
@@ -24,4 +25,6 @@ def plan(seeds: list[Record], options: Options, roles: set[str]) -> list[Planned
              PlannedCalls("corrupt", "teacher", n, tries * tries * n, listed + 350, listed + 60)]
     if options.label:
         calls.append(PlannedCalls("label", "teacher", n, tries * n, listed + 200, 20 * options.constraints))
-    return [*calls, PlannedCalls("judge", role, n, 2 * tries * n, text + listed + 250, 40 * options.constraints)]
+    judged = judge_calls(options.constraints, options.prompt_variant)
+    said = (40 if options.prompt_variant == "small" else 110) * options.constraints // judged
+    return [*calls, PlannedCalls("judge", role, n, 2 * tries * judged * n, text + listed // judged + 250, said)]
