@@ -90,8 +90,8 @@ def _plain(value: Any) -> Any:
 class TableWriter:
     """Writes rows with the same keys into an open file; each ``write`` is one row group.
 
-    The types are those of the first row: texts, booleans, objects of texts, and lists of such objects; ``history``
-    is a list of lists of texts.
+    The types are those of the first row: texts, booleans, floats, objects of these, and lists; ``history`` is a list
+    of lists of texts.
     """
 
     def __init__(self, file: IO[bytes], where: str) -> None:
@@ -117,8 +117,10 @@ class TableWriter:
 def _type(pa: Any, key: str, value: Any) -> Any:
     if isinstance(value, bool):
         return pa.bool_()
+    if isinstance(value, float):
+        return pa.float64()
     if isinstance(value, dict):
-        return pa.struct([(k, pa.string()) for k in value])
+        return pa.struct([(k, _type(pa, k, v)) for k, v in value.items()])
     if isinstance(value, list):
         return pa.list_(pa.list_(pa.string()) if key == "history" else _type(pa, key, value[0]))
     return pa.string()

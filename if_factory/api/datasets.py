@@ -16,7 +16,7 @@ from if_factory.exporting.card import write_card
 from if_factory.exporting.dataset_info import FILE_NAME, MergeReport, merge_entries, stage_of
 from if_factory.exporting.formats import Format, Written, write_dataset, write_rows
 from if_factory.exporting.manifest import REPLAY, WHOLE, ExportedDataset, Manifest, write_manifest
-from if_factory.exporting.rows import Rows
+from if_factory.exporting.rows import UNREGISTERED, Rows
 from if_factory.inputs.general import General, read_general
 from if_factory.inputs.selection import require_languages
 from if_factory.methods.base import Emission
@@ -105,8 +105,9 @@ def export(run_folder: AnyPath, into: AnyPath, *, format: Format = "alpaca", bin
     Args:
         run_folder: the folder of a run.
         into: LLaMA-Factory's data folder, the one with dataset_info.json; both are made if need be.
-        format: ``alpaca`` or ``sharegpt``; or ``trl``, which only writes files (and no I-ORPO triples): nothing is
-            registered in dataset_info.json, which trl does not read.
+        format: ``alpaca`` or ``sharegpt``; or ``trl``, which only writes files (and no I-ORPO triples), or ``v1``,
+            for LLaMA-Factory's ``USE_V1=1``, which writes the SFT datasets alone, each with a YAML that names it:
+            nothing is registered in dataset_info.json, which neither reads.
         bins: also write each kind as datasets from easy to hard: a number of bins of about equal size, or bins by
             difficulty (``"1-3,4-5"``); default as the method says, else 2.
         files: a folder inside ``into`` for the data files; default beside dataset_info.json.
@@ -129,6 +130,8 @@ def export(run_folder: AnyPath, into: AnyPath, *, format: Format = "alpaca", bin
     disk = Path(run_folder) if os.access(run_folder, os.W_OK) else None
 
     def take(dataset: str, example: Example) -> None:
+        if format == "v1" and stage_of(dataset) != "sft":
+            return
         rate = rates.get(id_of(example)) if rates else None
         if rate is not None and rate.decided:  # a part of the row's provenance
             example = example.model_copy(update={"provenance": {
@@ -138,19 +141,22 @@ def export(run_folder: AnyPath, into: AnyPath, *, format: Format = "alpaca", bin
         rows[dataset].append(example, rate.pass_rate if rate else None)
 
     emission = emit(recipe, RunDir(run_folder).iter_records(), keep=False, take=take)
-    written, exported = [], []
+    written, exported, registered = [], [], format not in UNREGISTERED
     general = replay_rows(recipe, _own_sft(recipe, emission))
     for dataset, label, each in _write_all(recipe, rows, general, into / files, format, cut, parquet):
         file = (Path(files) / each.path.name).as_posix()
         written.append(each)
         kind = "sft" if dataset == REPLAY else stage_of(dataset)
         exported.append(ExportedDataset(each.name, dataset, kind, label, file, each.written, format))
-        if format != "trl":
+        if registered:
             each.entry["file_name"] = file
+    if format == "v1" and not written:
+        raise UserError("the run has no SFT dataset, and LLaMA-Factory's version 1 trains nothing else",
+                        where=str(run_folder), fix="use --format alpaca or sharegpt, without USE_V1")
     card = None
     if parquet and exported:
         card = write_card(into / files, recipe.name, recipe.method, exported, license)
-    if format == "trl":
+    if not registered:
         return ExportReport(written, emission, MergeReport(into / FILE_NAME), _manifest(recipe, cut), general, card)
     merged = merge_entries(into / FILE_NAME, {w.name: w.entry for w in written}, force=force)
     manifest = _manifest(recipe, cut, exported)

@@ -121,8 +121,8 @@ def merge(runs: tuple[Path, ...], out: Path) -> None:
 @click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--into", required=True, type=click.Path(path_type=Path, file_okay=False),
               help="LLaMA-Factory's data folder (the one with dataset_info.json).")
-@click.option("--format", "fmt", type=click.Choice(["alpaca", "sharegpt", "trl"]), default="alpaca",
-              show_default=True)
+@click.option("--format", "fmt", type=click.Choice(["alpaca", "sharegpt", "trl", "v1"]), default="alpaca",
+              show_default=True, help="trl: for trl's own trainers; v1: for LLaMA-Factory's USE_V1=1, SFT alone.")
 @click.option("--bins", metavar="N | 1-3,4-5", help="Also write each kind as datasets from easy to hard, for the "
               "curriculum: N of equal size, or by difficulty; default as the method says, else 2.")
 @click.option("--files", default="", metavar="FOLDER",

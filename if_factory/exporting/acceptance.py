@@ -16,11 +16,11 @@ from typing import Any
 
 from if_factory.errors import UserError
 from if_factory.exporting import arrow, rules
-from if_factory.exporting.batches import shards
 from if_factory.exporting.columns import Columns, learn_columns
 from if_factory.exporting.dataset_info import FILE_NAME, TRUTH_KEY, read_entries
 from if_factory.exporting.entry import REMOTE, Problem, entry_problems, maps_only
-from if_factory.exporting.loading import PIECE, Piece, Unreadable, read_pieces, split_rows
+from if_factory.exporting.jobs import joined
+from if_factory.exporting.loading import PIECE, Piece, Unreadable, read_pieces, shares, split_rows
 from if_factory.exporting.plain import odd_rows
 from if_factory.exporting.report import KTO_BATCH, CheckReport, LoaderOptions
 from if_factory.exporting.rules import Shape, TrainingStage
@@ -77,7 +77,7 @@ def check_dataset(dataset_dir: Path, name: str, *, stage: TrainingStage | None =
     path = dataset_dir / str(entry["file_name"])
 
     def pieces() -> Iterator[Piece]:
-        for piece in read_pieces(path, options.piece):
+        for piece in read_pieces(path, options.piece, options.workers):
             yield piece
             if say:
                 say(piece.first_row - 1 + len(piece.rows))
@@ -118,13 +118,13 @@ def trained_rows(dataset_dir: Path, name: str, stage: TrainingStage, options: Lo
     entry = local_entry(dataset_dir, name)
     options = options or LoaderOptions()
     shape = Shape.of(maps_only(entry))
-    types = _Types()
 
     def pieces() -> Iterator[Piece]:
-        return read_pieces(dataset_dir / str(entry["file_name"]), options.piece)
+        return read_pieces(dataset_dir / str(entry["file_name"]), options.piece, options.workers)
 
     try:
-        taken = _taken(pieces, entry, options)
+        scan = _Scan(pieces, entry, options)
+        taken, types = scan.taken, _Types(scan.type)
         for piece in pieces():
             for n, row in enumerate(types.rows(piece), piece.first_row):
                 if taken is not None and not any(n - 1 in part for part in taken):
@@ -139,15 +139,46 @@ def trained_rows(dataset_dir: Path, name: str, stage: TrainingStage, options: Lo
         return
 
 
-def _taken(pieces: Callable[[], Iterator[Piece]], entry: dict[str, Any], options: LoaderOptions
-           ) -> list[range] | None:
-    """The rows of a slice or of ``max_samples``; ``None``: all."""
-    split = entry.get("split", "train")
-    if split in ("train", "all") and options.max_samples is None:
-        return None
-    rows = sum(len(p.rows) for p in pieces())
-    taken = split_rows(split, rows) if isinstance(split, str) else []
-    return taken if options.max_samples is None else _first(taken, options.max_samples)
+class _Scan:
+    """What has to be known before the first row is looked at; the file is read for it only where that is needed.
+
+    ``taken``: the rows of a slice or of ``max_samples``, from 0; ``None``: all. ``type``: that of the dataset where
+    several workers read its files, else ``None``. ``rows``: how many there are, 0 where it does not matter.
+
+    Raises:
+        Unloadable: the workers' types do not agree, or the split is none.
+    """
+
+    def __init__(self, pieces: Callable[[], Iterator[Piece]], entry: dict[str, Any], options: LoaderOptions) -> None:
+        split = entry.get("split", "train")
+        self.taken: list[range] | None = None
+        self.type: arrow.Type | None = None
+        self.rows = 0
+        sliced = split not in ("train", "all")
+        if not sliced and options.max_samples is None and options.workers <= 1:
+            return
+        jobs: list[tuple[arrow.Type, arrow.Mode]] = []
+        ends, types = [0], _Types()
+        for piece in pieces():
+            if options.workers > 1:
+                types.of(piece)
+                if piece.job == len(jobs):
+                    jobs.append((types.first, piece.mode))
+                    ends.append(self.rows)
+            self.rows += len(piece.rows)
+            ends[-1] = self.rows
+        if sliced:
+            self.taken = split_rows(split, self.rows) if isinstance(split, str) else []
+        if len(jobs) > 1:
+            read = [n for n, job in enumerate(map(range, ends, ends[1:])) if self._some(job)]
+            self.type = joined(jobs, read)
+        if options.max_samples is not None:
+            self.taken = _first([range(self.rows)] if self.taken is None else self.taken, options.max_samples)
+
+    def _some(self, job: range) -> bool:
+        """Whether rows of this job are taken."""
+        return len(job) > 0 and (self.taken is None or any(
+            part.start < job.stop and job.start < part.stop and len(part) for part in self.taken))
 
 
 def check_rows(rows: Sequence[Any], entry: dict[str, Any], *, name: str = "dataset", stage: TrainingStage | None = None,
@@ -222,20 +253,20 @@ def _check(pieces: Callable[[], Iterator[Piece]], entry: dict[str, Any], name: s
 
 def _read(pieces: Callable[[], Iterator[Piece]], entry: dict[str, Any], shape: Shape, report: CheckReport,
           options: LoaderOptions) -> None:
-    taken = _taken(pieces, entry, options)
-    bounds = None
+    scan = _Scan(pieces, entry, options)
+    taken, bounds = scan.taken, None
     if options.workers > 1:  # where a shard ends depends on the number of rows
-        rows = sum(map(len, taken)) if taken is not None else sum(len(p.rows) for p in pieces())
-        bounds = shards(rows, options.workers)
+        bounds = shares(sum(map(len, taken)) if taken is not None else scan.rows, options.workers)
     work = Work(shape, report, options, bounds)
     if report.fails:
         report.rows = sum(len(p.rows) for p in pieces())
         return
-    types = _Types()
+    types = _Types(scan.type)
     if taken is None or len(taken) == 1:
         for piece in pieces():
             loaded, columns = types.of(piece)
-            odd = odd_rows(columns, types.first, shape, report.stage) if columns and taken is None else None
+            odd = odd_rows(columns, types.final, shape, report.stage, piece.quiet) \
+                if columns and taken is None else None
             work.feed(piece, loaded, odd, taken[0] if taken else None)
     else:
         every = [row for piece in pieces() for row in types.rows(piece)]
@@ -257,10 +288,16 @@ def _first(taken: list[range], most: int) -> list[range]:
 
 
 class _Types:
-    """The loader's types: the first piece's decide."""
+    """The loader's types: the first piece's decide, of each worker's; ``joined`` is then the whole dataset's."""
 
-    def __init__(self) -> None:
+    def __init__(self, joined: arrow.Type | None = None) -> None:
         self.first = arrow.Type()
+        self.joined, self.job = joined, 0
+
+    @property
+    def final(self) -> arrow.Type:
+        """The dataset's, as far as it is known."""
+        return self.joined or self.first
 
     def of(self, piece: Piece) -> tuple[Callable[[int], dict[str, Any]], Columns | None]:
         """A row of the piece, from 0, as loaded; and its columns, where they were looked at as wholes.
@@ -268,21 +305,23 @@ class _Types:
         Raises:
             Unloadable: the piece does not fit the first one, or a field changes its type in it.
         """
-        columns = learn_columns(piece.rows) if piece.mode == "lines" else None
+        columns = learn_columns(piece.rows, piece.whole) if piece.mode == "lines" else None
         own = piece.type or (columns.type if columns else
                              arrow.learn_rows(piece.rows, piece.mode, piece.first_row))
-        if self.first.kind == "null":
-            self.first = own
-        first = self.first
+        if self.first.kind == "null" or piece.job != self.job:
+            self.first, self.job = own, piece.job
+        first, whole = self.first, self.joined
         if own is not first:
             try:
                 arrow.fits(first, own, lambda path: arrow.values_at(piece.rows, path), "the first 10 MB")
             except arrow.Unloadable as e:
                 raise arrow.Unloadable(e.reason, row=_where(piece, e.field), field=e.field) from None
         rows = piece.rows
-        if not own.changes() and (own is first or own.same(first)):
+        if not own.changes() and (own is first or own.same(first)) and (whole is None or own.same(whole)):
             return lambda i: rows[i] or {}, columns
-        return lambda i: arrow.cast(rows[i] or {}, first, own), columns
+        if whole is None:
+            return lambda i: arrow.cast(rows[i] or {}, first, own), columns
+        return lambda i: arrow.cast(arrow.cast(rows[i] or {}, first, own), whole, first), columns
 
     def rows(self, piece: Piece) -> Iterator[dict[str, Any]]:
         """All of them."""

@@ -80,6 +80,7 @@ def learn_rows(rows: Sequence[Any], mode: Mode, first_row: int = 1) -> Type:
         learn(table, {} if row is None else row, mode, n)
     if mode == "list":
         _dates_by_name(table, rows)
+        _whole_numbers(table, rows)
     return table
 
 
@@ -165,6 +166,14 @@ def _dates_by_name(table: Type, rows: Sequence[Any]) -> None:
         if t.kind == "string" and _DATE_NAME.fullmatch(name) and all(
                 _is_date(row[name]) for row in rows if row.get(name) is not None):
             t.kind = "date"
+
+
+def _whole_numbers(table: Type, rows: Sequence[Any]) -> None:
+    """pandas makes integers of a column whose numbers are all whole."""
+    for name, t in table.parts.items():
+        if t.kind == "float" and all(float(v).is_integer() and -2 ** 63 <= v < 2 ** 63
+                                     for row in rows if (v := row.get(name)) is not None):
+            t.kind = "int"
 
 
 def fits(first: Type, later: Type, values: Callable[[str], Iterable[Any]], since: str, path: str = "") -> None:

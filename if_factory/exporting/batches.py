@@ -9,7 +9,6 @@ Source: ``datasets`` 4.0.0 ``arrow_writer``, ``arrow_dataset``; llamafactory 0.9
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 from if_factory.exporting import arrow
@@ -17,16 +16,6 @@ from if_factory.exporting.arrow import Type, Unloadable
 from if_factory.exporting.rules import Turns
 
 WRITER_BATCH = 1000  # datasets' writer_batch_size, which LLaMA-Factory leaves as it is
-
-
-def shards(rows: int, workers: int) -> list[range]:
-    """The rows of each worker: contiguous, the first ones get one more."""
-    workers = max(1, min(workers, rows))
-    size, more = divmod(rows, workers)
-    ends = [0]
-    for i in range(workers):
-        ends.append(ends[-1] + size + (i < more))
-    return [range(a, b) for a, b in pairwise(ends)]
 
 
 class ConverterTypes:

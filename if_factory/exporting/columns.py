@@ -10,7 +10,7 @@ from types import NoneType
 from typing import Any
 
 from if_factory.exporting.arrow import Type, _is_date
-from if_factory.exporting.remarks import NOTABLE
+from if_factory.exporting.remarks import NOTABLE, SIGNS
 
 _AT_ONCE = 1000  # values joined to one text: few enough to stay in the processor's cache
 
@@ -23,21 +23,24 @@ class Columns:
     values: dict[str, Sequence[Any]]
 
 
-def learn_columns(rows: Sequence[Any]) -> Columns | None:
-    """``None`` where it takes a look at every row to say what is wrong, or whether anything is."""
+def learn_columns(rows: Sequence[Any], whole: bool = False) -> Columns | None:
+    """``None`` where it takes a look at every row to say what is wrong, or whether anything is.
+
+    ``whole``: no text is known to hold half of a surrogate pair, so none is looked for.
+    """
     if set(map(type, rows)) != {dict}:
         return None
     values: dict[str, Sequence[Any]] = {}
-    made = _objects(rows, values)
+    made = _objects(rows, whole, values)
     return Columns(made, values) if made else None
 
 
-def _objects(rows: Sequence[dict[str, Any]], kept: dict[str, Sequence[Any]] | None = None) -> Type | None:
+def _objects(rows: Sequence[dict[str, Any]], whole: bool, kept: dict[str, Sequence[Any]] | None = None) -> Type | None:
     made = Type("object", objects=len(rows))
     for key, values, present in _split(rows):
         if kept is not None:
             kept[key] = values
-        part = _column(values)
+        part = _column(values, whole)
         if part is None:
             return None
         part.present = present
@@ -59,9 +62,9 @@ def _split(rows: Sequence[dict[str, Any]]) -> Iterator[tuple[str, Sequence[Any],
         yield key, [row.get(key) for row in rows], sum(key in row for row in rows)
 
 
-def _column(values: Sequence[Any]) -> Type | None:
+def _column(values: Sequence[Any], whole: bool) -> Type | None:
     try:
-        return _texts(values)
+        return _texts(values, whole)
     except TypeError:  # not strings alone
         pass
     kinds = set(map(type, values))
@@ -71,12 +74,12 @@ def _column(values: Sequence[Any]) -> Type | None:
     if not kinds:
         return Type()
     if kinds == {str}:
-        return _texts(values)
+        return _texts(values, whole)
     if kinds == {list}:
-        items = _column(list(chain.from_iterable(values)))
+        items = _column(list(chain.from_iterable(values)), whole)
         return Type("list", {"[]": items}) if items else None
     if kinds == {dict}:
-        return _objects(values)
+        return _objects(values, whole)
     if kinds == {bool}:
         return Type("bool")
     if kinds == {float}:
@@ -86,9 +89,11 @@ def _column(values: Sequence[Any]) -> Type | None:
     return None
 
 
-def _texts(values: Sequence[Any]) -> Type | None:
+def _texts(values: Sequence[Any], whole: bool) -> Type | None:
     """Raises ``TypeError`` if they are not all strings. ``None``: one holds half of a surrogate pair."""
-    for at in range(0, len(values), _AT_ONCE):
+    if whole and any(kind is not str for kind in set(map(type, values))):
+        raise TypeError
+    for at in range(0, 0 if whole else len(values), _AT_ONCE):
         text = "".join(values[at:at + _AT_ONCE])
         if not text.isascii():
             try:
@@ -108,4 +113,5 @@ def notable(values: Sequence[str | None]) -> Iterator[int]:
 
 def holds_sign(text: str) -> bool:
     """Whether ``NOTABLE`` may match: a search for fixed words is many times faster than the pattern."""
-    return "<" in text or "INST]" in text or "{{idx}}" in text
+    angle, inst, turn = SIGNS  # written out, this runs for every text
+    return angle in text or inst in text or turn in text

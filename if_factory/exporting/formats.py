@@ -22,8 +22,9 @@ from if_factory.exporting import loading
 from if_factory.exporting.acceptance import KTO_BATCH, Problem, check_pieces
 from if_factory.exporting.dataset_info import dataset_entry
 from if_factory.exporting.loading import Piece, schema_type
-from if_factory.exporting.rows import Format, Rows, alpaca_row, sharegpt_row
-from if_factory.files import atomic_file
+from if_factory.exporting.rows import UNREGISTERED, Format, Rows, alpaca_row, sharegpt_row
+from if_factory.exporting.v1 import v1_dataset
+from if_factory.files import atomic_file, write_atomic
 from if_factory.parquet import ENDING, TableWriter
 from if_factory.records import Example, KTOExample, content_id_of_list
 
@@ -81,7 +82,8 @@ def write_rows(name: str, rows: Rows, places: Sequence[int], folder: Path, *, as
     history comes first if the first 10 MB would have none (``_typed_first``). They are read, checked and written
     piece by piece: memory does not grow with their number.
 
-    ``trl`` rows are not for LLaMA-Factory: they are written in the order given and have no entry.
+    ``trl`` and ``v1`` rows have no entry and are written in the order given; ``v1`` has a ``<name>.yaml`` for its
+    ``train_dataset``.
 
     Raises:
         UserError: no examples, LLaMA-Factory would refuse the whole file, or pyarrow is missing; nothing is then
@@ -92,26 +94,30 @@ def write_rows(name: str, rows: Rows, places: Sequence[int], folder: Path, *, as
         raise UserError("there are no examples to write", where=str(path),
                         fix="look at the run's ledger: it says where the records went")
     kind = rows.kind
+    registered = rows.format not in UNREGISTERED
     order: Iterable[int] = places
-    if rows.format != "trl":
-        if kind == "kto":
-            mixed = order_apart(rows.answers(places), partial(rows.record_ids, places))
-            order = places = array("I", map(places.__getitem__, mixed))
-        if rows.format == "alpaca":
-            order = _typed_first(rows, places)
+    if registered and kind == "kto":
+        mixed = order_apart(rows.answers(places), partial(rows.record_ids, places))
+        order = places = array("I", map(places.__getitem__, mixed))
+    if rows.format == "alpaca":
+        order = _typed_first(rows, places)
+    entry, accepted, problems = {}, len(places), []
     # The provenance takes its place first, as a reader of the data looks for it.
     with atomic_file(path) as data, atomic_file(provenance_path(path)) as provenance:
         table = TableWriter(data, str(path)) if as_parquet else None
         pieces = _written(rows, order, data, provenance, table)
-        if rows.format == "trl":
+        if registered:
+            entry = dataset_entry(path.name, rows.format, kind)
+            report = check_pieces(lambda: pieces, entry, name=name)
+            if report.fails:
+                raise UserError(f"LLaMA-Factory would refuse this dataset: {report.fails[0]}", where=str(path))
+            accepted, problems = report.accepted, report.problems
+        else:
             for _ in pieces:
                 pass
-            return Written(name, path, {}, len(places), len(places))
-        entry = dataset_entry(path.name, rows.format, kind)
-        report = check_pieces(lambda: pieces, entry, name=name)
-        if report.fails:
-            raise UserError(f"LLaMA-Factory would refuse this dataset: {report.fails[0]}", where=str(path))
-    return Written(name, path, entry, len(places), report.accepted, report.problems)
+    if rows.format == "v1":
+        write_atomic(path.with_suffix(".yaml"), v1_dataset(name, path))
+    return Written(name, path, entry, len(places), accepted, problems)
 
 
 def _written(rows: Rows, order: Iterable[int], data: IO[bytes], provenance: IO[bytes], table: TableWriter | None

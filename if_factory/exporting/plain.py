@@ -17,11 +17,12 @@ _ROLES = {"sft": ("prompt", "query", "response", "system", "history"),
           "dpo": ("prompt", "query", "chosen", "rejected", "system", "history")}
 
 
-def odd_rows(piece: Columns, first: Type, shape: Shape, stage: TrainingStage) -> set[int] | None:
+def odd_rows(piece: Columns, first: Type, shape: Shape, stage: TrainingStage, quiet: bool = False
+             ) -> set[int] | None:
     """The rows of a piece, from 0, that the stage may drop or that deserve a remark; ``None``: look at all.
 
-    ``first`` is the type of the file's first piece. The other rows are alpaca rows whose columns are texts, with a
-    history of pairs of texts, and all of them are trained.
+    ``first`` is the type of the file's first piece; ``quiet``: no text holds a word to remark. The other rows are
+    alpaca rows whose columns are texts, with a history of pairs of texts, and all of them are trained.
     """
     roles = _ROLES.get(stage)
     if roles is None or shape.formatting != "alpaca" or bool(shape.ranking) != (stage == "dpo"):
@@ -41,7 +42,8 @@ def odd_rows(piece: Columns, first: Type, shape: Shape, stage: TrainingStage) ->
             if any(values):
                 odd.update(i for i, turns in enumerate(values) if turns and not all(map(_is_pair, turns)))
             continue
-        odd.update(notable(values))
+        if not quiet:
+            odd.update(notable(values))
         if role in needed and not all(values):
             odd.update(i for i, text in enumerate(values) if not text)
     if stage == "dpo":

@@ -15,6 +15,7 @@ MEDIA = re.compile(r"<(?:image|video|audio)>")
 # what tokenizers of common families hold as one control token
 CONTROL = re.compile(r"<\|[A-Za-z0-9_]{1,40}\|>|</?s>|<(?:start|end)_of_turn>|\[/?INST\]|<<SYS>>")
 NOTABLE = re.compile(f"{MEDIA.pattern}|{CONTROL.pattern}|{{{{idx}}}}")
+SIGNS = ("<", "INST]", "{{idx}}")  # a text that NOTABLE matches holds one of these
 
 
 def remarks(t: rules.Turns, row: dict[str, Any], shape: Shape, stage: TrainingStage) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Checked examples as rows, alpaca, sharegpt or trl, kept in a temporary file as the lines that will be written."""
+"""Checked examples as rows, alpaca, sharegpt, trl or v1, kept in a temporary file as the lines that will be written."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from if_factory.errors import UserError
 from if_factory.exporting.dataset_info import CORRUPTED
 from if_factory.exporting.rules import TrainingStage
 from if_factory.exporting.trl import trl_row
+from if_factory.exporting.v1 import v1_row
 from if_factory.files import TemporaryLines, dump_json
 from if_factory.records import Example, KTOExample, PreferenceExample, SFTExample, TripleExample
 
-Format = Literal["alpaca", "sharegpt", "trl"]
+Format = Literal["alpaca", "sharegpt", "trl", "v1"]
+UNREGISTERED = ("trl", "v1")  # formats that dataset_info.json is not for
 _KINDS: dict[type[Example], TrainingStage] = {SFTExample: "sft", PreferenceExample: "dpo", KTOExample: "kto",
                                               TripleExample: "iorpo"}
 _NUMBERED = '{"row": 0, '
@@ -106,7 +108,7 @@ def sharegpt_row(e: Example) -> dict[str, Any]:
     return row | {"system": e.system}
 
 
-_MAKERS = {"alpaca": alpaca_row, "sharegpt": sharegpt_row, "trl": trl_row}
+_MAKERS = {"alpaca": alpaca_row, "sharegpt": sharegpt_row, "trl": trl_row, "v1": v1_row}
 
 
 def provenance_row(e: Example, row: int = 0) -> dict[str, Any]:

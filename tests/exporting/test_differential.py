@@ -1,7 +1,8 @@
 """Random datasets through LLaMA-Factory's real loader and through `check`: the same verdict, always.
 
 Formats, columns, mutations of good rows, batch borders, shards, pieces, entries. `DIFFERENTIAL=5000` runs more,
-`DIFFERENTIAL_FROM` starts elsewhere; a case is its seed.
+`DIFFERENTIAL_FROM` starts elsewhere; a case is its seed. `DIFFERENTIAL_FOLDERS` is the number of folders of files that
+several workers read, which take the loader much longer.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from tests.exporting.cases import FULL_TAGS
 from tests.exporting.reference import accepted_by_llamafactory, jsonl, need_llamafactory, put
 
 CASES = int(os.environ.get("DIFFERENTIAL", "300"))
+FOLDERS = int(os.environ.get("DIFFERENTIAL_FOLDERS", "12"))
 START = int(os.environ.get("DIFFERENTIAL_FROM", "0"))
 TEXTS = ["", "x", "ja, gerne", "2024-01-01", "42", "\U0001f600", "a\nb", "<image>", "null", " "]
 ODD = [None, 0, 1, 2.5, True, False, [], {}, ["ab"], [["q", "a"]], {"from": "gpt", "value": "x"}, "2024-01-01",
@@ -202,9 +204,45 @@ class Made:
         return self.entry.get("num_samples") is not None
 
 
-def verdicts(seed: int, folder: Path) -> tuple[list[Any], list[Any], str, Made]:
+class Folder(Made):
+    """The rows of such a dataset in two to four files, which several workers read; columns may differ by file."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.workers = self.rng.choice([2, 2, 3, 4])
+        self.rows = self.rows[:12]
+        number = self.rng.randint(2, 4)
+        while len(self.rows) < number:
+            self.rows.append(self._row())
+        ends = sorted(self.rng.sample(range(1, len(self.rows)), number - 1))
+        self.files = [self.rows[a:b] for a, b in zip([0, *ends], [*ends, len(self.rows)], strict=True)]
+        for rows in self.files:
+            if self.rng.random() < 0.3:  # of this file only
+                self._change(rows)
+        self.lists = [self.rng.random() < 0.15 for _ in self.files]
+        if self.rng.random() < 0.04:
+            self.files[-1], self.lists[-1] = [], False
+
+    def _change(self, rows: list[dict[str, Any]]) -> None:
+        key = self.rng.choice([*self.rows[0], "system", "extra", "date"])
+        value = self.rng.choice([*ODD, "text", "text", "2024-01-01"])
+        gone = self.rng.random() < 0.3
+        order = self.rng.random() < 0.2
+        for i, row in enumerate(rows):
+            rows[i] = {k: v for k, v in row.items() if not gone or k != key} | ({} if gone else {key: value})
+            if order:
+                rows[i] = dict(reversed(rows[i].items()))
+
+    def write(self, folder: Path) -> None:
+        (folder / "d").mkdir(parents=True)
+        for n, (rows, as_list) in enumerate(zip(self.files, self.lists, strict=True)):
+            (folder / "d" / f"{n}.json").write_bytes(json.dumps(rows).encode() if as_list else jsonl(rows))
+        (folder / "dataset_info.json").write_text(json.dumps({"d": self.entry | {"file_name": "d"}}))
+
+
+def verdicts(seed: int, folder: Path, kind: type[Made] = Made) -> tuple[list[Any], list[Any], str, Made]:
     """(ours, theirs, what they raised, the case)."""
-    made = Made(seed)
+    made = kind(seed)
     made.write(folder)
     accepted, raised = accepted_by_llamafactory(
         folder, "d", made.stage, workers=made.workers, template=made.template, piece=made.piece, batch=made.batch,
@@ -228,3 +266,15 @@ def test_check_and_llamafactory_agree(part: int, tmp_path: Path) -> None:
         if ours != theirs and not made.drawn:
             parted.append((START + i, ours, theirs, raised[:200]))
     assert not parted, f"{len(parted)} of {CASES // 10}: {parted[:5]}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(2))
+def test_check_and_llamafactory_agree_on_folders_that_workers_share(part: int, tmp_path: Path) -> None:
+    need_llamafactory()
+    parted = []
+    for i in range(part, FOLDERS, 2):
+        ours, theirs, raised, made = verdicts(START + i, tmp_path / str(i), Folder)
+        if ours != theirs and not made.drawn:
+            parted.append((START + i, ours, theirs, raised[:200]))
+    assert not parted, f"{len(parted)} of {FOLDERS // 2}: {parted[:5]}"

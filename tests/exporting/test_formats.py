@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -123,6 +124,41 @@ def test_triples_are_refused_for_trl(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no trainer for I-ORPO"):
         write_dataset("d", examples("iorpo"), tmp_path, "trl")
     assert not list(tmp_path.iterdir())
+
+
+def test_v1_rows_train_the_last_answer_alone(tmp_path: Path) -> None:
+    written = write_dataset("d_sft", examples("sft"), tmp_path, "v1")
+    plain, talk = map(json.loads, written.path.read_text().splitlines())
+    assert [(m["role"], m["content"], m["loss_weight"]) for m in talk["messages"]] == [
+        (role, [{"type": "text", "value": text}], weight) for role, text, weight in (
+            ("system", "be nice", 0.0), ("user", "q", 0.0), ("assistant", "a", 0.0), ("user", "say \u00e9", 0.0),
+            ("assistant", "x", 1.0))]
+    assert [m["role"] for m in plain["messages"]] == ["user", "assistant"]
+    assert yaml.safe_load((tmp_path / "d_sft.yaml").read_text()) == {
+        "d_sft": {"path": str(written.path), "source": "local"}}
+
+
+@pytest.mark.parametrize("kind", ["dpo", "kto", "iorpo"])
+def test_v1_takes_nothing_but_sft(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="trains SFT only"):
+        write_dataset("d", examples(kind), tmp_path, "v1")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_version_1_of_llamafactory_gives_loss_to_the_last_answer_alone(tmp_path: Path) -> None:
+    engine = pytest.importorskip("llamafactory.v1.core.data_engine", exc_type=ImportError)
+    rendering = pytest.importorskip("llamafactory.v1.core.utils.rendering", exc_type=ImportError)
+    from tests.exporting.reference import _byte_tokenizer
+
+    write_dataset("d_sft", examples("sft"), tmp_path, "v1")
+    tokenizer = _byte_tokenizer()
+    samples = engine.DataEngine(str(tmp_path / "d_sft.yaml"))
+    for sample, prompt in zip(samples[:], ["user\nsay", "user\nq assistant\na user\nsay \u00e9"], strict=True):
+        made = rendering.Renderer("chatml", tokenizer).process_samples([sample])[0]
+        text = tokenizer.decode(made["input_ids"]).replace("<|im_start|>", "").replace("<|im_end|>\n", " ")
+        assert prompt in text
+        assert tokenizer.decode([i for i in made["labels"] if i != -100]) == "<|im_start|>assistant\nx<|im_end|>\n"
 
 
 def test_sidecar_has_one_line_per_row_and_is_no_dataset(tmp_path: Path) -> None:

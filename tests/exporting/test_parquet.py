@@ -75,10 +75,12 @@ def test_seeds_from_parquet_are_those_of_the_same_rows_in_jsonl(tmp_path: Path) 
 
 
 @KINDS
-@pytest.mark.parametrize("fmt", ["alpaca", "sharegpt", "trl"])
+@pytest.mark.parametrize("fmt", ["alpaca", "sharegpt", "trl", "v1"])
 def test_exported_tables_hold_the_rows_of_the_lines(kind: str, fmt: Any, tmp_path: Path) -> None:
     if (kind, fmt) == ("iorpo", "trl"):
         pytest.skip("trl has no trainer for triples")
+    if fmt == "v1" and kind != "sft":
+        pytest.skip("v1 is for SFT alone")
     lines = write_dataset("d", examples(kind), tmp_path / "lines", fmt)
     table = write_dataset("d", examples(kind), tmp_path / "table", fmt, as_parquet=True)
     assert table.path.name == "d.parquet"
@@ -190,3 +192,17 @@ def test_the_command_writes_tables_that_check_accepts_and_a_card(tmp_path: Path)
     assert all((tmp_path / "data" / "demo" / f"{name}.parquet").is_file() for name in named)
     checked = CliRunner().invoke(main, ["check", str(tmp_path / "data")])
     assert checked.exit_code == 0, checked.output
+
+
+@pytest.mark.parametrize("flags", [[], ["--parquet"]])
+def test_version_1_gets_the_sft_datasets_of_a_run_with_others_and_no_entry(flags: list[str], tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", [record(f"Describe the {word}.", NO_COMMA,
+                                              answers=[f"the {word} is wide and blue.", f"the {word}, wide, blue."])
+                                       for word in ("sea", "tide", "moon", "shore")])
+    out = CliRunner().invoke(main, ["export", str(run), "--into", str(tmp_path / "data"), "--format", "v1", *flags])
+    assert out.exit_code == 0, out.output
+    ending = "parquet" if flags else "jsonl"
+    made = {f"demo_sft{part}.{end}" for part in ("", "_easy", "_hard") for end in (ending, "provenance.jsonl", "yaml")}
+    assert {p.name for p in (tmp_path / "data").iterdir()} == made | ({"README.md"} if flags else set())
+    named = yaml.safe_load((tmp_path / "data" / "demo_sft.yaml").read_text())["demo_sft"]["path"]
+    assert [set(row) for _, row in read_rows(Path(named))] == [{"messages"}] * 4
