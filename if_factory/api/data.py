@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 from if_factory.api.common import AnyPath, as_recipe, gate_of, load_plugins, prepare, seeds_of, wait
 from if_factory.api.models import open_models, price_of
@@ -20,6 +22,7 @@ from if_factory.methods.base import Emission, PlannedCalls
 from if_factory.pipeline.rundir import RunDir
 from if_factory.pipeline.runner import Observer, RunResult
 from if_factory.pipeline.runner import run as run_stages
+from if_factory.pipeline.stage import Stage, Useful
 from if_factory.recipe import Recipe
 from if_factory.records import Record
 from if_factory.usefulness.gate import decided, decided_for
@@ -27,6 +30,7 @@ from if_factory.usefulness.stage import NAME, judge_stage
 
 _logger = logging.getLogger(__name__)
 TOKENS_PER_SECOND = 95.0  # output speed of the embedded model on 2 CPU cores
+RunStages = Callable[..., Awaitable[RunResult]]
 
 
 @dataclass(frozen=True)
@@ -140,22 +144,34 @@ def preview(recipe: Recipe | AnyPath, out: AnyPath, *, rows: int = 3) -> Preview
     return Preview(result.records, emit(recipe, result.records))
 
 
-def run(recipe: Recipe | AnyPath, out: AnyPath, *, observer: Observer | None = None) -> RunReport:
+def run(recipe: Recipe | AnyPath, out: AnyPath, *, observer: Observer | None = None,
+        engine: Literal["local", "ray"] = "local", ray_address: str | None = None,
+        ray_workers: int | None = None) -> RunReport:
     """Make the data. Safe to kill: the same call continues, and asks again only what was in flight.
 
     Args:
         recipe: a recipe, or the path of one.
         out: the run folder (docs/files.md says what is in it).
         observer: someone to show the progress to; ``if_factory.pipeline.progress.Progress`` is the terminal's.
+        engine: ``ray`` spreads records over the workers of a Ray cluster; the files are the same (docs/distributed.md).
+        ray_address: of the cluster, ``auto`` for the one that this machine is part of; by default ``RAY_ADDRESS``, and
+            without that a Ray of its own on this machine.
+        ray_workers: processes; by default as many as there are CPUs.
 
     Raises:
         UserError: the recipe or its seeds are wrong, a model cannot be reached, or the folder holds a run of
             another method or seed, or is in use.
     """
     recipe = as_recipe(recipe)
-    with RunDir(out) as folder:
+    with RunDir(out) as folder, contextlib.ExitStack() as stack:
         folder.claim(recipe.resolved())
-        result, usage = wait(run_recipe(recipe, folder.log, observer=observer))
+        stages: RunStages = run_stages
+        if engine == "ray":
+            from if_factory.api.on_ray import connected, stages_on_ray
+
+            workers = stack.enter_context(connected(recipe, ray_address, ray_workers))
+            stages = partial(stages_on_ray, recipe, workers)
+        result, usage = wait(run_recipe(recipe, folder.log, observer=observer, run_stages=stages))
         emission = emit(recipe, result.records, keep=False)
         sandbox = isolation_used()
         folder.write(result, usage, emission.counts(), sandbox=sandbox,
@@ -164,23 +180,33 @@ def run(recipe: Recipe | AnyPath, out: AnyPath, *, observer: Observer | None = N
 
 
 async def run_recipe(recipe: Recipe, log: ResponseLog | None, *, observer: Observer | None = None,
-                     limit: int | None = None) -> tuple[RunResult, Usage]:
-    """Run the method over the seeds; answers already in the log are not asked for again. Writes no outcome."""
+                     limit: int | None = None, run_stages: RunStages = run_stages) -> tuple[RunResult, Usage]:
+    """Run the method over the seeds; answers already in the log are not asked for again. Writes no outcome.
+
+    Args:
+        run_stages: the engine; takes the arguments of ``if_factory.pipeline.runner.run``.
+    """
     prepare(recipe)
     seeds = seeds_of(recipe)[:limit]
     usage = Usage()
     budget = Budget(**recipe.budget.model_dump())
     async with open_models(recipe, log, usage, budget) as models:
-        gate, stages = gate_of(recipe), recipe.definition.stages(recipe.method_options())
-        if _judges_usefulness(recipe):
-            stages = [*stages, judge_stage(gate)]
+        stages, useful = stages_of(recipe)
         result = await run_stages(stages, seeds, models, seed=recipe.seed, observer=observer,
-                                  folder=log.path.parent if log else None, useful=partial(decided_for, gate))
+                                  folder=log.path.parent if log else None, useful=useful)
     if result.complete:
         _refuse_nothing_answered(usage)
     for note in cut_notes(usage, {role: spec.answer_tokens for role, spec in recipe.models.items()}):
         _logger.warning(note)
     return result, usage
+
+
+def stages_of(recipe: Recipe) -> tuple[list[Stage], Useful]:
+    """The stages of a run, and what decides for them whether answers attempt their requests."""
+    gate, stages = gate_of(recipe), recipe.definition.stages(recipe.method_options())
+    if _judges_usefulness(recipe):
+        stages = [*stages, judge_stage(gate)]
+    return stages, partial(decided_for, gate)
 
 
 def _judges_usefulness(recipe: Recipe) -> bool:

@@ -37,7 +37,10 @@ class Spool(Sequence[Record]):
 
     def put(self, key: tuple[int, ...], record: Record) -> None:
         """Raises ``UserError``: the disk is full; what was answered is in the log."""
-        line = dump_json(record.model_dump(mode="json")).encode("ascii") + b"\n"
+        self.put_line(key, line_of(record))
+
+    def put_line(self, key: tuple[int, ...], line: bytes) -> None:
+        """``put`` with the line that ``line_of`` made, here or in another process."""
         try:
             self._file.seek(self._end)
             self._file.write(line)
@@ -79,3 +82,8 @@ class Spool(Sequence[Record]):
         return isinstance(other, Sequence) and len(self) == len(other) and all(map(Record.__eq__, self, other))
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def line_of(record: Record) -> bytes:
+    """A record as its line in a spool."""
+    return dump_json(record.model_dump(mode="json")).encode("ascii") + b"\n"
