@@ -32,6 +32,12 @@ class Claim(NamedTuple):
     role: str
 
 
+class Sent(NamedTuple):
+    """A claimed request has a place at the endpoint and goes out."""
+
+    key: str
+
+
 class Answered(NamedTuple):
     """A claimed request was answered. ``line`` is for the log, and then ``completion`` has no text; with ``None`` it
     is not logged."""
@@ -64,7 +70,7 @@ class Stopped(NamedTuple):
     """The reply to a claim that is refused: a budget is reached, or the run is stopping."""
 
 
-Message = Claim | Answered | Lost | Released | Broken
+Message = Claim | Sent | Answered | Lost | Released | Broken
 # What a claim is answered with: the answer, ``None`` to ask for it, the reason why it was lost, or nothing any more.
 Reply = Completion | Lost | Stopped | None
 
@@ -112,6 +118,19 @@ class Channel:
 
 # The account of the work that asks; a worker has several pieces of work at a time. See ``RemoteClient.usage``.
 current_usage: ContextVar[Usage] = ContextVar("current_usage")
+_claimed: ContextVar[str] = ContextVar("claimed")
+
+
+class _WorkersBudget(Budget):
+    """Has no limits of its own; tells the coordinator which request goes out."""
+
+    def __init__(self, channel: Channel) -> None:
+        super().__init__()
+        self.channel = channel
+
+    def start(self) -> None:
+        super().start()
+        self.channel.send(Sent(_claimed.get()))
 
 
 class RemoteClient(ChatClient):
@@ -122,7 +141,8 @@ class RemoteClient(ChatClient):
 
     def __init__(self, channel: Channel, role: str, backend: Any, **settings: Any) -> None:
         self.channel = channel
-        super().__init__(role, backend, **{**settings, "log": None, "budget": Budget(), "usage": Usage()})
+        super().__init__(role, backend, **{**settings, "log": None, "budget": _WorkersBudget(channel),
+                                           "usage": Usage()})
 
     @property
     def usage(self) -> Usage:
@@ -141,6 +161,7 @@ class RemoteClient(ChatClient):
                 raise RequestFailed(reason)
             case Stopped():
                 raise BudgetExceeded("requests after the stop", 0)
+        _claimed.set(key)
         try:
             completion = await super()._ask(request, key, stage, tally)
         except RequestFailed as e:
@@ -165,6 +186,7 @@ class _Asking:
     worker: Hashable
     client: ChatClient
     tally: Tally
+    sent: bool = False
     waiting: list[tuple[Hashable, Claim]] = field(default_factory=list)
 
 
@@ -189,7 +211,7 @@ class Coordinator:
 
     @property
     def in_flight(self) -> int:
-        """Requests that workers were let ask and that have no answer yet."""
+        """Requests that workers were let ask and that have no answer yet, sent or not."""
         return len(self._asking)
 
     def close(self) -> None:
@@ -208,6 +230,9 @@ class Coordinator:
                 if message.key not in self._asking and not self._closed:
                     await self._models[message.role].same_model()
                 self._claim(worker, message)
+            case Sent(key):
+                self._asking[key].sent = True
+                self._asking[key].client.elsewhere += 1
             case Answered(key, completion, line):
                 asked = self._settle(key)
                 asked.client.count(completion, asked.tally)
@@ -226,15 +251,20 @@ class Coordinator:
                 raise error
 
     def lose(self, worker: Hashable) -> int:
-        """A worker is dead. What it was asking is free for others; returns how many requests those are."""
+        """A worker is dead. What it was asking is free for others; returns how many requests it had in flight."""
         for asking in self._asking.values():
             asking.waiting = [(who, claim) for who, claim in asking.waiting if who != worker]
         gone = [key for key, asking in self._asking.items() if asking.worker == worker]
+        in_flight = 0
         for key in gone:
             asked = self._settle(key)
-            asked.client.budget.fail()  # it may have been answered, and paid for
+            if asked.sent:
+                in_flight += 1
+                asked.client.budget.fail()  # it may have been answered, and paid for
+            else:
+                asked.client.budget.give_back()
             self._pass_on(asked, None)
-        return len(gone)
+        return in_flight
 
     def _claim(self, worker: Hashable, claim: Claim) -> None:
         client = self._models[claim.role]
@@ -258,13 +288,12 @@ class Coordinator:
                 self._reached()
             return
         self._asking[claim.key] = _Asking(worker, client, tally)
-        client.elsewhere += 1
         self.quiet.clear()
         self._reply(worker, claim.number, None)
 
     def _settle(self, key: str) -> _Asking:
         asked = self._asking.pop(key)
-        asked.client.elsewhere -= 1
+        asked.client.elsewhere -= asked.sent
         if not self._asking:
             self.quiet.set()
         return asked
