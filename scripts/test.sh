@@ -4,7 +4,7 @@
 #   ./scripts/test.sh fast       linter, types, import order and the fast tests
 set -euo pipefail
 cd "$(dirname "$0")/.."
-. scripts/venv.sh "dev,embedded,train,local,eval,embed"
+. scripts/venv.sh "dev,embedded,train,local,eval,embed,ray"
 
 export HYPOTHESIS_PROFILE="${HYPOTHESIS_PROFILE:-decide}"
 ruff check .
