@@ -29,14 +29,17 @@ SEEDS = 120
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    """The address of a Ray with two CPUs, which this process is connected to."""
+    """The address of a Ray with two CPUs, which this process is connected to; ``RAY_ADDRESS`` names one that runs."""
     environment = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
     with pytest.MonkeyPatch.context() as patch:
         for key, value in environment.items():
             patch.setenv(key, value)
         ray = pytest.importorskip("ray")
-        ray.init(address="local", num_cpus=2, include_dashboard=False, object_store_memory=80_000_000,
-                 logging_level=logging.WARNING)
+        if "RAY_ADDRESS" in os.environ:
+            ray.init(address=os.environ["RAY_ADDRESS"], logging_level=logging.WARNING)
+        else:
+            ray.init(address="local", num_cpus=2, include_dashboard=False, object_store_memory=80_000_000,
+                     logging_level=logging.WARNING)
         yield ray.get_runtime_context().gcs_address
         ray.shutdown()
 
