@@ -18,6 +18,7 @@ import pytest
 from if_factory.api import emit
 from if_factory.chat.base import Completion
 from if_factory.chat.budget import Usage
+from if_factory.chat.parse import Failure
 from if_factory.constraints import generated
 from if_factory.constraints.verify import verify
 from if_factory.errors import UserError
@@ -31,6 +32,7 @@ from if_factory.methods.autoif.cross_validation import (
     cross_validate,
     holds,
     pairs,
+    parse_apart,
 )
 from if_factory.methods.autoif.votes import put_to_vote
 from if_factory.methods.base import Emission
@@ -41,6 +43,7 @@ from if_factory.sandbox import Limits
 from tests.support.models import scripted_client
 from tests.support.scripted_teacher import instruction, teach
 
+WRITTEN = ("write_functions", "cross_validate")
 PAPER, CODE = Options(**PRESETS["paper"]), Options(**PRESETS["released"])
 GOOD = "def evaluate(response):\n    return 'river' in response.lower()"
 CASES = [["By the river.", True], ["By the sea.", False], ["RIVER", True]]
@@ -92,7 +95,7 @@ def cross_validated(shared, options):
         return recorded[asked][request.sample]
 
     seeds = [Record.from_seed(r["instruction"], extra={"origin": "seed", "verifiable": True, "round": 1}) for r in rows]
-    result, _ = play(seeds, options, only=("write_functions", "cross_validate"), teacher=teacher)
+    result, _ = play(seeds, options, only=WRITTEN, teacher=teacher)
     return result
 
 
@@ -125,7 +128,7 @@ def test_the_other_rules_keep_what_was_measured_for_them(shared, options, expect
 
 
 def test_lenient_parsing_reads_every_recorded_answer(shared):
-    records = cross_validated(shared, Options(both_labels=False)).records
+    records = cross_validated(shared, Options(both_labels=False, test_cases="together")).records
     assert len(records) == 5
     assert not any(r.extra["unread_answers"] for r in records)
     strict = cross_validated(shared, PAPER).records
@@ -143,6 +146,30 @@ def test_all_22_recorded_function_scores_are_reproduced(shared):
         assert isinstance(found, Validated)
         same += sum(dict(found.functions)[source] == share for source, share in row["eval_func"])
     assert same == 22
+
+
+@pytest.mark.parametrize(("said", "source"), [
+    (f"Here it is:\n```python\n{GOOD}\n\nprint(evaluate('x'))\nassert evaluate('no')\n```\nIt counts.", GOOD),
+    (f"```python\nimport re\nWORDS = ['a']\n\n{GOOD}\n\nif __name__ == '__main__':\n    evaluate('')\n```",
+     f"import re\nWORDS = ['a']\n{GOOD}"),
+    (f"```py\nimport functools\n@functools.cache\n{GOOD}\n```", f"import functools\n@functools.cache\n{GOOD}"),
+    ("```python\ndef evaluate(response):\n    return (\n```", "def evaluate(response):\n    return (")])
+def test_of_a_function_in_a_block_of_its_own_definitions_stay_and_what_tries_them_out_goes(said, source):
+    cases = json.dumps({"cases": [{"input": "a b", "why": "two words", "output": True},
+                                  {"input": "...", "output": False}]})
+    assert parse_apart(said, cases) == WrittenFunction(source, (Case("a b", True),), 1)
+    assert parse_apart(said, "none come to mind") == WrittenFunction(source, (), 0)
+
+
+@pytest.mark.parametrize("said", ["I would rather not.", "```python\nprint('hello')\n```",
+                                  "```python\ndef evaluate(response):\n    pass\n```"])
+def test_a_reply_without_a_function_that_decides_is_unreadable(said):
+    assert parse_apart(said, "{}") == Failure("no_evaluate")
+
+
+def test_strict_reading_needs_function_and_cases_in_one_object():
+    with pytest.raises(ValueError, match="test_cases: together"):
+        Options(parsing="strict")
 
 
 @pytest.mark.parametrize(("options", "kept"), [(CODE, 16), (PAPER, 19)])
@@ -215,7 +242,7 @@ def test_a_crafted_function_ends_and_its_row_is_lost_alone_with_a_reason(what, t
         return answer_of(CRAFTED[what] if crafted else GOOD)
 
     seeds = [Record.from_seed(t, extra={"origin": "seed", "verifiable": True, "round": 1}) for t in texts]
-    result, _ = play(seeds, Options(answers=1), only=("write_functions", "cross_validate"), teacher=teacher)
+    result, _ = play(seeds, Options(answers=1, test_cases="together"), only=WRITTEN, teacher=teacher)
     assert [r.prompt for r in result.records] == ["good one", "good two"]
     (reject,) = result.dropped
     assert reject.reason in ("too_few_functions", "no_function_agreed", "no_case_agreed")
@@ -228,7 +255,7 @@ def test_a_crafted_function_beside_good_ones_costs_nothing_but_itself(what):
         return answer_of(GOOD + f"\n# {request.sample}" if request.sample else CRAFTED[what])
 
     seeds = [Record.from_seed("one", extra={"origin": "seed", "verifiable": True, "round": 1})]
-    result, _ = play(seeds, Options(answers=4), only=("write_functions", "cross_validate"), teacher=teacher)
+    result, _ = play(seeds, Options(answers=4, test_cases="together"), only=WRITTEN, teacher=teacher)
     (record,) = result.records
     assert CRAFTED[what] not in record.constraints[0].kwargs["functions"]
     assert len(record.constraints[0].kwargs["functions"]) == 3
@@ -243,7 +270,7 @@ def test_a_malformed_answer_is_counted_and_the_others_go_on(what, parsing):
         return answer_of(GOOD + f"\n# {request.sample}") if request.sample else text
 
     seeds = [Record.from_seed("one", extra={"origin": "seed", "verifiable": True, "round": 1})]
-    result, _ = play(seeds, Options(answers=3, parsing=parsing), only=("write_functions", "cross_validate"),
+    result, _ = play(seeds, Options(answers=3, parsing=parsing, test_cases="together"), only=WRITTEN,
                      teacher=teacher)
     (record,) = result.records
     assert sum(record.extra["unread_answers"].values()) + record.extra["unread_cases"] in (1, 3)
@@ -256,7 +283,7 @@ def test_a_function_whose_answers_change_from_run_to_run_is_dropped():
         return answer_of(GOOD if request.sample else flaky)
 
     seeds = [Record.from_seed("one", extra={"origin": "seed", "verifiable": True, "round": 1})]
-    cases_only = play(seeds, Options(answers=2), only=("write_functions", "cross_validate"), teacher=teacher)[0]
+    cases_only = play(seeds, Options(answers=2, test_cases="together"), only=WRITTEN, teacher=teacher)[0]
     assert cases_only.records[0].constraints[0].kwargs["functions"] == [GOOD]
 
 
@@ -418,7 +445,7 @@ def test_instructions_that_contradict_each_other_are_not_put_on_one_prompt(tmp_p
 @pytest.mark.parametrize(("stage", "mark", "said", "reason"), [
     ("screen", "Could a Python function", '{"checkable": false}', "no_function_can_check_it"),
     ("screen", "Could a Python function", "hm", "screen_no_json"),
-    ("write_functions", "Write a Python function", "No.", "no_readable_function"),
+    ("write_functions", "Complete this Python function", "No.", "no_readable_function"),
     ("back_translate", "For each function write", "[]", "back_translation_empty"),
     ("back_translate", "For each function write", "No.", "back_translation_no_json"),
     ("consistency", "Two requirements", '{"relation": "contradiction"}', "back_translation_contradiction"),

@@ -126,11 +126,20 @@ def test_a_text_repeats_itself_exactly_if_two_sentences_are_nearly_equal(words: 
     ("", "instruction_empty"), (GOOD + " And more of it.", "instruction_copies_the_text"),
     (GOOD.split(". ")[1] + ".", "instruction_copies_the_text"),
     ("Explain how to keep basil alive on a balcony.", "near_duplicate"),
+    ("Write a short summary of the text.", "instruction_speaks_of_the_text"),
+    ("Bake a loaf with the help of the passage above.", "instruction_speaks_of_the_text"),
 ])
 def test_instructions_that_are_none_are_rejected_by_reason(tmp_path: Path, reply: str, reason: str) -> None:
     other = GOOD.replace("Bread", "Cake").replace("flour", "sugar")
     result = play(texts(tmp_path, GOOD, other), lambda r: reply, rates(5))
     assert rejected(result) == {reason: 2 if reason != "near_duplicate" else 1}
+
+
+def test_an_instruction_that_speaks_of_the_text_is_asked_for_again(tmp_path: Path) -> None:
+    replies = iter(["What is the text about?", "Request: Tell me how to bake bread on a weekday."])
+    result = play(texts(tmp_path, GOOD), lambda r: next(replies), rates(5))
+    assert [r.prompt for r in result.records
+            if r.extra["form"] == "text"] == ["Tell me how to bake bread on a weekday."]
 
 
 def test_an_instruction_that_repeats_a_seed_leaks_nothing(tmp_path: Path) -> None:
@@ -196,7 +205,7 @@ def test_the_plan_shows_the_calls_of_models_that_the_loop_trains_and_they_cost_n
     planned = factory.plan(parse(unnamed), tokens_per_second=100)
     assert [(c.stage, c.role) for c in planned.calls] == [
         ("augment", "backward"), *((stage, "judge") for stage in rounds)]
-    assert planned.calls[0].high == 5
+    assert planned.calls[0].high == 5 * 3  # asked again where an instruction cannot be used
     assert planned.minutes[1] > 0
     assert planned.usd == (0, 0)
     paid = {"endpoint": "http://x/v1", "price": {"prompt": 1, "completion": 1}}

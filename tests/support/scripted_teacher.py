@@ -36,8 +36,12 @@ def teach(ask: str, draw: int) -> str:
         return "Here they are:\n" + "\n".join(f"- {text}" for text in new)
     if "Could a Python function decide" in ask:
         return json.dumps({"reason": "scripted", "checkable": "feel" not in ask})
-    if "Write a Python function `evaluate(response)`" in ask:
+    if "Write a Python function `evaluate(response)`" in ask:  # all in one JSON object, as upstream asks
         return function(ask.split("every answer has to meet:\n\n")[1].split("\n")[0], draw)
+    if "Complete this Python function" in ask:
+        return function(ask.split('"""')[1], draw, part="function")
+    if "Write test cases for it" in ask:
+        return function(ask.split("The requirement: ")[1].split("\n")[0], draw, part="cases")
     if "For each function write the requirement" in ask:
         names = re.findall(r"\[(.*?)\]", ask)
         return json.dumps({"instructions": [f"Name {n.replace(chr(39), '')}." for n in names]})
@@ -48,7 +52,7 @@ def teach(ask: str, draw: int) -> str:
     return reply(ask, draw)
 
 
-def function(text: str, draw: int) -> str:
+def function(text: str, draw: int, *, part: str = "both") -> str:
     words = words_of(text)
     good, bad = f"{draw} times a {' and a '.join(words)}.", f"{draw} times a {words[0]}."
     source = {0: f"def evaluate(response):\n    return all(w in response.lower() for w in {words})",
@@ -60,6 +64,10 @@ def function(text: str, draw: int) -> str:
     cases = [{"input": good, "output": True}, {"input": bad, "output": False}, {"input": "", "output": "False"}]
     if draw % 7 == 6:
         return "I would rather not."
+    if part == "function":
+        return f"```python\n{source}\n\nprint(evaluate('tried'))\n```\nIt looks for the words."
+    if part == "cases":
+        return json.dumps({"cases": cases})
     return f"```json\n{json.dumps({'func': source, 'cases': cases})}\n```"
 
 

@@ -8,6 +8,7 @@ accuracies.
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -92,8 +93,40 @@ def parse_written(text: str, *, lenient: bool = True) -> WrittenFunction | Failu
             answer = _apart(strip_thinking(text)) or answer
     else:
         answer = _strictly(text)
-    if isinstance(answer, Failure):
-        return answer
+    return answer if isinstance(answer, Failure) else _written(answer)
+
+
+def parse_apart(function: str, cases: str) -> WrittenFunction | Failure:
+    """A function in a Python block and, in another answer, its cases in JSON ``{"cases": [...]}``.
+
+    What a teacher writes around the function, such as calls that try it out, is left out: imports, definitions and
+    constants stay. Cases that cannot be read leave the function without any.
+    """
+    text = strip_thinking(function)
+    code = next((m[1] for m in _CODE_FENCE.finditer(text) if "def evaluate" in m[1]), None)
+    if code is None:
+        return Failure("no_evaluate")
+    listed = parse_json(cases, _Cases)
+    return _written(_Answer(func=_definitions(code), cases=[] if isinstance(listed, Failure) else listed.cases))
+
+
+def _definitions(code: str) -> str:
+    """``code`` without statements at its top level that do something; as it is where it cannot be parsed."""
+    try:
+        tree = ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return code
+    kept = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
+    lines = code.splitlines()
+    return "\n".join(line for node in tree.body if isinstance(node, kept)
+                     for line in lines[_first_line(node) - 1:node.end_lineno])
+
+
+def _first_line(node: ast.stmt) -> int:
+    return min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
+
+
+def _written(answer: _Answer) -> WrittenFunction | Failure:
     if not re.search(r"\bevaluate\b", answer.func) or not re.search(r"\breturn\b|\blambda\b", answer.func):
         return Failure("no_evaluate")
     cases = [_case(entry) for entry in answer.cases]

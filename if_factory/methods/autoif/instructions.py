@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, model_validator
 
+from if_factory.chat.base import Completion
 from if_factory.chat.lists import parse_items
 from if_factory.chat.parse import Failure, ask_parsed, parse_json
 from if_factory.constraints.generated import shared_pool
@@ -26,6 +27,7 @@ from if_factory.methods.autoif.cross_validation import (
     cross_validate,
     distinct,
     drop_download_lines,
+    parse_apart,
     parse_written,
 )
 from if_factory.methods.autoif.options import NAME, Options
@@ -168,22 +170,40 @@ async def _ask(ctx: Context, name: str, model: type[BaseModel], options: Options
                             partial(parse_json, model=model), schema=_schema(model))
 
 
-_FUNCTION_SCHEMA: dict[str, Any] = {
-    "type": "object", "additionalProperties": False, "required": ["func", "cases"],
-    "properties": {"func": {"type": "string"}, "cases": {
-        "type": "array", "minItems": 3, "maxItems": 3, "items": {
-            "type": "object", "additionalProperties": False, "required": ["input", "output"],
-            "properties": {"input": {"type": "string"}, "output": {"type": "boolean"}}}}}}
+def _cases_schema(*, why: bool, least: int) -> dict[str, Any]:
+    case = {"input": {"type": "string"}, **({"why": {"type": "string"}} if why else {}), "output": {"type": "boolean"}}
+    return {"type": "array", "minItems": least, "maxItems": least, "items": {
+        "type": "object", "additionalProperties": False, "required": list(case), "properties": case}}
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "additionalProperties": False, "required": list(properties), "properties": properties}
+
+
+_WRITTEN_SCHEMA = _object(func={"type": "string"}, cases=_cases_schema(why=False, least=3))
+_CASES_SCHEMA = _object(cases=_cases_schema(why=True, least=4))
 
 
 async def write_functions(record: Record, ctx: Context, *, options: Options) -> Record:
-    """K answers, each a function with test cases; those that cannot be read are counted, not asked for again."""
-    ask = template(NAME, "functions", options.prompts).render(instruction=record.prompt)
+    """K answers, each a function with test cases; those that cannot be read are counted, not asked for again.
+
+    Asked for apart, the i-th function and the i-th list of cases go together; a list that cannot be read leaves its
+    function without cases of its own.
+    """
+    def request(name: str, sample: int, schema: dict[str, Any] | None = None) -> Awaitable[Completion]:
+        ask = template(NAME, name, options.prompts).render(instruction=record.prompt)
+        return ctx.chat("teacher", [{"role": "user", "content": ask}], sample=sample, schema=schema)
+
     lenient = options.parsing == "lenient"
-    request = partial(ctx.chat, "teacher", [{"role": "user", "content": ask}],
-                      schema=_FUNCTION_SCHEMA if lenient else None)
-    answers = await asyncio.gather(*(request(sample=i) for i in range(options.answers)))
-    read = [parse_written(a.text, lenient=lenient) for a in answers]
+    if options.test_cases == "together":
+        schema = _WRITTEN_SCHEMA if lenient else None
+        answers = await asyncio.gather(*(request("functions_with_cases", i, schema) for i in range(options.answers)))
+        read = [parse_written(a.text, lenient=lenient) for a in answers]
+    else:
+        functions, cases = await asyncio.gather(
+            asyncio.gather(*(request("functions", i) for i in range(options.answers))),
+            asyncio.gather(*(request("cases", i, _CASES_SCHEMA) for i in range(options.answers))))
+        read = [parse_apart(f.text, c.text) for f, c in zip(functions, cases, strict=True)]
     written = [w for w in read if isinstance(w, WrittenFunction)]
     unread = Counter(f.reason for f in read if isinstance(f, Failure))
     if not written:

@@ -29,7 +29,11 @@ class Options(BaseModel):
     screen: bool = Field(True, description="ask first whether any function could check a new instruction")
     answers: Annotated[int, Field(ge=1)] = Field(8, description="functions (with test cases) asked for: K")
     parsing: Literal["lenient", "strict"] = Field(
-        "lenient", description="strict reads only whole JSON in a json block, as upstream")
+        "lenient", description="strict reads only whole JSON in a json block, as upstream; it needs "
+                               "`test_cases: together`")
+    test_cases: Literal["apart", "together"] = Field(
+        "apart", description="apart: functions and test cases are asked for in requests of their own, so that a case "
+                             "is not written to please a function; together: both in one JSON object, as upstream")
     booleans: Literal["normalised", "raw"] = Field(
         "normalised", description='raw: "True" is not True when a value is compared with a label, as upstream')
     drop_download_lines: bool = Field(
@@ -85,6 +89,8 @@ class Options(BaseModel):
             raise ValueError("min_constraints is larger than max_constraints")
         if not (self.student_samples or self.teacher_samples):
             raise ValueError("student_samples and teacher_samples are both 0: nobody would answer")
+        if self.parsing == "strict" and self.test_cases == "apart":
+            raise ValueError("parsing: strict reads functions and cases from one object: write test_cases: together")
         return self
 
     @property
@@ -93,7 +99,8 @@ class Options(BaseModel):
                      self.booleans == "normalised", self.both_labels)
 
 
-_PAPER: dict[str, object] = {"augment_calls": 100, "augment_count": 50, "parsing": "strict", "both_labels": False,
+_PAPER: dict[str, object] = {"augment_calls": 100, "augment_count": 50, "parsing": "strict",
+                             "test_cases": "together", "both_labels": False,
                              "sft_per_prompt": 8,
                              "augment_rounds": 1}
 PRESETS: dict[str, dict[str, object]] = {

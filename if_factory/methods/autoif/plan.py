@@ -30,8 +30,9 @@ def plan(seeds: list[Record], options: Options, roles: set[str]) -> list[Planned
         if options.screen:
             asked.append(PlannedCalls(f"screen{mark}", "teacher", unmarked, tries * (unmarked + new), 120, 40))
         least = len(there) - (unmarked if options.screen else 0)
-        asked.append(PlannedCalls(f"write_functions{mark}", "teacher", least * options.answers,
-                                  here * options.answers, 330, 350))
+        per_answer, tokens = (1, (330, 350)) if options.test_cases == "together" else (2, (155, 160))
+        asked.append(PlannedCalls(f"write_functions{mark}", "teacher", least * options.answers * per_answer,
+                                  here * options.answers * per_answer, *tokens))
         if n := options.back_translate:
             asked.append(PlannedCalls(f"back_translate{mark}", "teacher", 0, tries * here, 150 + 200 * n, 40 * n))
             if options.consistency in ("judge", "embedding"):

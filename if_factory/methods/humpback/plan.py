@@ -17,5 +17,6 @@ def plan(seeds: list[Record], options: Options, roles: set[str]) -> list[Planned
     tokens = sum(map(len, texts)) // (4 * max(1, len(texts)))  # about four characters a token
     ratings = len(texts) * options.judgements * options.judge_tries
     rounds = ["curate"] if "judge" in roles else [f"curate_{t}" for t in range(1, ROUNDS + 1)]
-    return [PlannedCalls("augment", "backward", 0, len(texts), tokens + 100, 40),
+    asked = len(texts) * (options.augment_tries if options.backward == "chat" else 1)
+    return [PlannedCalls("augment", "backward", 0, asked, tokens + (500 if options.backward == "chat" else 20), 40),
             *(PlannedCalls(stage, "judge", 0, ratings, tokens + 400, 60) for stage in rounds)]

@@ -22,6 +22,11 @@ SCORED = "judge:score"
 _NAVIGATION = re.compile(r"advert|forum|quick ?links?|newsletter|menu|navigation|site ?map|contact us|log ?in|"
                          r"cookie", re.IGNORECASE)
 
+# "Summarise the text below": a reader of the finished row has no such text in front of them.
+_POINTS_AT_THE_TEXT = re.compile(
+    r"\b(the|this|that|a given) (given |provided |following |above )?(text|passage|excerpt|instruction)\b|"
+    r"\b(text|passage) (below|above|provided)\b", re.IGNORECASE)
+
 
 async def keep_usable(record: Record, ctx: Context, *, options: Options) -> Record:
     """Texts of the right length, whole, without repeated sentences, not under a navigation header."""
@@ -53,20 +58,31 @@ async def augment(record: Record, ctx: Context, *, options: Options) -> Record:
         return record
     text = record.candidates[0].text
     if options.backward == "trained":
-        messages = [{"role": "system", "content": REVERSE}, {"role": "user", "content": text}]
+        messages, tries = [{"role": "system", "content": REVERSE}, {"role": "user", "content": text}], 1
     else:
         ask = template(NAME, "backward", options.prompts).render(text=text, mark=content_id(text))
-        messages = [{"role": "user", "content": ask}]
-    reply = await ctx.chat("backward", messages, temperature=0.7, top_p=0.9)
-    instruction = reply.text.strip().strip('"').strip()
-    if reply.finish_reason != "stop":
-        raise Dropped("instruction_truncated")
-    if not instruction:
-        raise Dropped("instruction_empty")
-    if len(instruction) >= len(text) or _copies(instruction, text):
-        raise Dropped("instruction_copies_the_text")
+        messages, tries = [{"role": "user", "content": ask}], options.augment_tries
+    for sample in range(tries):
+        reply = await ctx.chat("backward", messages, sample=sample, temperature=0.7, top_p=0.9)
+        instruction = reply.text.strip().removeprefix("Request:").strip().strip('"').strip()
+        problem = _unusable(instruction, text) if reply.finish_reason == "stop" else "instruction_truncated"
+        if problem is None:
+            break
+    else:
+        raise Dropped(problem or "", instruction[:200])
     child = record.child(instruction, (), difficulty=0)
     return child.with_candidates(*record.candidates)
+
+
+def _unusable(instruction: str, text: str) -> str | None:
+    """Why nobody could be asked this without the text in hand, or None."""
+    if not instruction:
+        return "instruction_empty"
+    if len(instruction) >= len(text) or _copies(instruction, text):
+        return "instruction_copies_the_text"
+    if _POINTS_AT_THE_TEXT.search(instruction) and not _POINTS_AT_THE_TEXT.search(text):
+        return "instruction_speaks_of_the_text"
+    return None
 
 
 def _copies(instruction: str, text: str) -> bool:
