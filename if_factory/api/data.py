@@ -11,7 +11,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from if_factory.api.common import AnyPath, as_recipe, gate_of, load_plugins, prepare, seeds_of, wait
+from if_factory.api.common import (
+    AnyPath,
+    as_recipe,
+    gate_of,
+    judges_usefulness,
+    load_plugins,
+    prepare,
+    seeds_of,
+    stages_of,
+    wait,
+)
 from if_factory.api.models import open_models, price_of
 from if_factory.chat.budget import Budget, Usage, cut_notes
 from if_factory.chat.log import ResponseLog
@@ -22,11 +32,10 @@ from if_factory.methods.base import Emission, PlannedCalls
 from if_factory.pipeline.rundir import RunDir
 from if_factory.pipeline.runner import Observer, RunResult
 from if_factory.pipeline.runner import run as run_stages
-from if_factory.pipeline.stage import Stage, Useful
 from if_factory.recipe import Recipe
 from if_factory.records import Record
-from if_factory.usefulness.gate import decided, decided_for
-from if_factory.usefulness.stage import NAME, judge_stage
+from if_factory.usefulness.gate import decided
+from if_factory.usefulness.stage import NAME
 
 _logger = logging.getLogger(__name__)
 TOKENS_PER_SECOND = 95.0  # output speed of the embedded model on 2 CPU cores
@@ -102,7 +111,7 @@ def plan(recipe: Recipe | AnyPath, tokens_per_second: float = TOKENS_PER_SECOND)
     load_plugins(recipe)
     seeds = seeds_of(recipe)
     calls = list(recipe.definition.plan(seeds, recipe.method_options(), set(recipe.models)))
-    if _judges_usefulness(recipe):
+    if judges_usefulness(recipe):
         most = sum(c.high for c in calls if c.role != "judge")  # as if every reply were an answer that passes
         calls.append(PlannedCalls(NAME, "judge", 0, most, 450, 60))
     prices = {role: price_of(spec) for role, spec in recipe.models.items()}
@@ -199,18 +208,6 @@ async def run_recipe(recipe: Recipe, log: ResponseLog | None, *, observer: Obser
     for note in cut_notes(usage, {role: spec.answer_tokens for role, spec in recipe.models.items()}):
         _logger.warning(note)
     return result, usage
-
-
-def stages_of(recipe: Recipe) -> tuple[list[Stage], Useful]:
-    """The stages of a run, and what decides for them whether answers attempt their requests."""
-    gate, stages = gate_of(recipe), recipe.definition.stages(recipe.method_options())
-    if _judges_usefulness(recipe):
-        stages = [*stages, judge_stage(gate)]
-    return stages, partial(decided_for, gate)
-
-
-def _judges_usefulness(recipe: Recipe) -> bool:
-    return "judge" in recipe.models and recipe.usefulness.judge == "auto"
 
 
 def _refuse_nothing_answered(usage: Usage) -> None:

@@ -9,8 +9,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from if_factory.api.common import prepare
-from if_factory.api.data import stages_of
+from if_factory.api.common import prepare, stages_of
 from if_factory.api.models import open_models
 from if_factory.chat.budget import Budget, Usage
 from if_factory.chat.client import ChatClient
