@@ -32,16 +32,11 @@ class Claim(NamedTuple):
     role: str
 
 
-class Sent(NamedTuple):
-    """A claimed request has a place at the endpoint and goes out."""
-
-    key: str
-
-
 class Answered(NamedTuple):
     """A claimed request was answered. ``line`` is for the log, and then ``completion`` has no text; with ``None`` it
-    is not logged."""
+    is not logged. ``number`` is its own: the reply says that the answer is kept."""
 
+    number: int
     key: str
     completion: Completion
     line: bytes | None
@@ -70,7 +65,7 @@ class Stopped(NamedTuple):
     """The reply to a claim that is refused: a budget is reached, or the run is stopping."""
 
 
-Message = Claim | Sent | Answered | Lost | Released | Broken
+Message = Claim | Answered | Lost | Released | Broken
 # What a claim is answered with: the answer, ``None`` to ask for it, the reason why it was lost, or nothing any more.
 Reply = Completion | Lost | Stopped | None
 
@@ -101,8 +96,7 @@ class Channel:
 
     async def claim(self, key: str, stage: str, role: str) -> Reply:
         """What the coordinator says; after ``None`` one of ``Answered``, ``Lost`` and ``Released`` must be sent."""
-        number, reply = next(self._numbers), asyncio.get_running_loop().create_future()
-        self._claims[number] = reply
+        number, reply = self._expect()
         self.send(Claim(number, key, stage, role))
         try:
             return await asyncio.shield(reply)
@@ -111,6 +105,17 @@ class Channel:
             reply.add_done_callback(lambda done: self.send(Released(key)) if done.result() is None else None)
             raise
 
+    def answered(self, key: str, completion: Completion, line: bytes | None) -> asyncio.Future[Reply]:
+        """Send an answer; done when the coordinator has it."""
+        number, reply = self._expect()
+        self.send(Answered(number, key, completion, line))
+        return reply
+
+    def _expect(self) -> tuple[int, asyncio.Future[Reply]]:
+        number, reply = next(self._numbers), asyncio.get_running_loop().create_future()
+        self._claims[number] = reply
+        return number, reply
+
     def deliver(self, replies: Sequence[tuple[int, Reply]]) -> None:
         for number, reply in replies:
             self._claims.pop(number).set_result(reply)
@@ -118,19 +123,6 @@ class Channel:
 
 # The account of the work that asks; a worker has several pieces of work at a time. See ``RemoteClient.usage``.
 current_usage: ContextVar[Usage] = ContextVar("current_usage")
-_claimed: ContextVar[str] = ContextVar("claimed")
-
-
-class _WorkersBudget(Budget):
-    """Has no limits of its own; tells the coordinator which request goes out."""
-
-    def __init__(self, channel: Channel) -> None:
-        super().__init__()
-        self.channel = channel
-
-    def start(self) -> None:
-        super().start()
-        self.channel.send(Sent(_claimed.get()))
 
 
 class RemoteClient(ChatClient):
@@ -141,8 +133,10 @@ class RemoteClient(ChatClient):
 
     def __init__(self, channel: Channel, role: str, backend: Any, **settings: Any) -> None:
         self.channel = channel
-        super().__init__(role, backend, **{**settings, "log": None, "budget": _WorkersBudget(channel),
-                                           "usage": Usage()})
+        # Held from the claim until the answer is kept: so much can be paid for twice if this process dies. Twice the
+        # requests in flight, so that those do not wait for messages.
+        self._claims = asyncio.Semaphore(2 * settings["concurrency"])
+        super().__init__(role, backend, **{**settings, "log": None, "budget": Budget(), "usage": Usage()})
 
     @property
     def usage(self) -> Usage:
@@ -154,14 +148,26 @@ class RemoteClient(ChatClient):
         pass
 
     async def _ask(self, request: ChatRequest, key: str, stage: str, tally: Tally) -> Completion:
+        await self._claims.acquire()
+        kept: asyncio.Future[Reply] | None = None
+        try:
+            completion, kept = await self._claim_and_ask(request, key, stage, tally)
+            return completion
+        finally:
+            if kept is None:
+                self._claims.release()
+            else:
+                kept.add_done_callback(lambda _: self._claims.release())
+
+    async def _claim_and_ask(self, request: ChatRequest, key: str, stage: str,
+                             tally: Tally) -> tuple[Completion, asyncio.Future[Reply] | None]:
         match await self.channel.claim(key, stage, self.role):
             case Completion() as known:
-                return known
+                return known, None
             case Lost(_, reason):
                 raise RequestFailed(reason)
             case Stopped():
                 raise BudgetExceeded("requests after the stop", 0)
-        _claimed.set(key)
         try:
             completion = await super()._ask(request, key, stage, tally)
         except RequestFailed as e:
@@ -172,8 +178,8 @@ class RemoteClient(ChatClient):
             raise
         # An empty answer is no answer: it is not kept, and another run asks again.
         line = line_of(key, request, completion, stage) if completion.text.strip() else None
-        self.channel.send(Answered(key, completion if line is None else replace(completion, text=""), line))
-        return completion
+        short = completion if line is None else replace(completion, text="")
+        return completion, self.channel.answered(key, short, line)
 
 
 # ---------------------------------------------------------------- in the process that has the log
@@ -186,7 +192,6 @@ class _Asking:
     worker: Hashable
     client: ChatClient
     tally: Tally
-    sent: bool = False
     waiting: list[tuple[Hashable, Claim]] = field(default_factory=list)
 
 
@@ -211,7 +216,7 @@ class Coordinator:
 
     @property
     def in_flight(self) -> int:
-        """Requests that workers were let ask and that have no answer yet, sent or not."""
+        """Requests that workers were let ask and that have no answer yet."""
         return len(self._asking)
 
     def close(self) -> None:
@@ -230,14 +235,12 @@ class Coordinator:
                 if message.key not in self._asking and not self._closed:
                     await self._models[message.role].same_model()
                 self._claim(worker, message)
-            case Sent(key):
-                self._asking[key].sent = True
-                self._asking[key].client.elsewhere += 1
-            case Answered(key, completion, line):
+            case Answered(number, key, completion, line):
                 asked = self._settle(key)
                 asked.client.count(completion, asked.tally)
                 if line is not None and asked.client.log is not None:
                     asked.client.log.put_line(key, line)
+                self._reply(worker, number, None)
                 self._pass_on(asked, None if line is not None else completion)
             case Lost(key):
                 asked = self._settle(key)
@@ -251,20 +254,15 @@ class Coordinator:
                 raise error
 
     def lose(self, worker: Hashable) -> int:
-        """A worker is dead. What it was asking is free for others; returns how many requests it had in flight."""
+        """A worker is dead. What it was asking is free for others; returns how many requests those are."""
         for asking in self._asking.values():
             asking.waiting = [(who, claim) for who, claim in asking.waiting if who != worker]
         gone = [key for key, asking in self._asking.items() if asking.worker == worker]
-        in_flight = 0
         for key in gone:
             asked = self._settle(key)
-            if asked.sent:
-                in_flight += 1
-                asked.client.budget.fail()  # it may have been answered, and paid for
-            else:
-                asked.client.budget.give_back()
+            asked.client.budget.fail()  # it may have been answered, and paid for
             self._pass_on(asked, None)
-        return in_flight
+        return len(gone)
 
     def _claim(self, worker: Hashable, claim: Claim) -> None:
         client = self._models[claim.role]
@@ -288,12 +286,13 @@ class Coordinator:
                 self._reached()
             return
         self._asking[claim.key] = _Asking(worker, client, tally)
+        client.elsewhere += 1
         self.quiet.clear()
         self._reply(worker, claim.number, None)
 
     def _settle(self, key: str) -> _Asking:
         asked = self._asking.pop(key)
-        asked.client.elsewhere -= asked.sent
+        asked.client.elsewhere -= 1
         if not self._asking:
             self.quiet.set()
         return asked

@@ -127,18 +127,29 @@ async def test_what_a_dead_worker_was_asking_is_asked_by_one_that_waits(tmp_path
         await settle()
         assert o.backend.asked == 1
         o.couriers[0].cancel()
-        assert o.coordinator.lose(0) == 1, "of two claims one had no place at the endpoint yet"
+        assert o.coordinator.lose(0) == 2, "the one that waits for a place at the endpoint counts, too"
         await settle()
         assert o.backend.asked == 2
         o.backend.go.set()
         assert (await waits).text == "something"
         await settle()
         assert o.usage.total().requests == 1
-        # sent twice, so two of the budget; what was claimed and not sent is given back
-        assert (o.budget.requests, o.budget.answered, o.budget.lost) == (2, 1, 1)
+        assert (o.budget.requests, o.budget.answered, o.budget.lost) == (3, 1, 2)
         assert sum(m.in_flight for m in o.models.values()) == 0
         for task in lost:
             task.cancel()
+
+
+async def test_a_worker_holds_no_more_than_twice_its_places(tmp_path: Path) -> None:
+    async with office(tmp_path) as o:
+        client = o.hire(concurrency=2)["student"]
+        waiting = [asyncio.create_task(client.chat(ASK, stage="s", sample=i)) for i in range(9)]
+        await settle()
+        assert (o.coordinator.in_flight, o.backend.asked) == (4, 2)
+        o.backend.go.set()
+        await asyncio.gather(*waiting)
+        await settle()
+        assert o.usage.total().requests == 9
 
 
 async def test_the_budget_holds_over_all_workers(tmp_path: Path) -> None:
