@@ -49,6 +49,7 @@ class Teacher:
         ask = request.messages[-1]["content"]
         part = next((name for words, name in (
             ("new instructions about that subject", "reframe"), ("2 to 5 items each", "constrain"),
+            ("things that a person might add", "constrain"),
             ("Version so far", "recombine"), ("can be answered as it stands", "answerable"),
             ("<how> and </how>", "explain"), ("between <feedback>", "feedback"), ("satisfied", "judge"),
         ) if words in ask), "answer")
@@ -98,6 +99,18 @@ def play(teacher: Teacher, n: int = 1, **options: object) -> RunResult:
               for role, answer in {"teacher": teacher, "student": lambda r: WEAK}.items()}
     seeds = [Record.from_seed(f"how tides work, part {i}?", method="conifer") for i in range(n)]
     return asyncio.run(run(stages(Options.model_validate(options)), seeds, models, seed=0))
+
+
+def test_the_small_variant_asks_nobody_to_rewrite_anything() -> None:
+    teacher = Teacher()
+    result = play(teacher, **PRESETS["small"])
+    assert not teacher.asked["reframe"] + teacher.asked["recombine"]
+    rows = emitted(result, **PRESETS["small"])
+    (conversation,) = (row for row in rows["sft"] if row.prompt)
+    asked = [c.text for c in conversation.constraints if c.kind == "judge"]
+    assert all(f"\n- {text}" in conversation.prompt for text in asked)
+    categories = [text.partition(":")[0] for text in asked]
+    assert len(set(categories)) == len(categories)  # Topics go together, says the teacher; here nothing does
 
 
 def emitted(result: RunResult, **options: object):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections import Counter
 from pathlib import Path
 
@@ -127,6 +126,7 @@ def test_a_text_repeats_itself_exactly_if_two_sentences_are_nearly_equal(words: 
     (GOOD.split(". ")[1] + ".", "instruction_copies_the_text"),
     ("Explain how to keep basil alive on a balcony.", "near_duplicate"),
     ("Write a short summary of the text.", "instruction_speaks_of_the_text"),
+    ("Write a two-sentence story about a lost key.", "instruction_copies_an_example"),
     ("Bake a loaf with the help of the passage above.", "instruction_speaks_of_the_text"),
 ])
 def test_instructions_that_are_none_are_rejected_by_reason(tmp_path: Path, reply: str, reason: str) -> None:
@@ -136,7 +136,7 @@ def test_instructions_that_are_none_are_rejected_by_reason(tmp_path: Path, reply
 
 
 def test_an_instruction_that_speaks_of_the_text_is_asked_for_again(tmp_path: Path) -> None:
-    replies = iter(["What is the text about?", "Request: Tell me how to bake bread on a weekday."])
+    replies = iter(["What is the text about?", "Tell me how to bake bread on a weekday."])
     result = play(texts(tmp_path, GOOD), lambda r: next(replies), rates(5))
     assert [r.prompt for r in result.records
             if r.extra["form"] == "text"] == ["Tell me how to bake bread on a weekday."]
@@ -225,7 +225,9 @@ def test_a_trained_backward_model_gets_the_text_as_it_was_trained_on(tmp_path: P
     play(texts(tmp_path, GOOD), backward, rates(5), backward="trained")
     play(texts(tmp_path, GOOD), backward, rates(5), backward="chat")
     assert list(seen[0]) == [{"role": "system", "content": REVERSE}, {"role": "user", "content": GOOD}]
-    assert re.search(r"(?s)TEXT\nBread needs.*END", seen[1][0]["content"])
+    rules, *turns, asked = seen[1]  # a chat model is shown seed pairs, reversed, as turns
+    assert (rules["role"], asked) == ("system", {"role": "user", "content": GOOD})
+    assert [m["role"] for m in turns] == ["user", "assistant"] * 3
 
 
 def test_a_prompt_may_have_two_responses_and_the_same_pair_counts_once(tmp_path: Path) -> None:

@@ -24,7 +24,11 @@ class Options(BaseModel):
         1, description="the shortest query taken, in words; the paper's is 5")
     query_languages: list[str] = Field(
         [], description="only queries in one of these (ISO 639-1); [] takes all; the paper's are [en]")
-    reframed: Annotated[int, Field(ge=1)] = Field(3, description="standalone instructions asked for per query")
+    prompt_variant: Literal["full", "small"] = Field(
+        "full", description="small, for teachers of about a billion parameters or fewer: they list what could be asked "
+                            "for, items of a category never go together, and code sets the items under the instruction")
+    reframed: Annotated[int, Field(ge=0)] = Field(
+        3, description="standalone instructions asked for per query; 0 takes the query as it is")
     categories: Annotated[int, Field(ge=2)] = Field(
         8, description="constraint categories asked for; a version asks for one item of a category, as a rule")
     levels: list[Annotated[int, Field(ge=1, le=5)]] = Field(
@@ -56,6 +60,8 @@ _QUERIES: dict[str, object] = {"query_characters": 200, "query_words": 5, "query
 # feedback as the turns of a conversation.
 PRESETS: dict[str, dict[str, object]] = {
     "default": {},
+    # Teachers of that size answer a query where they should reframe it, and call all values of a category compatible.
+    "small": {"prompt_variant": "small", "reframed": 0},
     "paper": {**_QUERIES, "answers": 1, "external": "masked"},
     "released": {**_QUERIES, "answers": 1, "format_share": 0.03, "external": "masked"},
     "random_shuffle": {"order": "random"},

@@ -23,13 +23,15 @@ def plan(seeds: list[Record], options: Options, roles: set[str]) -> list[Planned
     require_types(options)
     judge = judge_role(roles)
     n = sum(unfit(seed.prompt, options) is None for seed in seeds)
-    asked = n * options.reframed
+    asked = n * max(1, options.reframed)
+    small = options.prompt_variant == "small"
     formatted = options.format_share if wants_internal(options) else 0
     versions = round(asked * len(options.levels) * (1 + formatted))
-    calls = [PlannedCalls("reframe", "teacher", n, 3 * n, 220, 120),
+    calls = [*([PlannedCalls("reframe", "teacher", n, 3 * n, 220, 120)] if options.reframed else []),
              PlannedCalls("stands_alone", judge, 0, 3 * asked, 160, 30),
-             PlannedCalls("constrain", "teacher", 0, 3 * asked, 900, 350),
-             PlannedCalls("recombine", "teacher", 0, 3 * asked * max(options.levels) * (1 + options.redraws), 900, 120),
+             PlannedCalls("constrain", "teacher", 0, 3 * asked, 200 if small else 900, 350),
+             *([] if small else [PlannedCalls("recombine", "teacher", 0, 3 * asked * max(options.levels)
+                                              * (1 + options.redraws), 900, 120)]),
              PlannedCalls("feasible", judge, 0, 3 * versions, 220, 30),
              PlannedCalls("answer", "teacher", 0, versions * options.answers, 120, 400),
              PlannedCalls("answer", judge, 0, 3 * versions * options.answers, 700, 150)]

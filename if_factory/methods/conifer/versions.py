@@ -57,6 +57,8 @@ def unfit(query: str, options: Options) -> Dropped | None:
 
 async def reframe(record: Record, ctx: Context, *, options: Options) -> list[Record]:
     """As many instructions about the query's subject as were asked for, none of which needs its conversation."""
+    if not options.reframed:
+        return [record]
     ask = template(NAME, "reframe", options.prompts).render(query=record.prompt, count=options.reframed)
     found = await _teacher(ctx, ask, _Instructions)
     if isinstance(found, Failure):
@@ -86,15 +88,16 @@ class _Categories(BaseModel):
 
 async def constrain(record: Record, ctx: Context, *, options: Options) -> Record:
     """The two-level list of what could be asked of an answer, kept as ``extra["categories"]``."""
-    ask = template(NAME, "constraints", options.prompts).render(instruction=record.prompt,
-                                                               categories=options.categories)
+    small = options.prompt_variant == "small"
+    ask = template(NAME, "constraints_small" if small else "constraints", options.prompts).render(
+        instruction=record.prompt, categories=options.categories)
     found = await _teacher(ctx, ask, _Categories)
     if isinstance(found, Failure):
         raise Dropped(f"constraints_{found.reason}", found.detail)
     # A small model gives the prompt's examples back.
     own = [c for c in found.categories if not all(echoes(text, ask) for text in (c.name, *c.items))]
     asked = own[:options.categories]
-    categories, together = two_levels(asked), combinable(asked)
+    categories, together = two_levels(asked), [] if small else combinable(asked)
     if not categories:
         raise Dropped("refused")
     offers, levels = Pool(categories, ctx.rng(record.id), together).offers(), max(options.levels)
@@ -164,6 +167,9 @@ def _formats(prompt: str, rng: Random, options: Options) -> list[tuple[int, Cons
 async def _worded(record: Record, ctx: Context, options: Options, version: str, items: Items, new: Items,
                   wordings: set[str]) -> str | Failure:
     """The version with the new items, or why there is none: ``items_clash`` where the teacher refuses them."""
+    if options.prompt_variant == "small":
+        return "\n- ".join((f"{record.prompt}\n\nKeep to this:", *(f"{category}: {item}" for category, item
+                                                                 in (*items, *new))))
     ask = template(NAME, "recombine", options.prompts).render(instruction=record.prompt, version=version,
                                                              items=items, new=new)
 

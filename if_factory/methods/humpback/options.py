@@ -24,6 +24,8 @@ class Options(BaseModel):
         0.7, description="two sentences of a text this similar (Jaccard) make it repetitive")
     backward: Literal["chat", "trained"] = Field(
         "chat", description="the backward role is played by a prompted chat model, or by one trained for it")
+    examples: Annotated[int, Field(ge=0)] = Field(
+        3, description="with `backward: chat`: seed pairs shown before the text, as turns; the shortest ones")
     augment_tries: Annotated[int, Field(ge=1)] = Field(
         3, description="with `backward: chat`: requests until an instruction can be given without the text in hand")
     similarity: Annotated[float, Field(gt=0, le=1)] = Field(

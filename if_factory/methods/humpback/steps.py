@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 
 from if_factory.constraints.text import sentences
 from if_factory.inputs.documents import why_not
 from if_factory.judge.judge import judge_score
 from if_factory.methods.base import template
+from if_factory.methods.humpback.inputs import read_pairs
 from if_factory.methods.humpback.options import NAME, Options
 from if_factory.pipeline.stage import Context, Dropped
-from if_factory.records import Constraint, Outcome, Record, Verdict, content_id
+from if_factory.records import Constraint, Outcome, Record, Verdict
 from if_factory.similarity.dedup import near_duplicates, shingles
 
 REVERSE = "Read the text and write the instruction that it answers."
@@ -60,12 +62,12 @@ async def augment(record: Record, ctx: Context, *, options: Options) -> Record:
     if options.backward == "trained":
         messages, tries = [{"role": "system", "content": REVERSE}, {"role": "user", "content": text}], 1
     else:
-        ask = template(NAME, "backward", options.prompts).render(text=text, mark=content_id(text))
-        messages, tries = [{"role": "user", "content": ask}], options.augment_tries
+        messages, tries = [*_rules_and_examples(options), {"role": "user", "content": text}], options.augment_tries
     for sample in range(tries):
         reply = await ctx.chat("backward", messages, sample=sample, temperature=0.7, top_p=0.9)
-        instruction = reply.text.strip().removeprefix("Request:").strip().strip('"').strip()
-        problem = _unusable(instruction, text) if reply.finish_reason == "stop" else "instruction_truncated"
+        instruction = reply.text.strip().strip('"').strip()
+        shown = [m["content"] for m in messages if m["role"] == "assistant"]
+        problem = _unusable(instruction, text, shown) if reply.finish_reason == "stop" else "instruction_truncated"
         if problem is None:
             break
     else:
@@ -74,12 +76,30 @@ async def augment(record: Record, ctx: Context, *, options: Options) -> Record:
     return child.with_candidates(*record.candidates)
 
 
-def _unusable(instruction: str, text: str) -> str | None:
-    """Why nobody could be asked this without the text in hand, or None."""
+def _rules_and_examples(options: Options) -> list[dict[str, str]]:
+    """What a backward model is trained on, in context: seed pairs reversed, under the rules for an instruction."""
+    rules = template(NAME, "backward", options.prompts).render().strip()
+    messages = [{"role": "system", "content": rules}]
+    for response, prompt in _short(options.pairs, options.examples):
+        messages += {"role": "user", "content": response}, {"role": "assistant", "content": prompt}
+    return messages
+
+
+@cache
+def _short(pairs: str, n: int) -> list[tuple[str, str]]:
+    """(response, prompt) of the ``n`` seed pairs with the shortest responses."""
+    records = read_pairs(None if pairs == "builtin" else Path(pairs))
+    return sorted(((r.candidates[0].text, r.prompt) for r in records), key=lambda pair: len(pair[0]))[:n]
+
+
+def _unusable(instruction: str, text: str, shown: Sequence[str]) -> str | None:
+    """Why nobody could be asked this without the text in hand, or None; ``shown`` are the examples' instructions."""
     if not instruction:
         return "instruction_empty"
     if len(instruction) >= len(text) or _copies(instruction, text):
         return "instruction_copies_the_text"
+    if near_duplicates([*shown, instruction], threshold=0.7)[-1] is not None:
+        return "instruction_copies_an_example"
     if _POINTS_AT_THE_TEXT.search(instruction) and not _POINTS_AT_THE_TEXT.search(text):
         return "instruction_speaks_of_the_text"
     return None
