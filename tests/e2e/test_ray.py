@@ -1,4 +1,7 @@
-"""`--engine ray` on a Ray of this machine, scripted models behind a real HTTP server: workers and the driver killed."""
+"""`--engine ray` on a Ray of this machine, scripted models behind a real HTTP server: workers and the driver killed.
+
+Not part of scripts/test.sh, which does not install Ray: its start needs a machine with free CPU.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,8 @@ def cluster() -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         for key, value in environment.items():
             patch.setenv(key, value)
-        ray = pytest.importorskip("ray")
+        ray = pytest.importorskip("ray", reason='run on a quiet machine, with `pip install "if-factory[ray]"` and '
+                                  "`pytest -m e2e tests/e2e/test_ray.py`")
         if "RAY_ADDRESS" in os.environ:
             ray.init(address=os.environ["RAY_ADDRESS"], logging_level=logging.WARNING)
         else:
