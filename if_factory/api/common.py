@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,10 +14,12 @@ from if_factory.constraints.generated import configure
 from if_factory.errors import UserError
 from if_factory.inputs.seeds import builtin, read_seeds
 from if_factory.pipeline.rundir import RunDir
+from if_factory.pipeline.stage import Stage, Useful
 from if_factory.recipe import Recipe, load, parse
 from if_factory.records import Record
 from if_factory.sandbox import Limits
-from if_factory.usefulness.gate import Gate
+from if_factory.usefulness.gate import Gate, decided_for
+from if_factory.usefulness.stage import judge_stage
 
 T = TypeVar("T")
 AnyPath = str | Path
@@ -78,6 +81,19 @@ def _all_seeds(recipe: Recipe) -> list[Record]:
 def gate_of(recipe: Recipe) -> Gate:
     """The usefulness gate as the recipe sets it."""
     return Gate(recipe.usefulness.model_copy(update={"relevance": recipe.relevance_model()}))
+
+
+def stages_of(recipe: Recipe) -> tuple[list[Stage], Useful]:
+    """The stages of a run, and what decides for them whether answers attempt their requests."""
+    gate, stages = gate_of(recipe), recipe.definition.stages(recipe.method_options())
+    if judges_usefulness(recipe):
+        stages = [*stages, judge_stage(gate)]
+    return stages, partial(decided_for, gate)
+
+
+def judges_usefulness(recipe: Recipe) -> bool:
+    """Whether the judge decides which of the finished answers attempt their requests."""
+    return "judge" in recipe.models and recipe.usefulness.judge == "auto"
 
 
 def prepare(recipe: Recipe) -> None:

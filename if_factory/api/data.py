@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from if_factory.api.batching import WaveReport, open_batch_models, open_wave, refuse_pending, wave_report
-from if_factory.api.common import AnyPath, as_recipe, gate_of, load_plugins, prepare, seeds_of, wait
+from if_factory.api.common import (
+    AnyPath,
+    as_recipe,
+    gate_of,
+    judges_usefulness,
+    load_plugins,
+    prepare,
+    seeds_of,
+    stages_of,
+    wait,
+)
 from if_factory.api.models import open_models, price_of
 from if_factory.chat.budget import Budget, Usage, cut_notes
 from if_factory.chat.log import ResponseLog
@@ -25,14 +35,15 @@ from if_factory.pipeline.runner import Observer, RunResult
 from if_factory.pipeline.runner import run as run_stages
 from if_factory.recipe import Recipe
 from if_factory.records import Example, Record
-from if_factory.usefulness.gate import decided, decided_for
-from if_factory.usefulness.stage import NAME, judge_stage
+from if_factory.usefulness.gate import decided
+from if_factory.usefulness.stage import NAME
 
 if TYPE_CHECKING:
     from if_factory.batches.wave import Wave
 
 _logger = logging.getLogger(__name__)
 TOKENS_PER_SECOND = 95.0  # output speed of the embedded model on 2 CPU cores
+RunStages = Callable[..., Awaitable[RunResult]]
 
 
 @dataclass(frozen=True)
@@ -106,7 +117,7 @@ def plan(recipe: Recipe | AnyPath, tokens_per_second: float = TOKENS_PER_SECOND)
     load_plugins(recipe)
     seeds = seeds_of(recipe)
     calls = list(recipe.definition.plan(seeds, recipe.method_options(), set(recipe.models)))
-    if _judges_usefulness(recipe):
+    if judges_usefulness(recipe):
         most = sum(c.high for c in calls if c.role != "judge")  # as if every reply were an answer that passes
         calls.append(PlannedCalls(NAME, "judge", 0, most, 450, 60))
     prices = {role: price_of(spec) for role, spec in recipe.models.items()}
@@ -149,7 +160,8 @@ def preview(recipe: Recipe | AnyPath, out: AnyPath, *, rows: int = 3) -> Preview
 
 
 def run(recipe: Recipe | AnyPath, out: AnyPath, *, observer: Observer | None = None,
-        batch: AnyPath | None = None) -> RunReport:
+        batch: AnyPath | None = None, engine: Literal["local", "ray"] = "local", ray_address: str | None = None,
+        ray_workers: int | None = None) -> RunReport:
     """Make the data. Safe to kill: the same call continues, and asks again only what was in flight.
 
     Args:
@@ -158,19 +170,32 @@ def run(recipe: Recipe | AnyPath, out: AnyPath, *, observer: Observer | None = N
         observer: someone to show the progress to; ``if_factory.pipeline.progress.Progress`` is the terminal's.
         batch: a folder for batch files. No model is asked: what is not in the log is written there, and ``batch``
             sends it and reads the answers (docs/batch.md). The same call then goes on.
+        engine: ``ray`` spreads records over the workers of a Ray cluster; the files are the same (docs/distributed.md).
+        ray_address: of the cluster, ``auto`` for the one that this machine is part of; by default ``RAY_ADDRESS``, and
+            without that a Ray of its own on this machine.
+        ray_workers: processes; by default as many as there are CPUs.
 
     Raises:
         UserError: the recipe or its seeds are wrong, a model cannot be reached, the folder holds a run of
             another method or seed, or is in use, or requests of it are in batches that were sent.
     """
     recipe = as_recipe(recipe)
+    if batch is not None and engine == "ray":
+        raise UserError("a run by batch files asks no model, so there is nothing to spread over workers",
+                        where="engine", fix="leave out `engine` or `batch`")
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(RunDir(out))
         folder.claim(recipe.resolved())
         if batch is None:
             refuse_pending(folder.path)
         wave = stack.enter_context(open_wave(batch, folder.path)) if batch is not None else None
-        result, usage = wait(run_recipe(recipe, folder.log, observer=observer, wave=wave))
+        stages: RunStages = run_stages
+        if engine == "ray":
+            from if_factory.api.on_ray import connected, stages_on_ray
+
+            workers = stack.enter_context(connected(recipe, ray_address, ray_workers))
+            stages = partial(stages_on_ray, recipe, workers)
+        result, usage = wait(run_recipe(recipe, folder.log, observer=observer, wave=wave, run_stages=stages))
         emission = emit(recipe, result.records, keep=False)
         sandbox = isolation_used()
         folder.write(result, usage, emission.counts(), sandbox=sandbox,
@@ -179,10 +204,13 @@ def run(recipe: Recipe | AnyPath, out: AnyPath, *, observer: Observer | None = N
 
 
 async def run_recipe(recipe: Recipe, log: ResponseLog | None, *, observer: Observer | None = None,
-                     limit: int | None = None, wave: Wave | None = None) -> tuple[RunResult, Usage]:
+                     limit: int | None = None, wave: Wave | None = None,
+                     run_stages: RunStages = run_stages) -> tuple[RunResult, Usage]:
     """Run the method over the seeds; answers already in the log are not asked for again. Writes no outcome.
 
-    With ``wave`` the models are not asked; what is not in the log is written there.
+    Args:
+        wave: where given, the models are not asked; what is not in the log is written there.
+        run_stages: the engine; takes the arguments of ``if_factory.pipeline.runner.run``.
     """
     prepare(recipe)
     seeds = seeds_of(recipe)[:limit]
@@ -191,20 +219,14 @@ async def run_recipe(recipe: Recipe, log: ResponseLog | None, *, observer: Obser
     opened = open_models(recipe, log, usage, budget) if wave is None or log is None \
         else open_batch_models(recipe, log, usage, budget, wave)
     async with opened as models:
-        gate, stages = gate_of(recipe), recipe.definition.stages(recipe.method_options())
-        if _judges_usefulness(recipe):
-            stages = [*stages, judge_stage(gate)]
+        stages, useful = stages_of(recipe)
         result = await run_stages(stages, seeds, models, seed=recipe.seed, observer=observer,
-                                  folder=log.path.parent if log else None, useful=partial(decided_for, gate))
+                                  folder=log.path.parent if log else None, useful=useful)
     if result.complete:
         _refuse_nothing_answered(usage)
     for note in cut_notes(usage, {role: spec.answer_tokens for role, spec in recipe.models.items()}):
         _logger.warning(note)
     return result, usage
-
-
-def _judges_usefulness(recipe: Recipe) -> bool:
-    return "judge" in recipe.models and recipe.usefulness.judge == "auto"
 
 
 def _refuse_nothing_answered(usage: Usage) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from if_factory.chat.budget import Budget, Price, Usage
@@ -15,9 +15,13 @@ from if_factory.specs import ModelSpec
 
 
 @contextlib.asynccontextmanager
-async def open_models(recipe: Recipe, log: ResponseLog | None, usage: Usage,
-                      budget: Budget) -> AsyncIterator[dict[str, ChatClient]]:
-    """The recipe's models, ready to be asked; servers of our own are started once and stopped at the end."""
+async def open_models(recipe: Recipe, log: ResponseLog | None, usage: Usage, budget: Budget,
+                      client: Callable[..., ChatClient] = ChatClient) -> AsyncIterator[dict[str, ChatClient]]:
+    """The recipe's models, ready to be asked; servers of our own are started once and stopped at the end.
+
+    Args:
+        client: makes each role's client, with the arguments of ``ChatClient``.
+    """
     from if_factory.api.own_servers import OwnServer, start_own_servers
     from if_factory.chat.balanced import BalancedBackend
     from if_factory.chat.http import OpenAIBackend
@@ -38,7 +42,7 @@ async def open_models(recipe: Recipe, log: ResponseLog | None, usage: Usage,
             if not backend.model or isinstance(backend, BalancedBackend):
                 await backend.discover()
             refuse_namesake(served, backend.model, ", ".join(urls), role)
-            models[role] = ChatClient(
+            models[role] = client(
                 role, backend, log=log, budget=budget, usage=usage, concurrency=spec.concurrency * len(each),
                 temperature=spec.temperature, top_p=spec.top_p, max_tokens=spec.answer_tokens, seed=recipe.seed,
                 price=price_of(spec), outage=spec.wait_for_server, extra_body=spec.extra_body)

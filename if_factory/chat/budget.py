@@ -90,6 +90,10 @@ class Budget:
         """A started call got no answer."""
         self.lost += 1
 
+    def give_back(self) -> None:
+        """A started call was not made after all."""
+        self.requests -= 1
+
     def replay(self, completion: Completion, usd: float | None) -> None:
         """Account for an answer paid for by an earlier run. Never refused: it costs nothing now."""
         self.requests += 1

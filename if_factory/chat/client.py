@@ -81,6 +81,7 @@ class ChatClient:
         self.outage = outage
         self.extra_body = extra_body or None
         self.sampling = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens}
+        self.elsewhere = 0  # requests that workers in other processes have in flight
         self._slots = asyncio.Semaphore(concurrency)
         self._in_flight: dict[str, asyncio.Future[Completion]] = {}
         self._lost_in_a_row = 0
@@ -108,7 +109,7 @@ class ChatClient:
                               **{**self.sampling, **sampling})
         key = request.key()
         tally = self.usage.tally(stage, self.role)
-        if (logged := self._replay(key, tally)) is not None:
+        if (logged := self.replay(key, tally)) is not None:
             return logged
         while (asked := self._in_flight.get(key)) is not None:
             await asyncio.wait([asked])
@@ -133,14 +134,15 @@ class ChatClient:
     @property
     def in_flight(self) -> int:
         """Requests asked and not yet answered, those that wait for a place at the endpoint included."""
-        return len(self._in_flight)
+        return len(self._in_flight) + self.elsewhere
 
     async def close(self) -> None:
         if self._identity is not None:
             self._identity.cancel()
         await self.backend.close()
 
-    def _replay(self, key: str, tally: Tally) -> Completion | None:
+    def replay(self, key: str, tally: Tally) -> Completion | None:
+        """The logged answer, if there is one; counted in ``tally`` as replayed, or as shared from its second use on."""
         if self.log is None or (completion := self.log.get(key)) is None:
             return None
         if self.log.first_use(key):
@@ -152,8 +154,15 @@ class ChatClient:
             tally.shared += 1
         return completion
 
+    def count(self, completion: Completion, tally: Tally) -> None:
+        """Account for an answer that a server has just given."""
+        usd = self.price.of(completion) if self.price else None
+        tally.requests += 1
+        tally.add(completion, usd)
+        self.budget.finish(completion, usd)
+
     async def _ask(self, request: ChatRequest, key: str, stage: str, tally: Tally) -> Completion:
-        await self._same_model()
+        await self.same_model()
         try:
             async with self._slots:
                 self.budget.start()
@@ -176,10 +185,7 @@ class ChatClient:
         self._lost_in_a_row = 0
         self._server_is_there()
         completion = without_reasoning(completion)
-        usd = self.price.of(completion) if self.price else None
-        tally.requests += 1
-        tally.add(completion, usd)
-        self.budget.finish(completion, usd)
+        self.count(completion, tally)
         # An empty answer is no answer: it is not kept, and another run asks again.
         if self.log is not None and completion.text.strip():
             # Another role with the same model may have asked the same: the first answer holds for both.
@@ -259,8 +265,12 @@ class ChatClient:
             _logger.warning("the %s's server is back after %.0f s", self.role, time.monotonic() - self._gone_since)
             self._gone_since = None
 
-    async def _same_model(self) -> None:
-        """Before the first request: the log must not hold answers of another model under the same name."""
+    async def same_model(self) -> None:
+        """Before the first request: the log must not hold answers of another model under the same name.
+
+        Raises:
+            UserError: it does.
+        """
         if self.log is None or not isinstance(self.backend, TellsIdentity):
             return
         if self._identity is None:

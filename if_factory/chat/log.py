@@ -120,13 +120,12 @@ class ResponseLog:
         Raises:
             UserError: the disk is full or gone; what was logged before is intact.
         """
-        if key in self._offsets:
-            return
-        line = (_encode({"key": key, "stage": stage, "request": request.fields(),
-                         "completion": {"text": completion.text, "finish_reason": completion.finish_reason,
-                                        "prompt_tokens": completion.prompt_tokens,
-                                        "completion_tokens": completion.completion_tokens}}) + "\n").encode()
-        self._counted.add(self._append(key, line))
+        self.put_line(key, line_of(key, request, completion, stage))
+
+    def put_line(self, key: str, line: bytes) -> None:
+        """``put`` with the line that ``line_of`` made, here or in another process."""
+        if key not in self._offsets:
+            self._counted.add(self._append(key, line))
 
     def _append(self, key: str, line: bytes) -> int:
         """Where the line now begins."""
@@ -189,3 +188,11 @@ class ResponseLog:
     def close(self) -> None:
         self._file.close()
         self._lock.release()
+
+
+def line_of(key: str, request: ChatRequest, completion: Completion, stage: str) -> bytes:
+    """An answer as its line in the log."""
+    return (_encode({"key": key, "stage": stage, "request": request.fields(),
+                     "completion": {"text": completion.text, "finish_reason": completion.finish_reason,
+                                    "prompt_tokens": completion.prompt_tokens,
+                                    "completion_tokens": completion.completion_tokens}}) + "\n").encode()

@@ -86,15 +86,27 @@ def preview(recipe: Path, out: Path | None, rows: int, **given: Any) -> None:
 @click.option("--shard", metavar="I/N", help="Only every N-th seed from the I-th on; `merge` joins the N runs.")
 @click.option("--batch", metavar="DIR", type=click.Path(path_type=Path, file_okay=False),
               help="Ask no model: write what is open as batch files into DIR (see `if-factory batch`).")
-def run(recipe: Path, out: Path | None, shard: str | None, batch: Path | None, **given: Any) -> None:
+@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True,
+              help="ray spreads the records over processes and machines; the files are the same.")
+@click.option("--ray-address", metavar="ADDRESS", help="A Ray cluster, `auto` for the one this machine is part of; "
+              "default $RAY_ADDRESS, else a Ray of its own here.")
+@click.option("--ray-workers", type=click.IntRange(1), metavar="N", help="Worker processes; default one per CPU.")
+def run(recipe: Path, out: Path | None, shard: str | None, batch: Path | None, engine: Any, ray_address: str | None,
+        ray_workers: int | None, **given: Any) -> None:
     """Make the data. Safe to kill: the same command continues, and asks again only what was in flight."""
     from if_factory import api
     from if_factory.cli.show import show_run
     from if_factory.pipeline.progress import Progress
 
+    if engine != "ray" and (ray_address or ray_workers):
+        raise click.UsageError("--ray-address and --ray-workers go with --engine ray")
+    if engine == "ray" and batch:
+        raise click.UsageError("--batch asks no model, so there is nothing to spread over workers: leave out "
+                               "--engine ray")
     loaded = _load(recipe, shard=shard, **given)
     folder = out or Path("runs") / "-".join([recipe.stem, *(["shard", *shard.split("/")] if shard else [])])
-    report = api.run(loaded, folder, observer=Progress(), batch=batch)
+    report = api.run(loaded, folder, observer=Progress(), batch=batch, engine=engine, ray_address=ray_address,
+                     ray_workers=ray_workers)
     show_run(report)
     if not report.complete:
         raise SystemExit(3)

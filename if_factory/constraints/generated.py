@@ -23,6 +23,7 @@ THRESHOLD = 0.5
 _lock = threading.Lock()
 _settings: tuple[int, Limits, bool] = (2, Limits(), False)
 _pool: tuple[int, Pool] | None = None  # with the process it belongs to: a fork must not share its sockets
+_elsewhere: str | None = None
 
 
 def configure(*, workers: int = 2, limits: Limits | None = None, allow_weak: bool = False) -> None:
@@ -58,8 +59,14 @@ def forget_time_outs() -> None:
 
 
 def isolation_used() -> str | None:
-    """The level under which this process ran generated code; None if it ran none."""
-    return str(_pool[1].isolation) if _pool is not None else None
+    """The level under which this process or its workers ran generated code; None if they ran none."""
+    return str(_pool[1].isolation) if _pool is not None else _elsewhere
+
+
+def note_isolation(level: str) -> None:
+    """A worker process ran generated code under ``level``."""
+    global _elsewhere
+    _elsewhere = level
 
 
 def close_shared_pool() -> None:
@@ -68,10 +75,10 @@ def close_shared_pool() -> None:
 
 
 def _end() -> None:
-    global _pool
+    global _pool, _elsewhere
     if _pool is not None and _pool[0] == os.getpid():
         _pool[1].close()
-    _pool = None
+    _pool, _elsewhere = None, None
 
 
 def verify_many(responses: Sequence[str], constraint: Constraint, pool: Pool | None = None) -> tuple[Verdict, ...]:

@@ -97,13 +97,18 @@ async def run(stages: Sequence[Stage], inputs: Iterable[Record], models: Mapping
         StageFailed: a bug in a stage; requests in flight finish and are logged before it is raised.
         LedgerError: the account does not balance.
     """
-    ledger = Ledger([stage.name for stage in stages])
-    total = len(inputs) if isinstance(inputs, Sized) else None
-    if window is None:
-        window = max(64, 4 * sum(m.concurrency for m in models.values()))
-    runner = _Runner(stages, models, seed, window, ledger, folder, useful)
+    return await supervise(Runner(stages, models, seed, window or window_for(models), folder, useful), inputs, observer)
+
+
+def window_for(models: Mapping[str, ChatClient]) -> int:
+    """How many records are in flight by default."""
+    return max(64, 4 * sum(m.concurrency for m in models.values()))
+
+
+async def supervise(runner: Runner, inputs: Iterable[Record], observer: Observer | None) -> RunResult:
+    """``runner.run``, watched and stopped by Ctrl-C; see ``run``."""
     if observer:
-        observer.start(ledger, models, total)
+        observer.start(runner.ledger, runner.models, len(inputs) if isinstance(inputs, Sized) else None)
     try:
         with on_ctrl_c(lambda: runner.stop("interrupt")):
             return await runner.run(inputs)
@@ -113,7 +118,7 @@ async def run(stages: Sequence[Stage], inputs: Iterable[Record], models: Mapping
 
 
 @dataclass(slots=True)
-class _Item:
+class Item:
     """A record on its way and the index of the stage it is at."""
 
     record: Record
@@ -121,19 +126,19 @@ class _Item:
     stage: int
 
 
-def _items(records: Iterable[Record], stage: int) -> Iterator[_Item]:
-    return (_Item(record, (i,), stage) for i, record in enumerate(records))
+def _items(records: Iterable[Record], stage: int) -> Iterator[Item]:
+    return (Item(record, (i,), stage) for i, record in enumerate(records))
 
 
-class _Runner:
+class Runner:
     """The state of one run. Every change of it happens on the event loop's thread."""
 
     def __init__(self, stages: Sequence[Stage], models: Mapping[str, ChatClient], seed: int, window: int,
-                 ledger: Ledger, folder: Path | None, useful: Useful | None = None) -> None:
+                 folder: Path | None, useful: Useful | None = None) -> None:
         self.stages = stages
         self.models = models
         self.window = window
-        self.ledger = ledger
+        self.ledger = Ledger([stage.name for stage in stages])
         self.folder = folder
         self.finished = Spool(folder)
         self.contexts = [StageContext(stage.name, frozenset(models), seed, self.chat, useful) for stage in stages]
@@ -146,11 +151,11 @@ class _Runner:
         self.halted = asyncio.Event()
         self.deferring = Deferring(any(model.defers for model in models.values()))
         # The segment being streamed: the stages up to `end`, a stage for several records or the end of the method.
-        self.tasks: dict[asyncio.Task[Any], _Item | None] = {}
-        self.seeds: Iterator[_Item] = iter(())
-        self.source: Iterator[_Item] = iter(())
-        self.waiting: list[_Item] = []
-        self.arrived: list[_Item] = []
+        self.tasks: dict[asyncio.Task[Any], Item | None] = {}
+        self.seeds: Iterator[Item] = iter(())
+        self.source: Iterator[Item] = iter(())
+        self.waiting: list[Item] = []
+        self.arrived: list[Item] = []
         self.dropped_here: list[tuple[Position, DroppedRecord]] = []
         self.end = 0
         self.spool: Spool | None = None
@@ -190,7 +195,7 @@ class _Runner:
         self._audit()
         return RunResult(self.finished, self.dropped, self.ledger, self.stopped_by is None, self.stopped_by)
 
-    def _admit(self, inputs: Iterable[Record]) -> Iterator[_Item]:
+    def _admit(self, inputs: Iterable[Record]) -> Iterator[Item]:
         row = self.ledger.rows[0]
         seen: set[str] = set()
         for position, record in enumerate(inputs):
@@ -201,7 +206,7 @@ class _Runner:
             seen.add(record.id)
             row.advanced += 1
             row.produced += 1
-            yield _Item(record, (position,), 0)
+            yield Item(record, (position,), 0)
 
     def _audit(self) -> None:
         self.ledger.check()
@@ -216,7 +221,7 @@ class _Runner:
 
     # ------------------------------------------------------------------ each record by itself
 
-    async def _stream(self, source: Iterator[_Item], end: int, spool: Spool | None = None) -> list[Record]:
+    async def _stream(self, source: Iterator[Item], end: int, spool: Spool | None = None) -> list[Record]:
         """Carry records to stage ``end``, as many at a time as the window allows.
 
         Returns those that arrive, unless they are put into ``spool``.
@@ -257,7 +262,7 @@ class _Runner:
         if not self.tasks:
             self.idle.set()
 
-    async def _carry(self, item: _Item) -> None:
+    async def _carry(self, item: Item) -> None:
         while item.stage < self.end:
             stage, row = self.stages[item.stage], self.ledger.rows[item.stage + 1]
             try:
@@ -281,7 +286,7 @@ class _Runner:
             row.produced += len(children)
             item.stage += 1
             if len(children) > 1:
-                siblings = [_Item(child, (*item.path, i), item.stage) for i, child in enumerate(children)]
+                siblings = [Item(child, (*item.path, i), item.stage) for i, child in enumerate(children)]
                 if item.stage < self.end:
                     self.waiting += reversed(siblings)
                 else:
@@ -293,7 +298,7 @@ class _Runner:
         self._arrive([item])
         return None
 
-    def _arrive(self, items: list[_Item]) -> None:
+    def _arrive(self, items: list[Item]) -> None:
         if self.spool is None:
             self.arrived += items
             return
@@ -318,7 +323,7 @@ class _Runner:
 
     # ------------------------------------------------------------------ records together
 
-    async def _per_seed(self, index: int, source: Iterator[_Item]) -> Spool:
+    async def _per_seed(self, index: int, source: Iterator[Item]) -> Spool:
         """Run a *per_seed* stage on what arrives at it, one seed after the other."""
         arrived, kept = Spool(self.folder), Spool(self.folder)
         await self._stream(source, index, arrived)
@@ -386,7 +391,8 @@ class _Runner:
         self.draining = True
         if reason == "interrupt":
             _logger.warning("stopping: %d requests in flight are waited for and kept; Ctrl-C again stops at once, "
-                            "and they are asked again next time", self.requests_in_flight)
+                            "and they are asked again next time",
+                            self.requests_in_flight + sum(model.elsewhere for model in self.models.values()))
         for model in self.models.values():
             model.budget.close()  # those that wait for a free place at the endpoint must not be sent any more
         if not self.requests_in_flight:

@@ -41,7 +41,11 @@ class Spool(Sequence[Record]):
 
     def put(self, key: tuple[int, ...], record: Record) -> None:
         """Raises ``UserError``: the disk is full; what was answered is in the log. A key is put once."""
-        self._lines.append(dump_json(record.model_dump(mode="json")).encode("ascii") + b"\n")
+        self.put_line(key, line_of(record))
+
+    def put_line(self, key: tuple[int, ...], line: bytes) -> None:
+        """``put`` with the line that ``line_of`` made, here or in another process."""
+        self._lines.append(line)
         try:
             self._keys.execute("INSERT INTO keys VALUES (?, ?)", (_packed(key), len(self._lines) - 1))
         except sqlite3.OperationalError as e:
@@ -84,6 +88,11 @@ class Spool(Sequence[Record]):
         return isinstance(other, Sequence) and len(self) == len(other) and all(map(Record.__eq__, self, other))
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def line_of(record: Record) -> bytes:
+    """A record as its line in a spool."""
+    return dump_json(record.model_dump(mode="json")).encode("ascii") + b"\n"
 
 
 def _packed(key: tuple[int, ...]) -> bytes:

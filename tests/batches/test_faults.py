@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from if_factory import api
 from if_factory.batches.answers import Results
@@ -17,6 +18,7 @@ from if_factory.batches.folder import BatchFolder
 from if_factory.batches.wave import Wave
 from if_factory.chat.base import ChatRequest
 from if_factory.chat.log import ResponseLog
+from if_factory.cli import main
 from if_factory.errors import UserError
 from tests.batches.conftest import Small
 from tests.support.batch_service import answer_line
@@ -243,3 +245,14 @@ async def test_a_refused_schema_is_sent_otherwise_in_the_next_wave_and_the_serve
         learnt.recall(folder.servers[f"{url} m"])
         assert "response_format" not in json.loads(learnt.body(requests[1], learnt.form(requests[1])))
     assert [s and s["properties"]["a"] for s in sent] == [{"type": "string", "maxLength": 9}, {"type": "string"}, None]
+
+
+def test_batch_files_and_ray_exclude_each_other_and_nothing_is_written(small: Small) -> None:
+    run = ["run", str(small.recipe), "-o", str(small.out), "--batch", str(small.files), "--engine", "ray"]
+    said = CliRunner().invoke(main, run)
+    assert said.exit_code == 2
+    assert "there is nothing to spread over workers" in " ".join(said.output.split())
+    with pytest.raises(UserError, match="nothing to spread over workers"):
+        api.run(small.recipe, small.out, batch=small.files, engine="ray")
+    assert not small.out.exists()
+    assert not small.files.exists()

@@ -221,9 +221,9 @@ async def test_a_proxy_that_does_not_answer_is_named_without_its_password(
 async def test_a_stopped_run_says_what_it_waits_for(
     serve: Serve, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from if_factory.pipeline.runner import _Runner
+    from if_factory.pipeline.runner import Runner
 
-    runner = _Runner([], {}, 0, 1, None, None)  # type: ignore[arg-type]
+    runner = Runner([], {}, 0, 1, None)  # type: ignore[arg-type]
     runner.requests_in_flight = 2
     runner.stop("interrupt")
     await asyncio.sleep(0)

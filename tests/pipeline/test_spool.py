@@ -36,7 +36,8 @@ def test_records_come_back_equal_and_in_the_order_of_their_keys(tmp_path_factory
         assert kept[1:] == in_order[1:]
     assert [json.loads(line) for line in kept.lines()] == [r.model_dump(mode="json") for r in kept]
     seeds = [key[0] for key, _ in sorted(expected, key=lambda pair: pair[0])]
-    assert list(kept.by_seed()) == [[kept[i] for i, s in enumerate(seeds) if s == seed] for seed in sorted(set(seeds))]
+    assert list(kept.by_seed()) == [(seed, [kept[i] for i, s in enumerate(seeds) if s == seed])
+                                    for seed in sorted(set(seeds))]
     assert kept != [*kept, record("one more")]
 
 

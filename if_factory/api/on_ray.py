@@ -1,0 +1,88 @@
+"""``run`` with ``engine="ray"``: connecting to a cluster, and a recipe's parts for its workers."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from if_factory.api.common import prepare, stages_of
+from if_factory.api.models import open_models
+from if_factory.chat.budget import Budget, Usage
+from if_factory.chat.client import ChatClient
+from if_factory.chat.remote import Channel, RemoteClient
+from if_factory.errors import UserError
+from if_factory.pipeline import ray_engine
+from if_factory.pipeline.runner import RunResult
+from if_factory.pipeline.stage import Stage
+from if_factory.recipe import Recipe
+from if_factory.records import Record
+
+
+@contextlib.contextmanager
+def connected(recipe: Recipe, address: str | None, workers: int | None) -> Iterator[int]:
+    """Connected to Ray inside the block; the number of workers to start there.
+
+    Raises:
+        UserError: Ray is not installed, the cluster cannot be reached, or the recipe cannot be run on it.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise UserError("the engine `ray` needs Ray", fix='pip install "if-factory[ray]"') from None
+    for role, spec in sorted(recipe.models.items()):
+        if spec.ours:
+            raise UserError(f"`{spec.endpoint}` is started by the run itself, and the workers may be on other machines",
+                            where=f"models.{role}.endpoint", fix="start the server yourself and name its URL, or use "
+                            "the local engine")
+    most = min((spec.concurrency for spec in recipe.models.values()), default=None)
+    if workers and most and workers > most:
+        raise UserError(f"{workers} workers cannot share {most} requests in flight at each URL", where="--ray-workers",
+                        fix="raise `concurrency` of every model to at least the number of workers, or take fewer")
+    mine = not ray.is_initialized()
+    if mine:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere unasked
+        address = address or os.environ.get("RAY_ADDRESS") or "local"
+        local: dict[str, Any] = {"num_cpus": workers or _cpus(), "include_dashboard": False} \
+            if address == "local" else {}
+        try:
+            ray.init(address=address, logging_level=logging.WARNING, **local)
+        except (ConnectionError, RuntimeError, ValueError) as e:
+            raise UserError(f"Ray cannot be reached: {e}", where=f"--ray-address {address}",
+                            fix="look whether it runs with `ray status`; without an address one is started here"
+                            ) from None
+    try:
+        yield workers or min(most or 1, max(1, int(ray.cluster_resources().get("CPU", 1))))
+    finally:
+        if mine:
+            ray.shutdown()
+
+
+async def stages_on_ray(recipe: Recipe, workers: int, stages: Sequence[Stage], inputs: Iterable[Record],
+                        models: Mapping[str, ChatClient], **settings: Any) -> RunResult:
+    """``if_factory.pipeline.runner.run`` for a recipe's stages, on workers."""
+    def parts(number: int) -> ray_engine.OpenParts:
+        mine = recipe.model_copy(deep=True)
+        for role, spec in mine.models.items():
+            spec.model = models[role].backend.model
+            spec.concurrency = max(1, (spec.concurrency + workers - 1 - number) // workers)
+        return partial(_parts, mine)
+
+    return await ray_engine.run(stages, inputs, models, workers=workers, parts=parts, **settings)
+
+
+@contextlib.asynccontextmanager
+async def _parts(recipe: Recipe, channel: Channel) -> AsyncIterator[ray_engine.Parts]:
+    """What a worker needs, in its process."""
+    prepare(recipe)
+    async with open_models(recipe, None, Usage(), Budget(), partial(RemoteClient, channel)) as models:
+        stages, useful = stages_of(recipe)
+        yield ray_engine.Parts(stages, models, useful)
+
+
+def _cpus() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

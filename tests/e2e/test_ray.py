@@ -1,0 +1,153 @@
+"""`--engine ray` on a Ray of this machine, scripted models behind a real HTTP server: workers and the driver killed.
+
+Not part of scripts/test.sh, which does not install Ray: its start needs a machine with free CPU.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+from if_factory import api
+from tests.support.command_run import OUTCOME
+from tests.support.fake_endpoint import FakeEndpoint
+from tests.support.method_cases import CASES, CONCURRENCY, write_recipe
+
+pytestmark = pytest.mark.e2e
+SEEDS = 120
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """The address of a Ray with two CPUs, which this process is connected to; ``RAY_ADDRESS`` names one that runs."""
+    environment = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
+    with pytest.MonkeyPatch.context() as patch:
+        for key, value in environment.items():
+            patch.setenv(key, value)
+        ray = pytest.importorskip("ray", reason='run on a quiet machine, with `pip install "if-factory[ray]"` and '
+                                  "`pytest -m e2e tests/e2e/test_ray.py`")
+        if "RAY_ADDRESS" in os.environ:
+            ray.init(address=os.environ["RAY_ADDRESS"], logging_level=logging.WARNING)
+        else:
+            ray.init(address="local", num_cpus=2, include_dashboard=False, object_store_memory=80_000_000,
+                     logging_level=logging.WARNING)
+        yield ray.get_runtime_context().gcs_address
+        ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[Callable[[str], tuple[FakeEndpoint, str]]]:
+    """Starts a method's server in a thread of its own: the server and its URL."""
+    loop, started = asyncio.new_event_loop(), []
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    def start(name: str) -> tuple[FakeEndpoint, str]:
+        server = CASES[name].server()
+        server.delay = 0.0
+        started.append(server)
+        return server, asyncio.run_coroutine_threadsafe(server.start(), loop).result(10)
+
+    yield start
+    for server in started:
+        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(10)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def whole(endpoint, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, FakeEndpoint]:
+    """A recipe, its run on the local engine, and the server, which has forgotten it."""
+    folder = tmp_path_factory.mktemp("whole")
+    server, url = endpoint("complex_to_simple")
+    recipe = write_recipe(folder, "complex_to_simple", url, SEEDS)
+    api.run(recipe, folder / "run")
+    return recipe, folder / "run", server
+
+
+def same(one: Path, other: Path) -> None:
+    for file in OUTCOME:
+        assert (one / file).read_bytes() == (other / file).read_bytes(), file
+
+
+def until(condition: Callable[[], bool]) -> None:
+    for _ in range(20_000):
+        if condition():
+            return
+        time.sleep(0.005)
+    raise AssertionError("it did not come to that")
+
+
+def worker_processes() -> list[psutil.Process]:
+    return [p for p in psutil.process_iter(["cmdline"]) if (p.info["cmdline"] or [""])[0].startswith("ray::Worker")]
+
+
+def test_a_method_with_stages_for_several_records_makes_the_same_files(cluster, endpoint, tmp_path: Path) -> None:
+    server, url = endpoint("autoif")
+    recipe = write_recipe(tmp_path, "autoif", url, 14)
+    api.run(recipe, tmp_path / "local")
+    asked = server.asked.copy()
+    server.asked.clear()
+    api.run(recipe, tmp_path / "ray", engine="ray", ray_workers=2)
+    same(tmp_path / "ray", tmp_path / "local")
+    assert server.asked == asked
+
+
+def test_a_killed_worker_costs_what_was_in_flight(cluster, whole, tmp_path: Path,
+                                                  caplog: pytest.LogCaptureFixture) -> None:
+    recipe, local, server = whole
+    asked, server.delay = server.asked.copy(), 0.1
+    server.asked.clear()
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(api.run, recipe, tmp_path / "ray", engine="ray", ray_workers=2)
+        until(lambda: server.requests > asked.total() // 4 or running.done())
+        assert not running.done(), "finished before a worker could be killed: no test"
+        worker_processes()[0].send_signal(signal.SIGKILL)
+        running.result()
+    server.delay = 0.0
+    same(tmp_path / "ray", local)
+    assert set(server.asked) == set(asked)
+    lost = [int(n) for n in re.findall(r"is gone .* with (\d+) requests in flight", caplog.text)]
+    assert len(lost) == 1
+    again = server.requests - asked.total()
+    assert again <= lost[0] <= CONCURRENCY, "a worker has half of the places, and claims twice as many requests"
+    # A finished run asked again asks nothing.
+    before = server.requests
+    api.run(recipe, tmp_path / "ray")
+    assert server.requests == before
+    same(tmp_path / "ray", local)
+
+
+def test_a_killed_driver_goes_on_where_it_was(cluster, whole, tmp_path: Path) -> None:
+    recipe, local, server = whole
+    server.asked.clear()
+    server.delay = 0.1
+    command = [sys.executable, "-m", "if_factory", "run", str(recipe), "-o", str(tmp_path / "ray"), "--engine", "ray",
+               "--ray-address", cluster, "--ray-workers", "2"]
+    log = tmp_path / "ray" / "responses.jsonl"
+    with open(tmp_path / "out", "wb") as out:
+        driver = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, "OPENAI_API_KEY": ""})
+    until(lambda: (log.exists() and log.read_bytes().count(b"\n") >= SEEDS // 2) or driver.poll() is not None)
+    assert driver.poll() is None, (tmp_path / "out").read_text()
+    driver.kill()
+    driver.wait()
+    until(lambda: not server.in_flight and not worker_processes())
+    logged, asked = log.read_bytes().count(b"\n"), server.requests
+    assert asked - logged <= 2 * CONCURRENCY, "what the driver has been told is in the log"
+    server.delay = 0.0
+    api.run(recipe, tmp_path / "ray", engine="ray", ray_workers=2)
+    same(tmp_path / "ray", local)
+    assert server.requests == asked + len(server.asked) - logged, "an answer in the log was asked for again"
