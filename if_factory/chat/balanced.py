@@ -89,18 +89,21 @@ class BalancedBackend:
             ServerGone: every server is gone or left out.
             Transient, RequestFailed, UserError: as the server that was asked says.
         """
+        gone: list[_Server] = []  # in this request: not asked again, however long a place at another takes
         for _ in self._servers:
-            server = await self._take()
+            server = await self._take(gone)
             if server is None:
                 break
             try:
                 if not server.known and (says := await self._look_at(server)) is not None:
                     self._compare(server, says)
                 if not server.known:
-                    continue  # not there yet
+                    gone.append(server)  # not there yet
+                    continue
                 completion = await server.backend.chat(request)
             except ServerGone as e:
                 server.leave_out(e.problem)
+                gone.append(server)
                 continue
             except Transient as e:
                 if e.reason in _OF_THE_SERVER:
@@ -141,10 +144,11 @@ class BalancedBackend:
                             fix="servers of one role serve one model; give the others roles of their own")
         server.known = True
 
-    async def _take(self) -> _Server | None:
-        """A place at the least busy server, waited for if all places are taken; ``None`` if all are left out."""
+    async def _take(self, gone: Sequence[_Server] = ()) -> _Server | None:
+        """A place at the least busy server but those ``gone``, waited for if all places are taken; ``None`` if all
+        are left out."""
         async with self._freed:
-            while usable := [server for server in self._servers if server.usable]:
+            while usable := [server for server in self._servers if server.usable and server not in gone]:
                 server = min(usable, key=lambda s: s.busy)
                 if server.busy < self._concurrency:
                     server.busy += 1
