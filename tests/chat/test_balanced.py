@@ -80,7 +80,7 @@ async def test_a_slow_server_goes_on_while_the_other_is_gone_for_good(monkeypatc
     """A place at the slow one takes longer than the other is left out for: the dead one is not tried twice."""
     monkeypatch.setattr(balanced, "_FIRST_REST", 0.01)
     monkeypatch.setattr(balanced, "_LONGEST_REST", 0.02)
-    (slow,), urls = await several(1, delay=0.5)
+    (slow,), urls = await several(1, delay=2.5)
     both = backend(["http://127.0.0.1:9/v1", *urls], concurrency=1)  # nobody listens there
     await both.discover()
     first, second = (ChatRequest("m", ({"role": "user", "content": f"question {i}"},)) for i in range(2))
