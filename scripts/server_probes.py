@@ -90,14 +90,17 @@ class Client:
 def schemas_of_methods() -> dict[str, Json]:
     """Name -> schema as it is sent, from a run of every method against its tests' scripted endpoint, and those of
     the judge's calls that these runs do not reach."""
-    from if_factory.judge import judge, nli
+    from if_factory.judge import criteria, judge, nli
     from if_factory.similarity import contamination
 
     found: dict[str, Json] = {}
     for method, schemas in _asked_by_methods():
         for i, schema in enumerate(schemas, 1):
             found[f"{method} {i}"] = schema
-    for name, schema in (("judge: pair", judge._COMPARISON_SCHEMA), ("judge: criteria", judge._criteria_schema(3)),
+    for name, schema in (("judge: pair", judge._comparison_schema("full", 3)),
+                         ("judge: pair, small", judge._comparison_schema("small", 0)),
+                         ("judge: criteria", criteria._criteria_schema(3, "full")),
+                         ("judge: criteria, small", criteria._criteria_schema(3, "small")),
                          ("judge: entailment", nli._SCHEMA),
                          ("contamination", contamination._Same.model_json_schema())):
         if sendable(schema) not in found.values():

@@ -39,12 +39,13 @@ def test_a_reason_before_a_verdict_is_required() -> None:
 
 
 def test_every_schema_of_the_package_goes_out_without_what_servers_refuse() -> None:
-    from if_factory.judge import judge, nli
+    from if_factory.judge import criteria, judge, nli
 
     def keywords(schema: Any) -> set[str]:
         if isinstance(schema, list):
             return set().union(*map(keywords, schema)) if schema else set()
         return set(schema).union(*map(keywords, schema.values())) if isinstance(schema, dict) else set()
 
-    for schema in (judge._COMPARISON_SCHEMA, nli._SCHEMA):
+    for schema in (judge._comparison_schema("full", 3), judge._comparison_schema("small", 0),
+                   criteria._criteria_schema(3, "full"), nli._SCHEMA):
         assert not keywords(sendable(schema)) & {"uniqueItems", "multipleOf", "minContains"}

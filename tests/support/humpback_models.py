@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from random import Random
 from typing import Any
 
@@ -24,6 +23,5 @@ def rate_or_write(body: dict[str, Any]) -> str:
     if "You rate one response" in ask:
         rng = Random(ask + str(body.get("seed")))
         return json.dumps({"reason": "scripted", "score": rng.choice((3, 5, 5, 5))})
-    found = re.search(r"TEXT\n(.*?)\.", ask)
-    assert found
-    return f"Tell a story about {', '.join(Random(found[1]).sample(WORDS, 8))} for {found[1].split()[0]}."
+    first = ask.split(".")[0]  # the last turn is the text
+    return f"Tell a story about {', '.join(Random(first).sample(WORDS, 8))} for {first.split()[0]}."
