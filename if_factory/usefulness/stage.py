@@ -31,7 +31,8 @@ async def judge_candidates(record: Record, ctx: Context, *, gate: Gate) -> Recor
     async def decided(candidate: Candidate) -> Candidate:
         before = candidate.usefulness
         worth = candidate.verified and candidate.finish_reason == "stop" and candidate.text.strip()
-        if before is None or not before.answers or not worth or candidate.source in HUMAN:
+        as_asked = candidate.source in HUMAN and not record.extra.get("main_instruction")
+        if before is None or not before.answers or not worth or as_asked:
             return candidate
         found = await judged(partial(ctx.chat, "judge"), asked.full, candidate.text, before)
         return candidate.model_copy(update={"usefulness": found})
@@ -39,5 +40,6 @@ async def judge_candidates(record: Record, ctx: Context, *, gate: Gate) -> Recor
     return record.model_copy(update={"candidates": tuple(await asyncio.gather(*map(decided, candidates)))})
 
 
-# What people wrote as an answer, or the text that a prompt was written for.
+# What people wrote as the answer to a prompt of theirs. Suri writes the instruction afterwards (``main_instruction``),
+# and whether the text does what it asks for is the judge's to say.
 HUMAN = frozenset({"human"})
