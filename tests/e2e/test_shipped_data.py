@@ -62,7 +62,7 @@ def test_the_stages_train_from_the_root_one_after_the_other(method: str, model: 
         overrides = {"model_name_or_path": model, "output_dir": out, "max_steps": 2, "use_cpu": "true",
                      "gradient_accumulation_steps": 1, "per_device_train_batch_size": 2}
         if start := keys.get("adapter_name_or_path"):
-            overrides["adapter_name_or_path"] = saved[start]
+            overrides["adapter_name_or_path"] = ",".join(str(saved[adapter]) for adapter in start.split(","))
         done = subprocess.run(
             [str(Path(sys.executable).parent / "llamafactory-cli"), "train", str(config.relative_to(ROOT)),
              *(f"{key}={value}" for key, value in overrides.items())],
