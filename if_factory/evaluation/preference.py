@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from if_factory.errors import UserError
-from if_factory.evaluation.ranking import Contest, plain, setting_name
+from if_factory.evaluation.ranking import Contest, accuracy_change, by_setting, plain, setting_name
 from if_factory.evaluation.score import LogProb, Pair, Scorer
-from if_factory.evaluation.stats import Difference, Mean, Rate, average, cluster_difference, mcnemar, wilson
+from if_factory.evaluation.stats import Difference, Mean, Rate, average, wilson
 from if_factory.judge.judge import mark_for
 from if_factory.prompts import load
 from if_factory.tables import markdown_table
@@ -129,24 +129,20 @@ def measure(found: Sequence[Contest], said: Mapping[str, Sequence[Orders]], seed
         said: by label, aligned with ``found``.
         seed: of the bootstrap.
     """
-    cells: dict[str, dict[str, Cell]] = {}
-    changes: dict[str, list[Change]] = {}
-    for setting in dict.fromkeys(c.setting for c in found):
-        here = {label: [o for o, c in zip(all_of, found, strict=True) if c.setting == setting]
-                for label, all_of in said.items()}
-        cells[setting] = {label: Cell(wilson(sum(o.right == 2 for o in all_of), len(all_of)),
-                                      sum(o.right == 1 for o in all_of),
-                                      average([o.probability for o in all_of], seed))
-                          for label, all_of in here.items()}
-        changes[setting] = [_change(a, b, here[a], here[b], seed) for a, b in combinations(here, 2)]
-    return Preference(tuple(said), cells, changes)
+    each = by_setting(found, said)
+    return Preference(tuple(said),
+                      {setting: {label: _cell(o, seed) for label, o in here.items()} for setting, here in each.items()},
+                      {setting: [_change(a, b, here[a], here[b], seed) for a, b in combinations(here, 2)]
+                       for setting, here in each.items()})
+
+
+def _cell(found: Sequence[Orders], seed: int) -> Cell:
+    return Cell(wilson(sum(o.right == 2 for o in found), len(found)), sum(o.right == 1 for o in found),
+                average([o.probability for o in found], seed))
 
 
 def _change(before: str, after: str, b: Sequence[Orders], a: Sequence[Orders], seed: int) -> Change:
-    right_b, right_a = [int(o.right == 2) for o in b], [int(o.right == 2) for o in a]
-    gained = sum(y > x for x, y in zip(right_b, right_a, strict=True))
-    lost = sum(y < x for x, y in zip(right_b, right_a, strict=True))
-    return Change(before, after, cluster_difference(right_b, right_a, [1] * len(b), seed), mcnemar(lost, gained),
+    return Change(before, after, *accuracy_change([o.right == 2 for o in b], [o.right == 2 for o in a], seed),
                   average([y.probability - x.probability for x, y in zip(b, a, strict=True)], seed))
 
 

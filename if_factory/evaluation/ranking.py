@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from if_factory.constraints.join import join as as_in_training
 from if_factory.evaluation.score import LogProb, Pair, ScoreLog, Scorer
@@ -29,6 +29,7 @@ SETTINGS: dict[str, Callable[[int], tuple[int, int]]] = {
     "M/2,M/2": lambda m: (max(1, m // 2), max(1, m // 2)),
     "1,1": lambda m: (1, 1),
 }
+T = TypeVar("T")
 GIVEN = "as given"  # the one setting of a finished triple
 
 Join = Callable[[str, Sequence[Constraint], Random], str]
@@ -207,14 +208,27 @@ def measure(found: Sequence[Contest], scores: Mapping[str, Sequence[Scores]], se
         scores: by label, aligned with ``found``.
         seed: of the bootstrap.
     """
-    cells: dict[str, dict[str, Cell]] = {}
-    changes: dict[str, list[Change]] = {}
-    for setting in dict.fromkeys(c.setting for c in found):
-        here = {label: [s for s, c in zip(all_of, found, strict=True) if c.setting == setting]
-                for label, all_of in scores.items()}
-        cells[setting] = {label: _cell(s, seed) for label, s in here.items()}
-        changes[setting] = [_change(a, b, here[a], here[b], seed) for a, b in combinations(here, 2)]
-    return Ranking(tuple(scores), cells, changes)
+    each = by_setting(found, scores)
+    return Ranking(tuple(scores),
+                   {setting: {label: _cell(s, seed) for label, s in here.items()} for setting, here in each.items()},
+                   {setting: [_change(a, b, here[a], here[b], seed) for a, b in combinations(here, 2)]
+                    for setting, here in each.items()})
+
+
+def by_setting(found: Sequence[Contest], said: Mapping[str, Sequence[T]]) -> dict[str, dict[str, list[T]]]:
+    """What was found of each contest, by setting and then by label; each sequence of ``said`` is aligned with
+    ``found``."""
+    return {setting: {label: [s for s, c in zip(all_of, found, strict=True) if c.setting == setting]
+                      for label, all_of in said.items()}
+            for setting in dict.fromkeys(c.setting for c in found)}
+
+
+def accuracy_change(before: Sequence[bool], after: Sequence[bool], seed: int) -> tuple[Difference, float]:
+    """The difference of two models' accuracy on the same items, and McNemar's exact two-sided p of it."""
+    gained = sum(y > x for x, y in zip(before, after, strict=True))
+    lost = sum(y < x for x, y in zip(before, after, strict=True))
+    difference = cluster_difference(list(map(int, before)), list(map(int, after)), [1] * len(before), seed)
+    return difference, mcnemar(lost, gained)
 
 
 def _cell(scores: Sequence[Scores], seed: int) -> Cell:
@@ -223,10 +237,7 @@ def _cell(scores: Sequence[Scores], seed: int) -> Cell:
 
 
 def _change(before: str, after: str, b: Sequence[Scores], a: Sequence[Scores], seed: int) -> Change:
-    right_b, right_a = [int(s.margin > 0) for s in b], [int(s.margin > 0) for s in a]
-    gained = sum(y > x for x, y in zip(right_b, right_a, strict=True))
-    lost = sum(y < x for x, y in zip(right_b, right_a, strict=True))
-    return Change(before, after, cluster_difference(right_b, right_a, [1] * len(b), seed), mcnemar(lost, gained),
+    return Change(before, after, *accuracy_change([s.margin > 0 for s in b], [s.margin > 0 for s in a], seed),
                   average([y.margin - x.margin for x, y in zip(b, a, strict=True)], seed))
 
 

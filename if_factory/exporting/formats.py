@@ -22,14 +22,13 @@ from if_factory.exporting import loading
 from if_factory.exporting.acceptance import KTO_BATCH, Problem, check_pieces
 from if_factory.exporting.dataset_info import dataset_entry
 from if_factory.exporting.loading import Piece, schema_type
-from if_factory.exporting.rows import UNREGISTERED, Format, Rows, alpaca_row, sharegpt_row
+from if_factory.exporting.rows import UNREGISTERED, Format, Rows
 from if_factory.exporting.v1 import v1_dataset
 from if_factory.files import atomic_file, write_atomic
 from if_factory.parquet import ENDING, TableWriter
-from if_factory.records import Example, KTOExample, content_id_of_list
+from if_factory.records import Example, content_id_of_list
 
-__all__ = ["Format", "Written", "alpaca_rows", "apart", "provenance_path", "sharegpt_rows", "write_dataset",
-           "write_rows"]
+__all__ = ["Format", "Written", "order_apart", "provenance_path", "write_dataset", "write_rows"]
 
 
 @dataclass(slots=True)
@@ -52,16 +51,6 @@ class Written:
 def provenance_path(data: Path) -> Path:
     """The sidecar of a data file: ``x.jsonl`` or ``x.parquet`` -> ``x.provenance.jsonl``."""
     return data.with_name(f"{data.stem}.provenance.jsonl")
-
-
-def alpaca_rows(examples: Iterable[Example]) -> list[dict[str, Any]]:
-    """``alpaca_row`` of each."""
-    return list(map(alpaca_row, examples))
-
-
-def sharegpt_rows(examples: Iterable[Example]) -> list[dict[str, Any]]:
-    """``sharegpt_row`` of each."""
-    return list(map(sharegpt_row, examples))
 
 
 def write_dataset(name: str, examples: Iterable[Example], folder: Path, fmt: Format = "sharegpt", *,
@@ -160,14 +149,6 @@ def _typed_first(rows: Rows, order: Sequence[int]) -> Iterable[int]:
     else:  # it is in the first piece, or there is none
         return order
     return chain([order[found]], (order[i] for i in range(len(order)) if i != found))
-
-
-def apart(examples: Sequence[Example], batch: int = KTO_BATCH) -> list[Example]:
-    """``order_apart`` of KTO examples; other kinds as they are."""
-    answers = [e.response for e in examples if isinstance(e, KTOExample)]
-    if len(answers) < len(examples):
-        return list(examples)
-    return [examples[i] for i in order_apart(answers, lambda: (e.record_id for e in examples), batch)]
 
 
 def order_apart(answers: Sequence[object], record_ids: Callable[[], Iterable[str]], batch: int = KTO_BATCH

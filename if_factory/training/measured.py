@@ -4,26 +4,16 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Literal
 
 from if_factory.errors import UserError
 from if_factory.records import Example
 from if_factory.training.bins import split_places
 
-E = TypeVar("E", bound=Example)
 By = Literal["count", "pass_rate", "both"]
 ALWAYS, NEVER, UNMEASURED = "always_solved", "never_solved", "unmeasured"
 APART = (ALWAYS, NEVER, UNMEASURED)
 RateOf = Callable[[Example], float | None]
-
-
-@dataclass(frozen=True, slots=True)
-class MeasuredBins(Generic[E]):
-    """``bins``: easiest first, some may be empty. ``apart``: by name, what is in no bin."""
-
-    bins: list[list[E]]
-    apart: dict[str, list[E]]
 
 
 def names_apart(given: Collection[str]) -> tuple[str, ...]:
@@ -35,14 +25,6 @@ def names_apart(given: Collection[str]) -> tuple[str, ...]:
     if unknown := sorted(set(given) - set(APART)):
         raise UserError(f"there are no rows called '{unknown[0]}'", where="--keep", fix="one of: " + ", ".join(APART))
     return tuple(name for name in APART if name in given)
-
-
-def measured_bins(examples: Sequence[E], rate_of: RateOf, number: int, by: By,
-                  keep: Collection[str] = ()) -> MeasuredBins[E]:
-    """``measured_places`` of examples."""
-    bins, apart = measured_places([rate_of(e) for e in examples], [e.difficulty for e in examples], number, by, keep)
-    return MeasuredBins([[examples[i] for i in places] for places in bins],
-                        {name: [examples[i] for i in places] for name, places in apart.items()})
 
 
 def measured_places(rates: Sequence[float | None], own: Sequence[float], number: int, by: By,

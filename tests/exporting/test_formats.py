@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from if_factory import files
 from if_factory.errors import UserError
 from if_factory.exporting import loading
-from if_factory.exporting.acceptance import check_dataset
+from if_factory.exporting.acceptance import KTO_BATCH, check_dataset
 from if_factory.exporting.dataset_info import merge_entries
-from if_factory.exporting.formats import alpaca_rows, apart, sharegpt_rows, write_dataset, write_rows
-from if_factory.exporting.rows import Rows
+from if_factory.exporting.formats import order_apart, write_dataset, write_rows
+from if_factory.exporting.rows import Rows, alpaca_row, sharegpt_row
 from if_factory.records import (
     Constraint,
     KTOExample,
@@ -50,6 +50,21 @@ def examples(kind: str) -> list[Any]:
         return [TripleExample(response="x", prompt_rejected=f"shout {i}", corrupted=(0,), **c)
                 for i, c in enumerate(common)]
     return [KTOExample(response="xy"[i], label=i == 0, **c) for i, c in enumerate(common)]
+
+
+def alpaca_rows(given: list[Any]) -> list[dict[str, Any]]:
+    return list(map(alpaca_row, given))
+
+
+def sharegpt_rows(given: list[Any]) -> list[dict[str, Any]]:
+    return list(map(sharegpt_row, given))
+
+
+def apart(given: list[Any], batch: int = KTO_BATCH) -> list[Any]:
+    """The order in which ``write_rows`` writes these examples."""
+    if not all(isinstance(e, KTOExample) for e in given):
+        return list(given)
+    return [given[i] for i in order_apart([e.response for e in given], lambda: (e.record_id for e in given), batch)]
 
 
 KINDS = pytest.mark.parametrize("kind", ["sft", "dpo", "kto", "iorpo"])

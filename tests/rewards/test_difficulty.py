@@ -19,7 +19,7 @@ from if_factory.exporting.manifest import read_manifest
 from if_factory.pipeline.rundir import RunDir
 from if_factory.rewards.difficulty import measure, read_rates
 from if_factory.rewards.solved import solved_by_judge
-from if_factory.training.measured import By, measured_bins
+from if_factory.training.measured import By, measured_places
 from if_factory.usefulness.gate import Gate
 from tests.rewards.runs import JUDGED, LOWER, NO_COMMA, record, write_run
 from tests.support.models import scripted_client
@@ -138,8 +138,8 @@ def test_both_orders_by_the_mean_of_the_two_ranks(run: Path, tmp_path: Path) -> 
     rate = dict(zip((e.record_id for e in examples), (1.0, 0.6, 0.2, 0.8, 0.5, 0.0), strict=True))
 
     def cut(by: By, number: int) -> list[list[str]]:
-        bins = measured_bins(examples, lambda e: rate[e.record_id], number, by).bins
-        return [[e.prompt.split(".")[0].removeprefix("Describe the ") for e in b] for b in bins]
+        bins, _ = measured_places([rate[e.record_id] for e in examples], [e.difficulty for e in examples], number, by)
+        return [[examples[i].prompt.split(".")[0].removeprefix("Describe the ") for i in b] for b in bins]
 
     assert cut("pass_rate", 2) == [["moon", "tide"], ["ship", "shore"]]
     assert cut("both", 2) == [["tide", "shore"], ["moon", "ship"]]

@@ -103,11 +103,16 @@ def parse_apart(function: str, cases: str) -> WrittenFunction | Failure:
     constants stay. Cases that cannot be read leave the function without any.
     """
     text = strip_thinking(function)
-    code = next((m[1] for m in _CODE_FENCE.finditer(text) if "def evaluate" in m[1]), None)
+    code = _function_block(text)
     if code is None:
         return Failure("no_evaluate")
     listed = parse_json(cases, _Cases)
-    return _written(_Answer(func=_definitions(code), cases=[] if isinstance(listed, Failure) else listed.cases))
+    return _written(_Answer(func=_definitions(code[1]), cases=[] if isinstance(listed, Failure) else listed.cases))
+
+
+def _function_block(text: str) -> re.Match[str] | None:
+    """The first Python block that defines ``evaluate``; its group 1 is the code."""
+    return next((m for m in _CODE_FENCE.finditer(text) if "def evaluate" in m[1]), None)
 
 
 def _definitions(code: str) -> str:
@@ -146,7 +151,7 @@ def _strictly(text: str) -> _Answer | Failure:
 
 def _apart(text: str) -> _Answer | None:
     """The function in a code block, the cases in JSON beside it."""
-    code = next((m for m in _CODE_FENCE.finditer(text) if "def evaluate" in m[1]), None)
+    code = _function_block(text)
     if code is None:
         return None
     cases = parse_json(text[:code.start()] + text[code.end():], _Cases)

@@ -170,14 +170,13 @@ async def _ask(ctx: Context, name: str, model: type[BaseModel], options: Options
                             partial(parse_json, model=model), schema=_schema(model))
 
 
-def _cases_schema(*, why: bool, least: int) -> dict[str, Any]:
-    case = {"input": {"type": "string"}, **({"why": {"type": "string"}} if why else {}), "output": {"type": "boolean"}}
-    return {"type": "array", "minItems": least, "maxItems": least, "items": {
-        "type": "object", "additionalProperties": False, "required": list(case), "properties": case}}
-
-
 def _object(**properties: Any) -> dict[str, Any]:
     return {"type": "object", "additionalProperties": False, "required": list(properties), "properties": properties}
+
+
+def _cases_schema(*, why: bool, least: int) -> dict[str, Any]:
+    case = {"input": {"type": "string"}, **({"why": {"type": "string"}} if why else {}), "output": {"type": "boolean"}}
+    return {"type": "array", "minItems": least, "maxItems": least, "items": _object(**case)}
 
 
 _WRITTEN_SCHEMA = _object(func={"type": "string"}, cases=_cases_schema(why=False, least=3))

@@ -30,7 +30,7 @@ def plan(seeds: list[Record], options: Options, roles: set[str]) -> list[Planned
     formatted = options.format_share if wants_internal(options) else 0
     # About the items of a level, which holds those of the levels below it.
     judged = judge_calls(max(PER_LEVEL) * max(options.levels), options.prompt_variant)
-    said = 150 if options.prompt_variant == "small" else 450
+    said = 150 if small else 450
     versions = round(asked * len(options.levels) * (1 + formatted))
     calls = [*([PlannedCalls("reframe", "teacher", n, 3 * n, 220, 120)] if options.reframed else []),
              PlannedCalls("stands_alone", judge, 0, 3 * asked, 160, 30),

@@ -63,10 +63,10 @@ async def augment(record: Record, ctx: Context, *, options: Options) -> Record:
         messages, tries = [{"role": "system", "content": REVERSE}, {"role": "user", "content": text}], 1
     else:
         messages, tries = [*_rules_and_examples(options), {"role": "user", "content": text}], options.augment_tries
+    shown = [m["content"] for m in messages if m["role"] == "assistant"]
     for sample in range(tries):
         reply = await ctx.chat("backward", messages, sample=sample, temperature=0.7, top_p=0.9)
         instruction = reply.text.strip().strip('"').strip()
-        shown = [m["content"] for m in messages if m["role"] == "assistant"]
         problem = _unusable(instruction, text, shown) if reply.finish_reason == "stop" else "instruction_truncated"
         if problem is None:
             break
