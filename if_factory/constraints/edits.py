@@ -18,9 +18,9 @@ _Edit = Callable[[str, Mapping[str, Any]], str]
 
 # Words that begin a clause or a phrase: what follows a comma with one of them is no item of a series.
 _NO_ITEM = ("a an the this that these those it its he she we you they i my your our their there here who which when "
-            "where while because since although though if as so but yet nor than such including especially for from with "
-            "without in on at by of to into over after before until is are was were be been do does did can could may "
-            "might must shall should will would has have had not also even then").replace(" ", "|")
+            "where while because since although though if as so but yet nor than such including especially for from "
+            "with without in on at by of to into over after before until is are was were be been do does did can could "
+            "may might must shall should will would has have had not also even then").replace(" ", "|")
 _MORE = rf", (?!(?:and|or|{_NO_ITEM})\b)[\w'’-]+(?: [\w'’-]+){{0,2}}?"
 _SERIES = re.compile(rf"(?i:(?:{_MORE})+,? (and|or) )")
 # An announcement in the way of an opening phrase: "Sure! Here is a complete explanation:"
