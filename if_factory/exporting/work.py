@@ -24,6 +24,7 @@ class Work:
         self.facts = templates().get(options.template or "", PLAIN)
         self.types = ConverterTypes()
         self.shard_types: list[arrow.Type] = []
+        self.shard = 0  # the number of shards that ended; one whose rows all fail has no type
         self.batch: list[tuple[int, rules.Turns | None, dict[str, Any]]] = []
         self.at = 0  # rows seen
         self.in_shard = 0
@@ -56,7 +57,7 @@ class Work:
         while start < stop:
             left = self.options.batch - len(self.batch) - self.counted
             if self.bounds:
-                left = min(left, self.bounds[len(self.shard_types)].stop - self.at)
+                left = min(left, self.bounds[self.shard].stop - self.at)
             # KTO's first row of a batch takes the answer of its last one: both are looked at
             if kto and (left == 1 or not (self.batch or self.counted)):
                 self.row(loaded(start), piece.first_row + start)
@@ -101,7 +102,7 @@ class Work:
     def _advance(self, rows: int) -> None:
         self.at += rows
         self.in_shard += rows
-        if self.bounds and self.at >= self.bounds[len(self.shard_types)].stop:
+        if self.bounds and self.at >= self.bounds[self.shard].stop:
             self._end_shard()
         elif len(self.batch) + self.counted >= self.options.batch:
             self._end_batch()
@@ -131,6 +132,7 @@ class Work:
                             f"LLaMA-Factory works in batches of {self.options.batch} and raises \"Schema and "
                             "number of arrays unequal\": remove the bad rows or mix them among good ones", "fails")
         self.types, self.empty, self.batches, self.in_shard = ConverterTypes(), [], 0, 0
+        self.shard += 1
 
     def _end_batch(self) -> None:
         left, self.counted = self.counted, 0

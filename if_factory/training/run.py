@@ -130,7 +130,7 @@ def adapters_by_stage(folder: Path) -> dict[str, tuple[Path, ...]]:
 
 
 def _trains_all(config: Mapping[str, Any]) -> bool:
-    return config.get("finetuning_type", "lora") != "lora"
+    return str(config.get("finetuning_type", "lora")) != "lora"
 
 
 def _whole(config: Mapping[str, Any], trained: Collection[str]) -> tuple[Path, ...]:
