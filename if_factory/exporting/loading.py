@@ -242,7 +242,9 @@ def _line_by_line(raw: bytes) -> list[Any] | None:
         if set(map(type, rows)) != {dict}:
             return None
         # outside strings every `":` ends a key, so one too many may be a key that is there twice
-        if raw.count(b'":') - raw.count(b'\\":') != _all_keys(rows) or b'\\\\":' in raw or b" :" in raw or \
+        keys = raw.count(b'":')
+        nested = keys != sum(map(len, rows))
+        if (nested and (keys - raw.count(b'\\":') != _all_keys(rows) or b'\\\\":' in raw)) or b" :" in raw or \
                 b"\t" in raw or b"\r" in raw:
             for line, row in zip(BytesIO(raw), rows, strict=True):
                 if line.count(b'":') - line.count(b'\\":') != _keys(row) or b'\\\\":' in line or \
