@@ -174,6 +174,13 @@ def loops(text: str) -> bool:
 _LINE = re.compile(r"[.!?。！？\n]+")
 
 
+def distinct(text: str) -> float:
+    """Share of the runs of four words that were not there before: distinct-4 (Li et al. 2016); 1 below four words."""
+    tokens = text.casefold().split()
+    runs = len(tokens) - 3
+    return len(set(_runs(tokens, 4))) / runs if runs > 0 else 1.0
+
+
 # ---------------------------------------------------------------- sentences
 
 
