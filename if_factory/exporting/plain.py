@@ -113,9 +113,13 @@ def _odd_chats(piece: Columns, first: Type, columns: dict[str, str], shape: Shap
             odd.add(i)
     if "chosen" in columns:
         sides = (piece.values[columns[r]] for r in ("chosen", "rejected"))
-        for i, pair in enumerate(zip(*sides, strict=True)):
-            if None in pair or not _is_choice([side.get(role) for side in pair], assistant,
-                                              [side.get(content) for side in pair], quiet):
+        for i, (chosen, rejected) in enumerate(zip(*sides, strict=True)):
+            try:
+                good, bad = chosen[content], rejected[content]
+                meant = chosen[role] == rejected[role] == assistant and good and bad and good != bad
+            except (KeyError, TypeError):
+                meant = False
+            if not meant or not (quiet or _unremarked((good, bad))):
                 odd.add(i)
     if "kto_tag" in columns:
         odd.update(i for i, label in enumerate(piece.values[columns["kto_tag"]]) if label is None)
@@ -129,10 +133,6 @@ def _takes_turns(turns: tuple[str, ...], user: str, assistant: str, system: str 
         turns = turns[1:]
     return bool(turns) and turns[-1] == ends and all(
         turn == (user, assistant)[i % 2] for i, turn in enumerate(turns))
-
-
-def _is_choice(roles: list[Any], assistant: str, texts: list[Any], quiet: bool) -> bool:
-    return roles == [assistant, assistant] and all(texts) and texts[0] != texts[1] and (quiet or _unremarked(texts))
 
 
 def _unremarked(texts: Sequence[str]) -> bool:

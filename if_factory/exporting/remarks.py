@@ -30,7 +30,7 @@ def remarks(t: rules.Turns, row: dict[str, Any], shape: Shape, stage: TrainingSt
     elif any(role == "user" and not text for role, text in t.prompt):
         said.append((str(shape.columns["messages"]), "a user turn is empty"))
     if stage == "kto":
-        desirable = row[shape.columns["kto_tag"]]
+        desirable = row.get(shape.columns["kto_tag"])  # with `"ranking": 1` a pair gets as far as here
         if not any(text for _, text in t.response):
             said.append((rules.answer_field(shape, "", row), "the answer is empty" + (
                 ", which turns a desirable row into an undesirable one" if desirable else "")))

@@ -291,6 +291,11 @@ def test_a_workers_share_of_rows_that_all_fail_ends_like_any_other(tmp_path: Pat
         assert report.rows == 4
 
 
+def test_pairs_in_stage_kto_do_not_crash_the_check() -> None:
+    """Found by the differential test: `ranking` is no boolean, and the entry has no label."""
+    assert check_rows([pair(), pair()], PAIR | {"ranking": 1}, stage="kto").rows == 2
+
+
 def test_two_slices_of_a_file_of_ordinary_rows_are_taken_together(tmp_path: Path) -> None:
     """This ended in an IndexError: the rows of an ordinary file were passed over."""
     put(tmp_path, {"file_name": "d.jsonl", "split": "train[:1]+train[2:]"}, jsonl([sft() for _ in range(4)]))
