@@ -10,7 +10,7 @@ from typing import Any
 
 from if_factory.constraints.base import get
 from if_factory.errors import UserError
-from if_factory.records import Constraint
+from if_factory.verdicts import Constraint
 
 
 def read_constraints(row: Mapping[str, Any], where: str) -> list[Constraint]:

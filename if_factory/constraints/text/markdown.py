@@ -259,9 +259,13 @@ def count_bold(text: str) -> int:
     return sum(max(_emphasis(raw, bold=True), len(_BOLD.findall(without_spans(raw)))) for raw in _blocks(text))
 
 
+# An indented code block has four blanks or a tab before it, behind nothing but the marks of lists and quotations.
+_INDENTED = re.compile(r"^[ \t>*+\-\d.)]*?(?: {4}|\t)", re.MULTILINE)
+
+
 def without_code(text: str) -> str:
     """The lines of a text outside fenced and indented code blocks."""
-    if "```" not in text and "~~~" not in text and "    " not in text and "\t" not in text:
+    if "```" not in text and "~~~" not in text and not _INDENTED.search(text):
         return text
     lines = text.split("\n")
     code = [t.map for t in _parser().parse(text) if t.type in ("fence", "code_block") and t.map]

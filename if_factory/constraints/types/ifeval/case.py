@@ -137,11 +137,11 @@ def _treebank_tokens(text: str) -> list[str]:
     ``.`` is one (``AND/OR``), and a token with a digit counts (``B2B``).
     """
     tokens = []
-    # The same chunks either way; of plain ASCII they are found faster.
-    chunks = re.findall(r"\S*[A-Z]\S*", text) if text.isascii() else [c for c in text.split() if c != c.lower()]
-    for chunk in chunks:
+    for chunk in text.split():
+        if chunk == chunk.lower():
+            continue
         for rest in _APART.split(chunk):
-            while found := _CLITIC.search(rest):
+            while "'" in rest and (found := _CLITIC.search(rest)):
                 tokens.append(found.group())
                 rest = rest[:found.start()]
             tokens += _JOINED.sub(r"\1 ", rest).split()

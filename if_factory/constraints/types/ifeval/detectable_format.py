@@ -183,8 +183,11 @@ class MultipleSections(ConstraintType):
     difficulty_hint = 3
 
     def _numbers(self, response: str, kwargs: Mapping[str, Any]) -> set[int]:
-        heading = rf"^[ \t\"'*_#>\[(]*{re.escape(plain(kwargs['section_spliter']).strip())}[ \t]*(\d+)\b"
-        return {int(n) for n in re.findall(heading, plain(without_code(response)), re.MULTILINE)}
+        heading = re.compile(
+            rf"^[ \t\"'*_#>\[(]*{re.escape(plain(kwargs['section_spliter']).strip())}[ \t]*(\d+)\b", re.MULTILINE)
+        if not heading.search(plain(response)):
+            return set()  # nothing to ask the Markdown parser about
+        return {int(n) for n in heading.findall(plain(without_code(response)))}
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         return len(self._numbers(response, kwargs)) >= int(kwargs["num_sections"])
