@@ -42,19 +42,21 @@ class _Profiles:
         self.names = list(self.files)
         self.seen: list[dict[str, int]] = [{}] * len(self.names)
         self.totals = [[1, 1, 1]] * len(self.names)
-        self.known: frozenset[str] = frozenset()
         self._read(name for name in self.names if name not in _NOT_ASCII)
 
     def _read(self, names: Iterable[str]) -> None:
         for name in names:
             profile, place = json.loads(self.files.pop(name).read_bytes()), self.names.index(name)
             self.seen[place], self.totals[place] = profile["freq"], profile["n_words"]
-        self.known = frozenset().union(*self.seen)
 
     def complete(self) -> None:
         """Reads what texts of ASCII letters do not need."""
         if self.files:
             self._read([*self.files])
+
+    def knows(self, gram: str) -> bool:
+        """Whether any profile has the n-gram."""
+        return any(gram in seen for seen in self.seen)
 
     def row(self, gram: str) -> list[float]:
         """The probability of the n-gram in each language."""
@@ -72,8 +74,17 @@ def _row(gram: str) -> list[float]:
     return _profiles().row(gram)
 
 
+@lru_cache(maxsize=65536)
+def _known(gram: str) -> bool:
+    return _profiles().knows(gram)
+
+
 @lru_cache(maxsize=8192)
 def _normal(char: str) -> str:
+    if "\u2000" <= char <= "\u206f":
+        return " "  # punctuation
+    if char > "\uffff":
+        return char  # emoji, for the most part
     from langdetect.utils.ngram import NGram
 
     return str(NGram.normalize(char))
@@ -87,6 +98,7 @@ def _normalized(text: str) -> str:
 
 
 _ADDRESS = re.compile("://|@")
+_VIETNAMESE_MARKS = re.compile("[\u0300\u0301\u0303\u0309\u0323]")
 _FAR = re.compile("[\u0300-\U0010ffff]")
 
 
@@ -96,21 +108,18 @@ def _clean(text: str) -> str:
         from langdetect.detector import Detector
 
         text = Detector.MAIL_RE.sub(" ", Detector.URL_RE.sub(" ", text))
-    ascii_only = text.isascii()
-    if not ascii_only:
+    if not text.isascii() and _VIETNAMESE_MARKS.search(text):
         from langdetect.utils.ngram import NGram
 
         text = NGram.normalize_vi(text)
     text = text[:_MAX_CHARS]
     while "  " in text:
         text = text.replace("  ", " ")
-    if ascii_only or not _FAR.search(text):
+    if text.isascii():
         return text
-    from langdetect.utils.unicode_block import unicode_block
-
-    latin = sum("A" <= c <= "z" for c in text)
-    others = sum(c >= "\u0300" and unicode_block(c) != "Latin Extended Additional" for c in text)
-    return "".join(c for c in text if not "A" <= c <= "z") if latin * 2 < others else text
+    # langdetect means to leave out Vietnamese letters here, but compares a number with their block's name.
+    others = len(_FAR.findall(text))
+    return re.sub("[A-z]", "", text) if others and len(re.findall("[A-z]", text)) * 2 < others else text
 
 
 @lru_cache(maxsize=32768)
@@ -121,7 +130,7 @@ def _grams_of(word: str) -> tuple[str, ...]:
     """
     if not word:
         return ()
-    known, padded = _profiles().known, f" {word}"
+    padded = f" {word}"
     found = [word[0], padded[:2]]
     in_capitals = False
     shouted = any(map(str.isupper, word[1:]))
@@ -131,7 +140,7 @@ def _grams_of(word: str) -> tuple[str, ...]:
             if in_capitals:
                 continue
         found += (padded[i], padded[i - 1:i + 1], padded[i - 2:i + 1])
-    return tuple(filter(known.__contains__, found))
+    return tuple(filter(_known, found))
 
 
 def _grams(text: str) -> list[str]:

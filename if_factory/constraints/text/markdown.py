@@ -274,6 +274,15 @@ def without_code(text: str) -> str:
     return "\n".join(lines)
 
 
+def outside_code(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
+    """The matches of a pattern that begins with a line and ends within it, in lines outside code blocks."""
+    found = list(pattern.finditer(text))
+    fences = [at for at in (text.find("```"), text.find("~~~")) if at >= 0]
+    if all(m.start() < min(fences, default=len(text)) and not _INDENTED.match(m.group()) for m in found):
+        return found  # no need of the parser
+    return list(pattern.finditer(without_code(text)))
+
+
 _FENCE = re.compile(r"(`{3,}|~{3,})[ \t]*([^\s`]*)[^\n`]*(?:\n|(?<=[`~]))(.*?)\n?[ \t]*\1", re.DOTALL)
 
 

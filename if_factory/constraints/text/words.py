@@ -78,8 +78,17 @@ def without_spaces(text: str) -> bool:
 
 def capital_words(text: str) -> list[str]:
     """Words only in capitals, ``I`` and ``A`` included; ``SELF-MADE``, ``I'M`` and ``U.S.`` are one each."""
-    # No word holds white space, so those without a capital need not be looked at.
-    return [w for chunk in plain(text).split() if chunk != chunk.lower() for w in _NAME.findall(chunk) if w.isupper()]
+    return [w for chunk in capital_chunks(plain(text)) for w in _NAME.findall(chunk) if w.isupper()]
+
+
+# One capital, a small letter behind it, and no apostrophe that could part the two.
+_TITLE_CASE = re.compile(r"[^A-Z']*[A-Z][a-z][^A-Z']*")
+
+
+def capital_chunks(text: str) -> list[str]:
+    """What stands between white space, as far as it may hold a word only in capitals."""
+    found = [chunk for chunk in text.split() if chunk != chunk.lower()]
+    return [chunk for chunk in found if not _TITLE_CASE.fullmatch(chunk)] if text.isascii() else found
 
 
 def first_word(text: str) -> str:

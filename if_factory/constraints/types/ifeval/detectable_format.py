@@ -11,7 +11,7 @@ from typing import Any
 from if_factory.constraints.base import ConstraintType, register
 from if_factory.constraints.demands import Demands, Range
 from if_factory.constraints.relations import count_of, plural, quoted
-from if_factory.constraints.text import bullets, count_highlights, plain, strip_code_fence, titles, without_code
+from if_factory.constraints.text import bullets, count_highlights, outside_code, plain, strip_code_fence, titles
 
 
 def parse_json(response: str) -> Any:
@@ -185,9 +185,7 @@ class MultipleSections(ConstraintType):
     def _numbers(self, response: str, kwargs: Mapping[str, Any]) -> set[int]:
         heading = re.compile(
             rf"^[ \t\"'*_#>\[(]*{re.escape(plain(kwargs['section_spliter']).strip())}[ \t]*(\d+)\b", re.MULTILINE)
-        if not heading.search(plain(response)):
-            return set()  # nothing to ask the Markdown parser about
-        return {int(n) for n in heading.findall(plain(without_code(response)))}
+        return {int(m.group(1)) for m in outside_code(heading, plain(response))}
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         return len(self._numbers(response, kwargs)) >= int(kwargs["num_sections"])
