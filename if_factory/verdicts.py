@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 ConstraintKind = Literal["code", "generated_code", "judge"]
-T = TypeVar("T")
 
 
 class Outcome(StrEnum):
@@ -26,11 +24,15 @@ class Outcome(StrEnum):
     NO_VERDICT = "no_verdict"
 
 
-@cache
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
-    from pydantic import TypeAdapter
+_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
 
-    return TypeAdapter(kind)
+
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    if kind not in _ADAPTERS:
+        from pydantic import TypeAdapter
+
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,8 @@ class _Checked:
         Raises:
             pydantic.ValidationError: a field is missing, unknown or of the wrong kind.
         """
-        return _adapter(cls).validate_python(value)
+        found: Self = _adapter(cls).validate_python(value)
+        return found
 
     def model_dump(self, *, mode: Literal["json", "python"] = "python") -> dict[str, Any]:
         """The fields in their order; with ``mode="json"`` only what JSON has."""

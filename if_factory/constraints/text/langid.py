@@ -24,9 +24,9 @@ _MAX_CHARS = 10000
 _LEAST_PROBABILITY = 0.1
 
 
-# Profiles without any n-gram of ASCII letters (a test looks): to a text of such letters they are all zeros.
+# Profiles without any n-gram of ASCII letters and signs alone (a test looks): to a text of such they are all zeros.
 _NOT_ASCII = ("ar", "fa", "hi", "ja", "ko", "mr", "ne", "ur", "zh-cn", "zh-tw")
-_OTHER_LETTERS = re.compile("[\x80-\uffff]")
+_OTHER_LETTERS = re.compile("[\x80-\u1fff\u223c\u2c00-\ufdff\ufe10-\uffff]")
 
 
 class _Profiles:
