@@ -13,6 +13,7 @@ import importlib.util
 import json
 import random
 import re
+import threading
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -29,6 +30,9 @@ _NOT_ASCII = ("ar", "fa", "hi", "ja", "ko", "mr", "ne", "ur", "zh-cn", "zh-tw")
 _OTHER_LETTERS = re.compile("[\x80-\u1fff\u223c\u2c00-\ufdff\ufe10-\uffff]")
 
 
+_LOCK = threading.Lock()
+
+
 class _Profiles:
     """langdetect's profiles in the order of their names: how often each n-gram was seen, how many 1-, 2- and 3-grams
     in all. What was found out for texts of ASCII letters stays true when the other profiles are read."""
@@ -40,33 +44,44 @@ class _Profiles:
         folder = Path(spec.submodule_search_locations[0]) / "profiles"
         self.files = {p.name: p for p in sorted(folder.iterdir()) if p.is_file() and not p.name.startswith(".")}
         self.names = list(self.files)
+        self.partial = True
         self.seen: list[dict[str, int]] = [{}] * len(self.names)
         self.totals = [[1, 1, 1]] * len(self.names)
         self._read(name for name in self.names if name not in _NOT_ASCII)
 
     def _read(self, names: Iterable[str]) -> None:
         for name in names:
-            profile, place = json.loads(self.files.pop(name).read_bytes()), self.names.index(name)
+            profile, place = json.loads(self.files[name].read_bytes()), self.names.index(name)
             self.seen[place], self.totals[place] = profile["freq"], profile["n_words"]
+        self.by_length = [[(seen.get, total[n]) for seen, total in zip(self.seen, self.totals, strict=True)]
+                          for n in range(3)]
 
     def complete(self) -> None:
-        """Reads what texts of ASCII letters do not need."""
-        if self.files:
-            self._read([*self.files])
+        """Reads what texts of ASCII letters do not need. Other threads wait, or ask about such letters meanwhile."""
+        if self.partial:
+            with _LOCK:
+                if self.partial:
+                    self._read(_NOT_ASCII)
+                    self.partial = False
 
     def knows(self, gram: str) -> bool:
         """Whether any profile has the n-gram."""
-        return any(gram in seen for seen in self.seen)
+        for seen in self.seen:  # noqa: SIM110  a generator would take twice the time
+            if gram in seen:
+                return True
+        return False
 
     def row(self, gram: str) -> list[float]:
         """The probability of the n-gram in each language."""
-        n = len(gram) - 1
-        return [seen.get(gram, 0) / totals[n] for seen, totals in zip(self.seen, self.totals, strict=True)]
+        return [get(gram, 0) / total for get, total in self.by_length[len(gram) - 1]]
 
 
-@lru_cache(maxsize=1)
+_loaded = lru_cache(maxsize=1)(_Profiles)
+
+
 def _profiles() -> _Profiles:
-    return _Profiles()
+    with _LOCK:  # one for all threads
+        return _loaded()
 
 
 @lru_cache(maxsize=16384)
