@@ -23,12 +23,16 @@ class GrpoArguments:
     Args:
         reward: ``fraction`` of the constraints, or ``all``.
         usefulness: an answer that does not attempt the request earns 0, by rules; ``relevance``: also by embedding.
+        skip_even_groups: nothing is computed for answers whose whole group earns the same (``even_groups.py``).
+        log_answers: every answer with its reward goes to ``answers.jsonl`` in the output folder.
         trl: fields of trl's ``GRPOConfig``: ``num_generations``, ``max_completion_length``, ``beta``...
     """
 
     reward: str = "fraction"
     usefulness: bool = True
     relevance: bool | str = False
+    skip_even_groups: bool = False
+    log_answers: bool = False
     trl: dict[str, Any] = field(default_factory=dict)
 
 
