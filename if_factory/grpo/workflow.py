@@ -23,6 +23,7 @@ from if_factory.grpo.arguments import GrpoArguments, config_of
 from if_factory.grpo.data import datasets_of
 from if_factory.grpo.even_groups import check as check_even_groups
 from if_factory.grpo.even_groups import with_advantage
+from if_factory.grpo.server import RewardServer
 from if_factory.grpo.trl_repair import grpo_classes, ready
 from if_factory.rewards.function import Rewarder
 
@@ -47,7 +48,14 @@ def run_grpo(model_args: Any, data_args: Any, training_args: Any, finetuning_arg
     train, held_out = datasets_of(template, tokenizer, model_args, data_args, training_args)
     model = ready(load_model(tokenizer, model_args, finetuning_args, training_args.do_train))
     rewarder = Rewarder(how=arguments.reward, usefulness=arguments.usefulness,  # type: ignore[arg-type]
-                        relevance=arguments.relevance, undecided="group_mean")
+                        relevance=arguments.relevance, undecided="group_mean", plugins=arguments.plugins,
+                        seconds=arguments.reward_seconds)
+    server = None
+    if finetuning_args.reward_model is not None:
+        if finetuning_args.reward_model_type != "api":
+            raise UserError("stage grpo takes a reward model from a server only", where="field 'reward_model_type'",
+                            fix="reward_model_type: api, reward_model: its URL")
+        server = RewardServer(finetuning_args.reward_model)
     if arguments.skip_even_groups:
         check_even_groups(config)
     answers = AnswerLog(Path(config.output_dir), config.process_index) if arguments.log_answers else None
@@ -68,12 +76,20 @@ def run_grpo(model_args: Any, data_args: Any, training_args: Any, finetuning_arg
             answers.add(trainer.state.global_step, mode, turns, completions, judged)
         return [j.reward for j in judged]
 
+    def reward_model(prompts: Sequence[str], completions: Sequence[str], **columns: Any) -> list[float | None]:
+        assert server is not None
+        scores = server.scores([p + c for p, c in zip(prompts, completions, strict=True)])
+        mode = "train" if trainer.model.training else "eval"
+        trainer._metrics[mode]["reward/server_away"].append(float(scores is None))
+        return [None] * len(prompts) if scores is None else list(scores)
+
+    rewards = [verified, reward_model] if server else [verified]
     try:
         made = _with_our_optimizer(trainer_class, training_args, finetuning_args)
         if arguments.skip_even_groups:
             made = _without_even_groups(made)
         trainer = made(
-            model=model, reward_funcs=verified, args=config, train_dataset=train, eval_dataset=held_out,
+            model=model, reward_funcs=rewards, args=config, train_dataset=train, eval_dataset=held_out,
             processing_class=tokenizer, callbacks=callbacks)
     except ValueError as e:
         raise UserError(f"trl refuses this run: {e}", where="stage grpo") from e
