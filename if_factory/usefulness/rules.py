@@ -240,6 +240,8 @@ def _kind(asked: Asked, sentence: str, removed: bool, *, last: bool) -> str | No
         if not wanted and (back or not (asked.creates or asked.transforms)) and (
                 not asked.allows("asks_back")):
             return "echoes_request" if _echoes_request(asked, tokens, own) else "asks_back"
+        if wanted and len(tokens) >= 4 and not asked.transforms and _copied(asked, tokens):
+            return "echoes_request"  # the request's own question, where the answer is to end in one
     elif patterns.CLARIFY.match(plain) and not asked.creates and not asked.allows("asks_back"):
         return "asks_back"
     new = (w for w in own if w not in _ABOUT_THE_TASK and w not in asked.lower)
@@ -359,6 +361,11 @@ def _echoes_constraint(asked: Asked, tokens: list[str], own: list[str], removed:
     return 2 * len(theirs) >= len(own) and (new == 0 or (new == 1 and len(theirs) >= 4))
 
 
+def _copied(asked: Asked, tokens: list[str]) -> bool:
+    """Whether the request holds these words one after the other."""
+    return f" {' '.join(tokens)} " in f" {' '.join(asked.words)} "
+
+
 def _echoes_request(asked: Asked, tokens: list[str], own: list[str]) -> bool:
     """The sentence says the request again, with nothing new in it.
 
@@ -368,7 +375,7 @@ def _echoes_request(asked: Asked, tokens: list[str], own: list[str]) -> bool:
     asked_words = asked.words
     if len(tokens) < 3 or not asked_words:
         return False
-    copied = f" {' '.join(tokens)} " in f" {' '.join(asked_words)} "
+    copied = _copied(asked, tokens)
     if asked.transforms:
         return copied and len(tokens) >= 0.8 * len(asked_words)
     new = sum(w not in asked.stems for w in own)
