@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from llamafactory.data import get_template_and_fix_tokenizer
 from llamafactory.extras import logging
 from llamafactory.extras.ploting import plot_loss
@@ -71,7 +72,8 @@ def run_grpo(model_args: Any, data_args: Any, training_args: Any, finetuning_arg
                  "all_satisfied": [bool(j.satisfied) and all(s is True for s in j.satisfied) for j in judged],
                  "undecided": [None in j.satisfied or not j.satisfied for j in judged]}
         for name, flags in parts.items():
-            logged[f"reward/{name}"].append(sum(flags) / len(flags))
+            share = torch.tensor(sum(flags) / len(flags), device=trainer.accelerator.device)
+            logged[f"reward/{name}"].append(trainer.accelerator.gather(share).mean().item())
         if answers:
             answers.add(trainer.state.global_step, mode, turns, completions, judged)
         return [j.reward for j in judged]
