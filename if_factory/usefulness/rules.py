@@ -385,7 +385,10 @@ def _states_a_constraint(asked: Asked, bare: str, removed: bool) -> bool:
 
     A remark on what was done ("The letter w occurs six times.") is none.
     """
-    if not _SAYS_ANSWER.search(bare) or not asked.constraint_stems or "combination:repeat_prompt" in asked.types:
+    small = bare.lower()  # many times faster than a pattern that ignores case
+    if not any(map(small.__contains__, ("answer", "response", "reply"))):
+        return False
+    if not asked.constraint_stems or "combination:repeat_prompt" in asked.types:
         return False
     for sentence, _ in _sentences(bare):
         plain = sentence.strip(_MARKS).casefold()
@@ -394,9 +397,6 @@ def _states_a_constraint(asked: Asked, bare: str, removed: bool) -> bool:
             if _echoes_constraint(asked, tokens, content(tokens), removed):
                 return True
     return False
-
-
-_SAYS_ANSWER = re.compile(r"(?i)answer|response|reply")
 
 
 def _echoes_request(asked: Asked, tokens: list[str], own: list[str]) -> bool:
