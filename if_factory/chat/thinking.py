@@ -46,10 +46,18 @@ _END_TOKEN = re.compile(
 
 def answer_text(text: str) -> str:
     """What a chat server sent as an answer, without control tokens, what follows them, and reasoning."""
-    if not _HINT.search(text):
+    if not _hinted(text):
         return text
     text = strip_thinking(_without_start(text))
     return _without_end(_without_start(text))
+
+
+def _hinted(text: str) -> bool:
+    """Whether there may be something to cut. Every mark but a bare channel's name holds a bracket, and most answers
+    hold none, which is found out a hundred times faster than by ``_HINT``."""
+    if "<" in text or "[" in text or "◁" in text:
+        return _HINT.search(text) is not None
+    return _BARE_CHANNEL.match(text) is not None
 
 
 def strip_thinking(text: str) -> str:
@@ -58,7 +66,7 @@ def strip_thinking(text: str) -> str:
     A closing tag alone ends a block that the chat template opened. A block that opens the text and is never closed
     was cut by the token limit: nothing after it is an answer, so the result is empty.
     """
-    if not _HINT.search(text):
+    if not _hinted(text):
         return text
     text = _final_channel(text)
     marks = list(_MARK.finditer(text))

@@ -5,7 +5,7 @@ Everything else of a run (model, LoRA, data, optimizer, checkpoints) is spelt as
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from if_factory.errors import UserError, suggest
@@ -23,12 +23,20 @@ class GrpoArguments:
     Args:
         reward: ``fraction`` of the constraints, or ``all``.
         usefulness: an answer that does not attempt the request earns 0, by rules; ``relevance``: also by embedding.
+        skip_even_groups: nothing is computed for answers whose whole group earns the same (``even_groups.py``).
+        plugins: files of your own constraint types, whose checkers run in a process of their own.
+        reward_seconds: wall clock there for the answers to one prompt; what hangs has no verdict.
+        log_answers: every answer with its reward goes to ``answers.jsonl`` in the output folder.
         trl: fields of trl's ``GRPOConfig``: ``num_generations``, ``max_completion_length``, ``beta``...
     """
 
     reward: str = "fraction"
     usefulness: bool = True
     relevance: bool | str = False
+    skip_even_groups: bool = False
+    plugins: str | list[str] = field(default_factory=list)
+    reward_seconds: float = 10.0
+    log_answers: bool = False
     trl: dict[str, Any] = field(default_factory=dict)
 
 
@@ -48,6 +56,8 @@ def split(args: Args) -> tuple[Args, GrpoArguments]:
     if arguments.reward not in ("fraction", "all"):
         raise UserError(f"unknown value {arguments.reward!r}", where=f"field '{PREFIX}reward'",
                         fix="one of: fraction, all")
+    if isinstance(arguments.plugins, str):
+        arguments = replace(arguments, plugins=[name.strip() for name in arguments.plugins.split(",")])
     if isinstance(args, dict):
         return {**given, "stage": "sft"}, arguments
     return [*rest, "--stage", "sft"], arguments

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import torch
 from llamafactory.data import get_template_and_fix_tokenizer
 from llamafactory.extras import logging
 from llamafactory.extras.ploting import plot_loss
@@ -17,8 +19,12 @@ from llamafactory.train.trainer_utils import create_custom_optimizer, create_cus
 from transformers import TrainingArguments
 
 from if_factory.errors import UserError
+from if_factory.grpo.answers import AnswerLog
 from if_factory.grpo.arguments import GrpoArguments, config_of
 from if_factory.grpo.data import datasets_of
+from if_factory.grpo.even_groups import check as check_even_groups
+from if_factory.grpo.even_groups import with_advantage
+from if_factory.grpo.server import RewardServer
 from if_factory.grpo.trl_repair import grpo_classes, ready
 from if_factory.rewards.function import Rewarder
 
@@ -43,24 +49,49 @@ def run_grpo(model_args: Any, data_args: Any, training_args: Any, finetuning_arg
     train, held_out = datasets_of(template, tokenizer, model_args, data_args, training_args)
     model = ready(load_model(tokenizer, model_args, finetuning_args, training_args.do_train))
     rewarder = Rewarder(how=arguments.reward, usefulness=arguments.usefulness,  # type: ignore[arg-type]
-                        relevance=arguments.relevance, undecided="group_mean")
+                        relevance=arguments.relevance, undecided="group_mean", plugins=arguments.plugins,
+                        seconds=arguments.reward_seconds)
+    server = None
+    if finetuning_args.reward_model is not None:
+        if finetuning_args.reward_model_type != "api":
+            raise UserError("stage grpo takes a reward model from a server only", where="field 'reward_model_type'",
+                            fix="reward_model_type: api, reward_model: its URL")
+        server = RewardServer(finetuning_args.reward_model)
+    if arguments.skip_even_groups:
+        check_even_groups(config)
+    answers = AnswerLog(Path(config.output_dir), config.process_index) if arguments.log_answers else None
     trainer: Any = None
 
     def verified(prompts: Sequence[str], completions: Sequence[str], ground_truth: Sequence[str],
                  asked: Sequence[str], **columns: Any) -> list[float | None]:
         turns = [[{"role": "user", "content": text} for text in json.loads(users)] for users in asked]
         judged = rewarder.judge(turns, completions, ground_truth)
-        logged = trainer._metrics["train" if trainer.model.training else "eval"]
+        mode = "train" if trainer.model.training else "eval"
+        logged = trainer._metrics[mode]
         parts = {"useless": [bool(j.useless) for j in judged],
                  "all_satisfied": [bool(j.satisfied) and all(s is True for s in j.satisfied) for j in judged],
                  "undecided": [None in j.satisfied or not j.satisfied for j in judged]}
         for name, flags in parts.items():
-            logged[f"reward/{name}"].append(sum(flags) / len(flags))
+            share = torch.tensor(sum(flags) / len(flags), device=trainer.accelerator.device)
+            logged[f"reward/{name}"].append(trainer.accelerator.gather(share).mean().item())
+        if answers:
+            answers.add(trainer.state.global_step, mode, turns, completions, judged)
         return [j.reward for j in judged]
 
+    def reward_model(prompts: Sequence[str], completions: Sequence[str], **columns: Any) -> list[float | None]:
+        assert server is not None
+        scores = server.scores([p + c for p, c in zip(prompts, completions, strict=True)])
+        mode = "train" if trainer.model.training else "eval"
+        trainer._metrics[mode]["reward/server_away"].append(float(scores is None))
+        return [None] * len(prompts) if scores is None else list(scores)
+
+    rewards = [verified, reward_model] if server else [verified]
     try:
-        trainer = _with_our_optimizer(trainer_class, training_args, finetuning_args)(
-            model=model, reward_funcs=verified, args=config, train_dataset=train, eval_dataset=held_out,
+        made = _with_our_optimizer(trainer_class, training_args, finetuning_args)
+        if arguments.skip_even_groups:
+            made = _without_even_groups(made)
+        trainer = made(
+            model=model, reward_funcs=rewards, args=config, train_dataset=train, eval_dataset=held_out,
             processing_class=tokenizer, callbacks=callbacks)
     except ValueError as e:
         raise UserError(f"trl refuses this run: {e}", where="stage grpo") from e
@@ -98,5 +129,18 @@ def _with_our_optimizer(base: Any, training_args: Any, finetuning_args: Any) -> 
         def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
             create_custom_scheduler(training_args, num_training_steps, optimizer)
             return super().create_scheduler(num_training_steps, optimizer)
+
+    return Trainer
+
+
+def _without_even_groups(base: Any) -> Any:
+    """The trainer, whose loss is computed of the answers that have an advantage only."""
+
+    class Trainer(base):  # type: ignore[misc]
+        def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
+            kept = with_advantage(inputs)
+            if kept is None:  # a loss of 0 with a gradient of 0
+                return 0.0 * sum(p.sum() for p in model.parameters() if p.requires_grad)
+            return super()._compute_loss(model, kept)
 
     return Trainer

@@ -75,8 +75,10 @@ def without_required(response: str, needed: Required, *, keywords: bool = False)
         text = _TITLE.sub(" ", text)
     wanted = needed.phrases + needed.words if keywords else needed.phrases
     if wanted:
-        lower = " ".join(text.lower().split())
-        for phrase in wanted:
+        lower = text.lower()
+        held = [phrase for phrase in wanted if phrase.split(None, 1)[0] in lower]  # most answers hold none of it
+        lower = " ".join(lower.split()) if held else ""
+        for phrase in held:
             if " ".join(phrase.split()) in lower:
                 text = remove_phrase(text, phrase)
     return text

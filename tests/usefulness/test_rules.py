@@ -91,6 +91,9 @@ REFUSED = [
     ("asks_back", THUNDER, "What would you like to know about it?", ()),
     ("asks_back", POEM, "What kind of poem do you want?", ()),
     ("asks_back", "How do you clean a greasy oven?", "What kind of oven do you have?", (QUESTION,)),
+    # what GRPO found: the request's own question, where the answer is to end in a question
+    ("echoes_request", "Should students wear school uniforms? Give two reasons to support your view. Be brief.",
+     "Should students wear school uniforms?", (QUESTION,)),
     # blanks
     ("placeholder_text", POEM, "[Insert poem here]", ()),
     ("placeholder_text", THUNDER, "...", ()),
@@ -164,6 +167,8 @@ KEPT = [
     (SOAP, "Its molecules grip oil and water.\n******\nIt surrounds oil droplets, which water then carries away.",
      (constraint("combination:two_responses"),)),
     (THUNDER, "Did you know that lightning heats the air until it bursts?", (QUESTION,)),
+    ("Should students wear school uniforms? Be brief.", "They hide what a family earns. Should students wear school "
+     "uniforms?", (QUESTION,)),
     (THUNDER, "Der Blitz erhitzt die Luft so schnell, dass sie sich wie bei einer Explosion ausdehnt und knallt.",
      (constraint("language:response_language", language="de"),)),
     ("Is coffee a fruit?", "My answer is maybe.", (constraint("detectable_format:constrained_response"),)),
