@@ -63,6 +63,8 @@ async def measure(name: str, case: Case, seeds: int, folder: Path, code: Path) -
     children = cpu_seconds(resource.RUSAGE_CHILDREN) - children
     await server.stop()
     files = {name: (folder / "run" / name).read_bytes() for name in OUTCOME}
+    # Answers are logged as they come; sorted, they are the same.
+    files["responses.jsonl"] = b"".join(sorted((folder / "run" / "responses.jsonl").read_bytes().splitlines(True)))
     rows = {kind: counts["rows"] for kind, counts in json.loads(files["ledger.json"])["emission"].items()}
     asked: dict[str, int] = {}
     for used in json.loads(files["usage.json"]):
@@ -104,9 +106,9 @@ def main() -> None:
             print(f"| {' | '.join(cells(name + system, given.seeds, run))} |", flush=True)
         if given.parent:
             mine, theirs = best.values()
-            differ = [file for file in OUTCOME if mine.files[file] != theirs.files[file]]
-            print(f"{name}: CPU {mine.cpu / theirs.cpu:.2f} of the parent's; "
-                  f"{'files differ: ' + ', '.join(differ) if differ else 'the same files'}", file=sys.stderr, flush=True)
+            differ = [file for file in mine.files if mine.files[file] != theirs.files[file]]
+            same = f"files differ: {', '.join(differ)}" if differ else "the same files"
+            print(f"{name}: CPU {mine.cpu / theirs.cpu:.2f} of the parent's; {same}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

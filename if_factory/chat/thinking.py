@@ -20,7 +20,7 @@ _MARK = re.compile(
     r"(?P<kopen>◁think▷)|(?P<kclose>◁/think▷)|<\|(?P<sopen>begin_of_thought|START_THINKING|think)\|>|"
     r"<\|(?P<sclose>end_of_thought|END_THINKING|/think)\|>|(?P<gopen><\|channel>thought)|(?P<gclose><channel\|>)",
     re.IGNORECASE)
-_HINT = re.compile(r"think|thought|reasoning|<\||analysis|</s>|<s>|<bos>|end_of_turn|<turn|<｜", re.IGNORECASE)
+_HINTS = ("think", "thought", "reasoning", "<|", "analysis", "</s>", "<s>", "<bos>", "end_of_turn", "<turn", "<｜")
 _CODE = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]*`", re.DOTALL)
 _INLINE = re.compile(r"`[^`\n]+`")
 _QUOTES = "\"'`“”‘’«»"
@@ -46,10 +46,17 @@ _END_TOKEN = re.compile(
 
 def answer_text(text: str) -> str:
     """What a chat server sent as an answer, without control tokens, what follows them, and reasoning."""
-    if not _HINT.search(text):
+    if not _hinted(text):
         return text
     text = strip_thinking(_without_start(text))
     return _without_end(_without_start(text))
+
+
+def _hinted(text: str) -> bool:
+    """Whether there may be anything to take out: most answers hold no such word, and a pattern that ignores case takes
+    twenty times as long to say so."""
+    lower = text.lower()
+    return any(hint in lower for hint in _HINTS)
 
 
 def strip_thinking(text: str) -> str:
@@ -58,7 +65,7 @@ def strip_thinking(text: str) -> str:
     A closing tag alone ends a block that the chat template opened. A block that opens the text and is never closed
     was cut by the token limit: nothing after it is an answer, so the result is empty.
     """
-    if not _HINT.search(text):
+    if not _hinted(text):
         return text
     text = _final_channel(text)
     marks = list(_MARK.finditer(text))

@@ -28,7 +28,8 @@ async def start(recipe: Path, out: Path, code: Path = REPO) -> asyncio.subproces
     return await asyncio.create_subprocess_exec(
         sys.executable, "-m", "if_factory", "run", str(recipe), "-o", str(out), cwd=code,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "OPENAI_API_KEY": "", "PYTHONPATH": str(code)})
+        env={**os.environ, "OPENAI_API_KEY": "",
+             "PYTHONPATH": os.pathsep.join([str(code), os.environ.get("PYTHONPATH", "")])})
 
 
 async def finish(process: asyncio.subprocess.Process) -> int:

@@ -20,7 +20,7 @@ from if_factory.pipeline.runner import run
 from if_factory.pipeline.stage import Stage
 from if_factory.records import Candidate, Constraint, Outcome, Record, Usefulness, Verdict
 from if_factory.reporting.html import write_report
-from if_factory.usefulness.gate import Gate, decided_for
+from if_factory.usefulness.gate import Gate, decided_aside
 from if_factory.usefulness.settings import UsefulnessSpec
 from if_factory.usefulness.stage import judge_stage
 from tests.judge.judge_script import ScriptedJudge, part
@@ -107,7 +107,7 @@ def judged_run(reply: Any, *texts: str) -> list[Candidate]:
     gate = Gate(UsefulnessSpec(relevance="off"))
     models = {"judge": scripted_client("judge", lambda request: reply(request), usage=Usage())}
     result = asyncio.run(run([Stage("answers", answers), judge_stage(gate)], [record], models, seed=0,
-                             useful=partial(decided_for, gate)))
+                             useful=partial(decided_aside, gate)))
     return list(result.records[0].candidates)
 
 
