@@ -12,8 +12,9 @@ from if_factory.judge.judge import Ask
 from if_factory.records import Candidate, Record, Turn, Usefulness
 from if_factory.usefulness.asked import Asked
 from if_factory.usefulness.judge import judged
+from if_factory.usefulness.reasons import Reason
 from if_factory.usefulness.relevance import Relevance
-from if_factory.usefulness.rules import why_not
+from if_factory.usefulness.rules import distinct, why_not
 from if_factory.usefulness.settings import THRESHOLD, UsefulnessSpec
 
 
@@ -58,7 +59,7 @@ class Gate:
 
     def decide(self, items: Sequence[Item]) -> list[Usefulness]:
         """Rules and relevance on every item, in order. What neither refuses counts as an answer."""
-        reasons = [why_not(item.asked, item.response, finish_reason=item.finish_reason) for item in items]
+        reasons = [self._by_rules(item) for item in items]
         found = [Usefulness(answers=reason is None, reason=reason or "") for reason in reasons]
         left = [i for i, reason in enumerate(reasons) if reason is None and not items[i].rules_only]
         if self._relevance is not None and left:
@@ -69,6 +70,13 @@ class Gate:
                     found[i] = Usefulness(answers=near, reason="" if near else "off_topic", decided_by="relevance",
                                           score=score)
         return found
+
+    def _by_rules(self, item: Item) -> Reason | None:
+        reason = why_not(item.asked, item.response, finish_reason=item.finish_reason)
+        least = self.spec.distinct
+        if reason is None and least and distinct(item.response) < least and not item.asked.allows("repeats_itself"):
+            return "repeats_itself"
+        return reason
 
     async def decide_with(self, ask: Ask | None, items: Sequence[Item], *, tries: int = 3,
                           prompts: str | None = None) -> list[Usefulness]:

@@ -157,7 +157,7 @@ OFFER = re.compile(
     r"happy to help\b|"
     r"if (?:you )?(?:have|need|want|require) (?:any|more|further|other|additional|help|anything)\b[^.]{0,80}"
     r"(?:ask|let me know|know|contact|help|available|free|assist|reach out)|"
-    r"(?:i|we) hope (?:this|that|it|you|i|the)\b|thank(?:s| you)\b(?: (?:so much|very much|for|again|"
+    r"(?:i|we) hope (?:this|that|it|you|i|the)\b|(?<!with )thank(?:s| you)\b(?: (?:so much|very much|for|again|"
     r"in advance)\b[^.]{0,60})?[ .!]*$|"
     r"that is all for now\b|this is the end of my (?:answer|response)\b|"
     r"i(?:'ll| will| am going to|'m going to| would| can)(?: now| then| also| try to)* (?:write|provide|"

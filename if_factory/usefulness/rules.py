@@ -1,8 +1,9 @@
 """Rules that tell an answer from a text that only looks like one; they need no model and no dependency.
 
-An answer is refused only where every sentence of it, without what the constraints demand, is empty: a refusal, an
-echo, an offer, a question back, a pleasantry. One sentence with something of its own and the rules say nothing;
-relevance or a judge may decide. What a constraint demands is never held against an answer.
+An answer is refused where every sentence of it, without what the constraints demand, is empty: a refusal, an echo, an
+offer, a question back, a pleasantry. One sentence with something of its own and the rules say nothing, unless another
+one tells the writer what to do; relevance or a judge may decide. What a constraint demands is never held against an
+answer.
 """
 
 from __future__ import annotations
@@ -101,6 +102,8 @@ def why_not(asked: Asked, response: str, *, finish_reason: str = "stop") -> Reas
         return reason
     if _speaks_of_itself(bare) and not asked.allows("refusal"):
         return "offers_help_instead"
+    if _states_a_constraint(asked, bare, removed):
+        return "echoes_constraint"
     return _language(asked, bare)
 
 
@@ -170,6 +173,13 @@ def loops(text: str) -> bool:
 
 
 _LINE = re.compile(r"[.!?。！？\n]+")
+
+
+def distinct(text: str) -> float:
+    """Share of the runs of four words that were not there before: distinct-4 (Li et al. 2016); 1 below four words."""
+    tokens = text.casefold().split()
+    runs = len(tokens) - 3
+    return len(set(_runs(tokens, 4))) / runs if runs > 0 else 1.0
 
 
 # ---------------------------------------------------------------- sentences
@@ -358,6 +368,29 @@ def _echoes_constraint(asked: Asked, tokens: list[str], own: list[str], removed:
         return False  # "The review is positive, in small letters"
     new = sum(w not in asked.constraint_stems and w not in _ABOUT_THE_TASK and w not in asked.lower for w in own)
     return 2 * len(theirs) >= len(own) and (new == 0 or (new == 1 and len(theirs) >= 4))
+
+
+_TELLS_THE_WRITER = re.compile(r"\byour (?:\w+ )?(?:answer|response|reply)\b|"
+                               r"^(?:the|this) (?:answer|response|reply) (?:must|should|has to|needs to)\b")
+
+
+def _states_a_constraint(asked: Asked, bare: str, removed: bool) -> bool:
+    """Whether a sentence of an answer tells its writer what to do: "Your answer should only contain commas."
+
+    A remark on what was done ("The letter w occurs six times.") is none.
+    """
+    if not _SAYS_ANSWER.search(bare) or not asked.constraint_stems or "combination:repeat_prompt" in asked.types:
+        return False
+    for sentence, _ in _sentences(bare):
+        plain = sentence.strip(_MARKS).casefold()
+        if _TELLS_THE_WRITER.search(plain):
+            tokens = words(plain)
+            if _echoes_constraint(asked, tokens, content(tokens), removed):
+                return True
+    return False
+
+
+_SAYS_ANSWER = re.compile(r"(?i)answer|response|reply")
 
 
 def _echoes_request(asked: Asked, tokens: list[str], own: list[str]) -> bool:

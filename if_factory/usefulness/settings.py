@@ -21,5 +21,8 @@ class UsefulnessSpec(BaseModel):
                            "`off`, or a sentence-transformers model's folder or name")
     threshold: Annotated[float, Field(ge=-1, le=1)] | None = Field(
         None, description=f"cosine below which an answer is off topic; null is {THRESHOLD}, for the packaged model")
+    distinct: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="share of an answer's runs of four words that are no repetition (distinct-4) below which it "
+        "repeats itself; null leaves that to the rules (about 0.5)")
     judge: Literal["auto", "off"] = Field("auto", description="`auto` asks the role judge where there is one")
     rejected_attempts: bool = Field(True, description="the worse side of a pair must attempt the request too")

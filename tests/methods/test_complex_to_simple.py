@@ -239,3 +239,27 @@ def test_single_and_composed_set_the_number_of_constraints_of_an_arm():
             assert made.training().stages, "the arm's training stays"
     made, result, _ = arm("discrimination", "single")
     assert {len(r.constraints) for r in result.records} == {1}
+
+
+def test_rules_correct_what_they_can_and_the_teacher_is_asked_for_the_rest():
+    options = {"student_samples": 1, "correct_by_code": True}
+    result, usage = play([record(NO_COMMA, QUOTED)], options, student=lambda r: BAD, teacher=good_teacher)
+    assert usage.tally("correct", "teacher").requests == 0
+    emission = emit(recipe(**options), result.records)
+    fixed = f'"{BAD.replace(",", "")}"'
+    assert [(e.response, e.provenance["source"]) for e in emission["sft"]] == [(fixed, "edited")]
+    assert [(e.chosen, e.rejected) for e in emission["dpo"]] == [(fixed, BAD)]
+
+    title = Constraint(type="detectable_format:title", text="Give a title in double angular brackets.")
+    result, usage = play([record(NO_COMMA, title)], {**options, "correction_tries": 1, "correction_rounds": 1},
+                         student=lambda r: BAD, teacher=lambda r: f"<revised>{draft_of(r).replace(',', '')}</revised>")
+    assert usage.tally("correct", "teacher").requests == 2
+    assert "edited" not in {c.source for c in result.records[0].candidates}
+
+
+def test_a_refusal_without_its_comma_is_still_a_refusal():
+    options = {"student_samples": 1, "correct_by_code": True}
+    result, _ = play([record(NO_COMMA)], options, student=lambda r: "I'm sorry, but I cannot help with that.")
+    emission = emit(recipe(**options), result.records)
+    assert emission["sft"] == emission["dpo"] == []
+    assert emission.refused["sft"] == {"refusal": 1}

@@ -51,6 +51,18 @@ def test_the_worse_side_of_a_pair_attempts_the_request_too_unless_it_is_excused(
     assert (pair.provenance["chosen_words"], pair.provenance["rejected_words"]) == (12, 6)
 
 
+def test_a_recipe_may_ask_for_fewer_repetitions_than_the_rules_do() -> None:
+    circling = ("Plant the bulbs in good soil in the autumn. Prepare the soil again. This is where you plant the "
+                "bulbs. Remember to prepare the soil again. This is where you plant the bulbs.")
+    asked = Asked("How do you plant tulip bulbs?")
+    assert Gate(UsefulnessSpec(relevance="off")).decide([Item(asked, circling)])[0].answers
+    strict = Gate(UsefulnessSpec(relevance="off", distinct=0.9))
+    assert strict.decide([Item(asked, circling)])[0].reason == "repeats_itself"
+    assert strict.decide([Item(Asked(THUNDER), ANSWER)])[0].answers
+    assert strict.decide([Item(Asked("Write a song with a refrain about bulbs."), circling)])[0].answers
+    assert strict.decide([Item(Asked("Is water wet?"), "Yes.")])[0].answers
+
+
 def test_a_conversation_with_one_useless_answer_is_refused() -> None:
     talk = (Turn(role="user", content="What causes lightning?"),
             Turn(role="assistant", content="How can I help you today?"))

@@ -70,6 +70,9 @@ REFUSED = [
     ("echoes_request", FOX, "Here is the summary: " + FOX.partition('"')[2].strip('"'), ()),
     ("echoes_constraint", THUNDER, "There should be no comma anywhere in the answer.", (NO_COMMA,)),
     ("echoes_constraint", THUNDER, "The answer will end with a question mark.", (QUESTION,)),
+    # an answer with a sentence that tells its writer what to do
+    ("echoes_constraint", THUNDER, f"{ANSWER}\n\nYour answer should only contain commas.", (NO_COMMA,)),
+    ("echoes_constraint", THUNDER, f"{ANSWER} End your response with this question. Is it loud?", (QUESTION,)),
     # nothing beside what is demanded
     ("only_required_text", SOAP, "Let us begin.", (OPENING,)),
     ("only_required_text", SOAP, "Let us begin: Let us begin.", (OPENING,)),
@@ -168,6 +171,10 @@ KEPT = [
     (THUNDER, "In [country] lightning heats the air [number] times a day until it bursts.",
      (constraint("detectable_content:number_placeholders", num_placeholders=2),)),
     (THUNDER, "Let us begin. " + ANSWER, (OPENING,)),
+    # remarks and advice about answers are no instruction to the writer
+    (THUNDER, f"{ANSWER} Note: this response has no commas in it, as requested.", (NO_COMMA,)),
+    ("How should I reply to a rude comma complaint?", "Keep your reply short and calm, with thanks for the letter.",
+     (WORD,)),
     ("Name a book about the sea.", "<<Moby Dick>>", ()),
     # asked for
     ("Write three interview questions for a baker.", "What is your favourite bread?\nWhy do you bake?\nWhen?", ()),

@@ -11,10 +11,10 @@ from if_factory.records import Candidate, Record
 def emit(record: Record, options: Options, out: Emission, seed: int) -> None:
     """SFT: the best verified answers. DPO: a verified answer over one that fails. KTO: some of both.
 
-    Chosen answers are taken in the paper's order of trust: a student's answer that needed nothing, then one the
-    teacher corrected, then the teacher's own.
+    Chosen answers are taken in the paper's order of trust: a student's answer that needed nothing, then one that
+    rules or the teacher corrected, then the teacher's own.
     """
-    trust = {"vanilla": 0, "discrimination": 1, "generation": 2}
+    trust = {"vanilla": 0, "edited": 1, "discrimination": 2, "generation": 3}
     candidates = list({c.text: c for c in reversed(record.candidates)}.values())[::-1]
     whole = [c for c in candidates if c.finish_reason == "stop"]
     passing = sorted((c for c in whole if c.verified and c.source in trust), key=lambda c: trust[c.source])

@@ -33,6 +33,9 @@ class Options(BaseModel):
     teacher_samples: Annotated[int, Field(ge=0)] = Field(
         0, description="generation: answers of the teacher per prompt; needs a teacher")
     correct: bool = Field(True, description="discrimination: the teacher corrects failing student answers")
+    correct_by_code: bool = Field(
+        False, description="fixed rules correct failing student answers first, where they can: opening and closing "
+        "phrases, commas, letter case, quotation marks around everything; needs no teacher")
     correction_rounds: Annotated[int, Field(ge=1)] = Field(
         2, description="passes over the constraints that still fail")
     correction_tries: Annotated[int, Field(ge=1)] = Field(

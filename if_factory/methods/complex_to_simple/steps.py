@@ -12,6 +12,7 @@ from if_factory.chat.parse import Failure, ask_parsed, parse_json, parse_tagged
 from if_factory.constraints.base import get
 from if_factory.constraints.compose import compose
 from if_factory.constraints.conflicts import conflict
+from if_factory.constraints.edits import edited
 from if_factory.constraints.examples import example_turns
 from if_factory.constraints.join import join
 from if_factory.constraints.verify import verify
@@ -64,13 +65,17 @@ def _with_examples(record: Record, per_type: int) -> list[dict[str, str]]:
 
 
 async def correct(record: Record, ctx: Context, *, options: Options) -> Record:
-    """The best failing student answer, corrected by the teacher one violated constraint at a time.
+    """Failing student answers, corrected by rules where rules can, else the best one by the teacher.
 
-    A revision is taken over only if it satisfies the constraint it was asked for and breaks none that held.
-    Every text on the way stays in the record with its verdicts: they are the pairs' rejected sides.
+    The teacher revises for one violated constraint at a time. A revision is taken over only if it satisfies the
+    constraint it was asked for and breaks none that held. Every text on the way stays in the record with its
+    verdicts: they are the pairs' rejected sides.
     """
     drafts = [c for c in record.candidates if c.source == "vanilla"]
-    if not (options.correct and ctx.has("teacher") and drafts) or any(c.verified and c.useful for c in drafts):
+    if options.correct_by_code:
+        record = record.with_candidates(*await ctx.useful(record, _edited(record, drafts)))
+    good = any(c.verified and c.useful for c in record.candidates if c.source in ("vanilla", "edited"))
+    if good or not (options.correct and ctx.has("teacher") and drafts):
         return record
     # What attempts nothing cannot be corrected one constraint at a time.
     current = min(drafts, key=lambda c: (not c.useful, len(c.failed_positions)))
@@ -91,6 +96,13 @@ async def correct(record: Record, ctx: Context, *, options: Options) -> Record:
         if current.verified:
             break
     return record.with_candidates(*trail)
+
+
+def _edited(record: Record, drafts: list[Candidate]) -> list[Candidate]:
+    """The drafts that attempt the request and fail only what a rule mends, after these edits."""
+    whole = [c for c in drafts if c.finish_reason == "stop" and c.useful and c.failed_positions]
+    texts = [(draft, edited(draft.text, record.constraints)) for draft in whole]
+    return [_checked(record, Completion(text=text), "edited", draft.model) for draft, text in texts if text]
 
 
 def _improves(old: Candidate, new: Candidate, position: int) -> bool:
