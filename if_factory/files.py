@@ -7,7 +7,6 @@ import contextlib
 import errno
 import json
 import os
-import tempfile
 from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -200,6 +199,8 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
         if target.is_symlink():  # only a loop resolves to a link
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         target.parent.mkdir(parents=True, exist_ok=True)
+        import tempfile  # much to import where files are only read
+
         fd, tmp = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:80]}.")
         try:
             with os.fdopen(fd, "wb") as f:
@@ -260,6 +261,8 @@ class TemporaryLines:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
+        import tempfile
+
         self._folder = folder
         self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(folder) if folder else None)  # noqa: SIM115
         self._ends = array("Q", [0])
@@ -273,6 +276,8 @@ class TemporaryLines:
             self._file.seek(self._ends[-1])
             self._file.write(text)
         except OSError as e:
+            import tempfile
+
             raise UserError(f"cannot write a temporary file: {e.strerror or e}",
                             where=str(self._folder or tempfile.gettempdir()),
                             fix="free space and run the same command again; answers logged so far are kept"

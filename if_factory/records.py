@@ -9,52 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from enum import StrEnum
 from typing import Any, Literal, TypedDict, Unpack
 
 from pydantic import BaseModel, ConfigDict, Field
 
-ConstraintKind = Literal["code", "generated_code", "judge"]
+# Part of the data model; they stand apart so that checkers need no pydantic.
+from if_factory.verdicts import Constraint as Constraint
+from if_factory.verdicts import Outcome as Outcome
+from if_factory.verdicts import Verdict as Verdict
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Constraint(_Frozen):
-    """One thing a response must satisfy.
-
-    ``type`` is IFEval's instruction id where IFEval has one (``keywords:existence``), so rows interoperate
-    with IFEval, IFBench and Tulu data. ``kind`` says who decides: a checker, generated code, or a judge.
-    """
-
-    type: str
-    kwargs: dict[str, Any] = Field(default_factory=dict)
-    text: str = ""
-    kind: ConstraintKind = "code"
-
-
-class Outcome(StrEnum):
-    """``NO_VERDICT`` is neither: a checker that crashed makes no answer good and no answer bad."""
-
-    PASS = "pass"
-    FAIL = "fail"
-    NO_VERDICT = "no_verdict"
-
-
-class Verdict(_Frozen):
-    """The outcome of one constraint on one response. Verdicts are aligned with constraints by position."""
-
-    outcome: Outcome
-    reason: str = ""
-
-    @property
-    def passed(self) -> bool:
-        return self.outcome is Outcome.PASS
-
-    @property
-    def failed(self) -> bool:
-        return self.outcome is Outcome.FAIL
 
 
 class Usefulness(_Frozen):

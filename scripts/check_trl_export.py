@@ -1,8 +1,8 @@
 """What trl's own trainers make of our rows: the tokens with loss, decoded. Run by check_trl_export.sh.
 
-Our writer's trl rows, and the alpaca and sharegpt rows of the same examples, go into SFTTrainer, DPOTrainer and
-KTOTrainer with a random model of one layer and byte tokens under a ChatML template; nothing is trained. Status 1 if
-of a trl export anything but the answer has loss.
+Our writer's trl rows (``trl messages``: of a method that verified every answer), and the alpaca and sharegpt rows of
+the same examples, go into SFTTrainer, DPOTrainer and KTOTrainer with a random model of one layer and byte tokens under
+a ChatML template; nothing is trained. Status 1 if of a trl export anything but the verified answers has loss.
 """
 
 from __future__ import annotations
@@ -84,6 +84,16 @@ def sequences(batch: dict[str, Any], tokenizer: Any) -> list[tuple[str, str]]:
     return list(dict.fromkeys(found))
 
 
+def runs() -> list[tuple[str, str, dict[str, Any], set[str] | None]]:
+    """(rows, stage, the trainer's keys, the texts that shall have loss; ``None``: only shown)."""
+    answers = {"sft": {"Oak."}, "dpo": {"Oak.", "A rose."}, "kto": {"Oak.", "A rose."}}
+    found: list[tuple[str, str, dict[str, Any], set[str] | None]] = [
+        (form, stage, {}, answers[stage] if form == "trl" else None)
+        for form in ("trl", "alpaca", "sharegpt") for stage in EXAMPLES]
+    return [*found, ("trl messages", "sft", {}, None),
+            ("trl messages", "sft", {"assistant_only_loss": True}, {"HiOak."})]
+
+
 def attempt(what: Callable[[], list[tuple[str, str]]]) -> list[tuple[str, str]] | str:
     try:
         return what()
@@ -101,25 +111,22 @@ def main() -> int:
           f"torch {torch.__version__}")
     bad = 0
     with tempfile.TemporaryDirectory() as name:
-        for form in ("trl", "alpaca", "sharegpt"):
-            for stage, examples in EXAMPLES.items():
-                folder = Path(name) / form / stage
-                folder.mkdir(parents=True)
-                written = write_dataset("d", examples, folder, form)  # type: ignore[arg-type]
-                for keys in ({}, {"assistant_only_loss": True}) if (form, stage) == ("trl", "sft") else ({},):
-                    seen = attempt(lambda s=stage, f=folder, p=written.path, k=keys:  # type: ignore[misc]
-                                   with_loss(s, p, f, **k))
-                    print(f"\n{stage} on {form} rows {keys or ''}")
-                    for line in [seen] if isinstance(seen, str) else seen:
-                        print("  ", line if isinstance(line, str) else json.dumps(
-                            {"without loss": line[0], "with loss": line[1]}))
-                    if form == "trl" and (stage != "sft" or keys):
-                        bad += isinstance(seen, str) or not all(
-                            trained.strip().removesuffix("<|im_end|>").strip() in ("Oak.", "A rose.", "HiOak.",
-                                                                                  "Hi<|im_end|>Oak.")
-                            for _, trained in seen)
-    print(f"\n{bad} of the trl exports fail or train more than answers" if bad else
-          "\nthe trl exports train answers only")
+        for n, (form, stage, keys, expected) in enumerate(runs()):
+            folder = Path(name) / str(n)
+            folder.mkdir()
+            written = write_dataset("d", EXAMPLES[stage], folder, form.split()[0],  # type: ignore[arg-type]
+                                    every_answer=form == "trl messages")
+            seen = attempt(lambda s=stage, f=folder, p=written.path, k=keys:  # type: ignore[misc]
+                           with_loss(s, p, f, **k))
+            print(f"\n{stage} on {form} rows {keys or ''}", flush=True)
+            for line in [seen] if isinstance(seen, str) else seen:
+                print("  ", line if isinstance(line, str) else json.dumps(
+                    {"without loss": line[0], "with loss": line[1]}))
+            if expected is not None:
+                bad += isinstance(seen, str) or {
+                    "".join(trained.replace("<|im_end|>", "").split("\n")) for _, trained in seen} != expected
+    print(f"\n{bad} of the trl exports fail or train other tokens than those of verified answers" if bad else
+          "\nof the trl exports the verified answers alone have loss")
     return 1 if bad else 0
 
 

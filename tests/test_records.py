@@ -1,8 +1,12 @@
 """The emission rule: nothing unchecked leaves, and every refusal has a reason."""
 
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from if_factory.emission import emit_kto, emit_preference, emit_sft, emit_triple
 from if_factory.methods.base import Emission
@@ -167,3 +171,26 @@ def test_equal_content_has_equal_ids_and_any_difference_changes_them():
 def test_a_record_survives_a_round_trip_through_json():
     record = RECORD.with_candidates(candidate("pass", "fail"))
     assert Record.model_validate_json(record.model_dump_json()) == record
+
+
+def test_a_constraint_read_from_a_file_is_checked_and_written_as_it_was():
+    written = {"type": "length:exact_words", "kwargs": {"num_words": 3}, "text": "Three words.", "kind": "judge"}
+    assert Constraint.model_validate(written).model_dump(mode="json") == written
+    assert Verdict.model_validate({"outcome": "fail"}).model_dump(mode="json") == {"outcome": "fail", "reason": ""}
+    for wrong in ({"type": 3}, {"type": "a", "extra": 1}, {"type": "a", "kind": "guess"}, {"kwargs": {}}, "a"):
+        with pytest.raises(ValidationError):
+            Constraint.model_validate(wrong)
+    with pytest.raises(ValidationError):
+        Record.model_validate({**RECORD.model_dump(mode="json"), "constraints": [{"type": "a", "unknown": 1}]})
+
+
+def test_checking_imports_no_model_library():
+    said = subprocess.run([sys.executable, "-c", """
+import sys
+from if_factory.constraints.verify import verify
+from if_factory.inputs.ifeval import read_constraints
+row = {"instruction_id_list": ["punctuation:no_comma", "keywords:existence"], "kwargs": [{}, {"keywords": ["tea"]}]}
+print([v.outcome.value for v in verify("Some tea, please.", read_constraints(row, "row 1"))])
+print(sorted({"pydantic", "markdown_it", "langdetect", "regex"} & set(sys.modules)))
+"""], capture_output=True, text=True, check=True)
+    assert said.stdout == "['fail', 'pass']\n[]\n"

@@ -137,7 +137,7 @@ def export(run_folder: AnyPath, into: AnyPath, *, format: Format = "alpaca", bin
             example = example.model_copy(update={"provenance": {
                 **example.provenance, "pass_rate": rate.pass_rate, "pass_rate_of": rate.decided}})
         if dataset not in rows:
-            rows[dataset] = Rows(format, disk)
+            rows[dataset] = Rows(format, disk, every_answer=recipe.definition.verifies_history(dataset))
         rows[dataset].append(example, rate.pass_rate if rate else None)
 
     emission = emit(recipe, RunDir(run_folder).iter_records(), keep=False, take=take)
@@ -198,7 +198,8 @@ def _write_all(recipe: Recipe, datasets: Mapping[str, Rows], general: General | 
         for label, places in _parts(rows.rates, rows.difficulties, cut):
             yield dataset, label, write_rows(f"{name}_{label}", rows, places, into, as_parquet=parquet)
     if general and general.examples:
-        yield REPLAY, WHOLE, write_dataset(f"{recipe.name}_{REPLAY}", general.examples, into, fmt, as_parquet=parquet)
+        yield REPLAY, WHOLE, write_dataset(f"{recipe.name}_{REPLAY}", general.examples, into, fmt, as_parquet=parquet,
+                                           every_answer=recipe.definition.verifies_history("sft"))
 
 
 def parts_of(examples: Sequence[E], cut: Bins, rate_of: RateOf) -> list[tuple[str, list[E]]]:

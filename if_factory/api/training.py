@@ -30,7 +30,7 @@ from if_factory.training.deepspeed import Zero
 from if_factory.training.doctor import Finding, check_environment
 from if_factory.training.measured import APART, By, names_apart
 from if_factory.training.preflight import preflight
-from if_factory.training.run import StageResult, read_config, run_curriculum, stages_in
+from if_factory.training.run import StageResult, read_config, run_curriculum, stages_in, torchrun
 
 _ORDER = ("sft", "iorpo", "dpo")  # kinds a curriculum trains when no stage is named; KTO only when it is
 
@@ -314,8 +314,9 @@ def train(path: AnyPath, overrides: Sequence[str] = (), *,
     """
     path = Path(path)
     if path.is_file():
-        preflight({str(path): _with_overrides(path, overrides)}, allow_cut=allow_cut, say=say)
-        launcher.train_file(path, overrides)
+        config = _with_overrides(path, overrides)
+        preflight({str(path): config}, allow_cut=allow_cut, say=say)
+        launcher.train_file(path, overrides, torchrun(config))
         return []
     if overrides:
         raise UserError("keys are overridden for one YAML only, not for a folder", where=" ".join(overrides),

@@ -37,7 +37,8 @@ class TransformersBackend:
     Args:
         model_path: a Hugging Face directory (or hub name, which needs the network).
         adapters: LoRA folders, merged one after the other in this order. An adapter trained with
-            ``create_new_adapter`` belongs on top of the ones before it: give them all.
+            ``create_new_adapter`` belongs on top of the ones before it: give them all. A whole model among them
+            (full or freeze fine-tuning) takes the place of ``model_path`` and of what is named before it.
         device: ``cuda``, ``cpu``, ...; ``None`` takes CUDA where there is one.
         batch_size: prompts generated together; halved by itself when memory runs out.
         on_tokens: called in another thread with the number of new tokens: at each step of a batch, or at its end
@@ -49,12 +50,12 @@ class TransformersBackend:
 
     def __init__(self, model_path: str | Path, adapters: Sequence[Path | str] = (), device: str | None = None,
                  batch_size: int = 16, on_tokens: Callable[[int], None] | None = None) -> None:
-        self.path = str(model_path)
-        self.adapters = [Path(a) for a in adapters]
+        chain = [Path(a) for a in adapters]
+        self.path, self.adapters = from_last_whole(str(model_path), chain)
         self.device = device
         self.batch_size = batch_size
         self.on_tokens = on_tokens
-        self.model = "+".join([Path(self.path).name, *map(_named, self.adapters)])
+        self.model = "+".join([Path(model_path).name, *map(_named, chain)])
         self._loading: asyncio.Task[tuple[Any, Any]] | None = None
         self._queue: list[_Waiting] = []
         self._worker: asyncio.Task[None] | None = None
@@ -111,9 +112,26 @@ class TransformersBackend:
 
 def _named(adapter: Path) -> str:
     """Name and content: an adapter trained anew under an old name is another model to a response log."""
-    weights = adapter / "adapter_model.safetensors"
-    content = hashlib.sha256(weights.read_bytes()).hexdigest()[:8] if weights.is_file() else "missing"
-    return f"{adapter.name}@{content}"
+    return f"{adapter.name}@{content_of(adapter)[:8] or 'missing'}"
+
+
+def content_of(folder: Path) -> str:
+    """A hash of the weights of an adapter or of a whole model; empty where there are none."""
+    files = sorted(folder.glob("adapter_model.safetensors")) or sorted(folder.glob("model*.safetensors"))
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as f:  # a model may be larger than memory
+            while block := f.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest() if files else ""
+
+
+def from_last_whole(path: str, chain: Sequence[Path]) -> tuple[str, list[Path]]:
+    """(the model to load, the adapters to merge into it) of a chain on ``path`` that may hold whole models."""
+    for i in range(len(chain) - 1, -1, -1):
+        if (chain[i] / "config.json").is_file() and not (chain[i] / "adapter_config.json").is_file():
+            return str(chain[i]), list(chain[i + 1:])
+    return path, list(chain)
 
 
 def _sampling(request: ChatRequest) -> tuple[float, float]:
@@ -132,13 +150,14 @@ def _prompt_ids(tokenizer: Any, request: ChatRequest, path: str) -> list[int]:
 
 def load(path: str, adapters: Sequence[Path], device: str | None = None,
          dtype: str | None = None) -> tuple[Any, Any]:
-    """``(model, tokenizer)``, adapters merged in order; bfloat16 on a GPU, float32 on a CPU, unless given.
+    """``(model, tokenizer)``, adapters merged in order (see ``TransformersBackend``); bfloat16 on a GPU, float32 on a
+    CPU, unless given.
 
     Raises:
         UserError: no such model or adapter, missing packages.
     """
     with quiet("transformers", "peft"):
-        return _load(path, adapters, device, dtype)
+        return _load(*from_last_whole(path, adapters), device, dtype)
 
 
 def _load(path: str, adapters: Sequence[Path], device: str | None, dtype: str | None) -> tuple[Any, Any]:
@@ -151,7 +170,7 @@ def _load(path: str, adapters: Sequence[Path], device: str | None, dtype: str | 
     for adapter in adapters:
         if not (adapter / "adapter_config.json").is_file():
             raise UserError("no adapter_config.json here", where=str(adapter),
-                            fix="give the output_dir of a finished LoRA stage")
+                            fix="give the output_dir of a finished stage")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = dtype or ("float32" if device == "cpu" else "bfloat16")
     try:

@@ -13,9 +13,9 @@ FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 @click.command()
 @click.option("--model", "model_path", help="The base model: a Hugging Face folder or name.")
 @click.option("--adapter", "adapters", multiple=True, type=FOLDER,
-              help="A trained adapter; repeat it, in order, where a stage says so.")
+              help="A trained adapter or whole model; repeat it, in order, where a stage says so.")
 @click.option("--curriculum", type=FOLDER,
-              help="Instead of --adapter: a folder of YAML files; takes the adapters its export YAML merges.")
+              help="Instead of --adapter: a folder of YAML files; takes what it trained.")
 @click.option("--each-stage", is_flag=True, help="With --curriculum: after each stage.")
 @click.option("--suite", default="held_out", show_default=True,
               help="`held_out`, or a .jsonl of prompts with constraints (IFEval rows, or yours).")
@@ -76,10 +76,10 @@ def _compared_models(f: Any) -> Any:
     for option in (
             click.option("--also", multiple=True, metavar="NAME=ADAPTER[,ADAPTER]",
                          help="Another trained model to put beside, e.g. sft=saves/sft; repeat it for more."),
-            click.option("--curriculum", type=FOLDER, help="Instead of --adapter: a folder of YAML files; takes the "
-                         "adapters its export YAML merges."),
+            click.option("--curriculum", type=FOLDER, help="Instead of --adapter: a folder of YAML files; takes what "
+                         "it trained."),
             click.option("--adapter", "adapters", multiple=True, type=FOLDER,
-                         help="A trained adapter; repeat it, in order, where a stage says so."),
+                         help="A trained adapter or whole model; repeat it, in order, where a stage says so."),
             click.option("--model", "model_path", required=True,
                          help="The base model: a Hugging Face folder or name.")):
         f = option(f)

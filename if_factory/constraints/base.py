@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
-import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -130,6 +129,8 @@ def load_plugin(path: Path) -> None:
     except UserError:
         raise
     except Exception as e:
+        import traceback
+
         line = traceback.extract_tb(e.__traceback__)[-1]
         raise UserError(f"this file of constraint types does not load: {type(e).__name__}: {e}",
                         where=f"{line.filename}:{line.lineno}",
@@ -138,7 +139,7 @@ def load_plugin(path: Path) -> None:
 
 def get(type_id: str) -> ConstraintType:
     """The registered type; an unknown id is a ``UserError`` that suggests the nearest known one."""
-    if is_known(type_id):
+    if type_id in _REGISTRY or is_known(type_id):
         return _REGISTRY[type_id]
     raise UserError(f"unknown constraint type '{type_id}'",
                     fix=suggest(type_id, _REGISTRY) or "see `if-factory constraints`")

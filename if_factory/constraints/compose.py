@@ -17,7 +17,7 @@ from if_factory.constraints.demands import Demands
 from if_factory.constraints.held_out import HELD_OUT_TYPES
 from if_factory.constraints.languages import Language, language_of
 from if_factory.errors import UserError, suggest
-from if_factory.records import Constraint
+from if_factory.verdicts import Constraint
 
 
 def compose(seed_prompt: str, rng: Random, *, low: int = 1, high: int = 6, n: int | None = None,

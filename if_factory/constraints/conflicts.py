@@ -15,7 +15,7 @@ from if_factory.constraints import text as measure
 from if_factory.constraints.base import get
 from if_factory.constraints.demands import Demands, Unsatisfiable, merge
 from if_factory.errors import UserError
-from if_factory.records import Constraint
+from if_factory.verdicts import Constraint
 
 # Languages whose own script is not Latin: a required English word makes the answer bilingual at best.
 _OTHER_SCRIPTS = frozenset(("ar", "bg", "bn", "el", "fa", "gu", "he", "hi", "ja", "kn", "ko", "mk", "ml", "mr",

@@ -14,7 +14,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from if_factory.files import read_rows
-from if_factory.records import Constraint, Turn
+from if_factory.records import Turn
+from if_factory.verdicts import Constraint
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from if_factory.records import Constraint, Outcome, Verdict
 from if_factory.sandbox import Limits, Pool
+from if_factory.verdicts import Constraint, Outcome, Verdict
 
 THRESHOLD = 0.5
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from random import Random
 
 from if_factory.constraints.languages import language_of
-from if_factory.records import Constraint
+from if_factory.verdicts import Constraint
 
 _LEADS = ("Follow these requirements:", "Requirements:", "Please observe all of the following:",
           "Your response must meet every point below:", "Keep to these rules:")

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from if_factory.constraints.generated import verify_many
 from if_factory.constraints.verify import verify
-from if_factory.records import Candidate, Constraint, Record, Verdict
+from if_factory.records import Candidate, Record
+from if_factory.verdicts import Constraint, Verdict
 
 
 def rechecked(record: Record) -> Record:

@@ -22,7 +22,7 @@ from if_factory.constraints.base import all_types
 from if_factory.constraints.compose import compose
 from if_factory.errors import UserError, suggest
 from if_factory.files import read_text
-from if_factory.records import Constraint
+from if_factory.verdicts import Constraint
 
 PREFIX = "soft_"
 _DRAWS = 5

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from if_factory.constraints.base import ConstraintType, get
-from if_factory.records import Constraint, Outcome, Verdict
+from if_factory.verdicts import Constraint, Outcome, Verdict
 
 Mode = Literal["strict", "loose"]
 _PASS = Verdict(outcome=Outcome.PASS)
@@ -35,12 +35,14 @@ def _verdict(response: str, constraint: Constraint, mode: Mode, compat: bool, re
     if constraint.kind != "code":
         return Verdict(outcome=Outcome.NO_VERDICT, reason=f"decided by {constraint.kind}, not by a checker")
     kind = get(constraint.type)
-    if not response.strip():
+    if not response or response.isspace():
         return Verdict(outcome=Outcome.FAIL, reason="empty response")
     try:
-        texts = [response] if mode == "strict" else loose_variants(response)
         check = kind.check_compat if compat else kind.check
-        if any(check(text, constraint.kwargs) for text in texts if text.strip()):
+        if mode == "strict":
+            if check(response, constraint.kwargs):
+                return _PASS
+        elif any(check(text, constraint.kwargs) for text in loose_variants(response) if text.strip()):
             return _PASS
     except Exception as e:
         return Verdict(outcome=Outcome.NO_VERDICT, reason=f"checker raised {type(e).__name__}: {e}")

@@ -7,14 +7,13 @@ numbers do not depend on the batch a pair was scored in, save for rounding.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from if_factory.chat.transformers_local import load
+from if_factory.chat.transformers_local import content_of, load
 from if_factory.errors import UserError
 from if_factory.exporting.templates import template_problem
 from if_factory.files import dump_json
@@ -83,12 +82,11 @@ class Scorer:
 
 
 def fingerprint(path: str | Path, adapters: Sequence[Path], float32: bool = False) -> str:
-    """What a stored score belongs to: the weights by file size and time, the adapters by content."""
+    """What a stored score belongs to: the weights by file size and time, what was trained by content."""
     folder = Path(path)
     weights = [(f.name, f.stat().st_size, f.stat().st_mtime_ns)
                for f in sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.json"))]
-    merged = [hashlib.sha256((a / "adapter_model.safetensors").read_bytes()).hexdigest()
-              for a in adapters if (a / "adapter_model.safetensors").is_file()]
+    merged = [content for a in adapters if (content := content_of(a))]
     return content_id(weights or str(path), merged, float32)
 
 

@@ -54,9 +54,9 @@ def provenance_path(data: Path) -> Path:
 
 
 def write_dataset(name: str, examples: Iterable[Example], folder: Path, fmt: Format = "sharegpt", *,
-                  as_parquet: bool = False) -> Written:
-    """``write_rows`` of examples in memory."""
-    rows = Rows(fmt)
+                  as_parquet: bool = False, every_answer: bool = False) -> Written:
+    """``write_rows`` of examples in memory; ``every_answer`` as in ``Rows``."""
+    rows = Rows(fmt, every_answer=every_answer)
     for example in examples:
         rows.append(example)
     return write_rows(name, rows, range(len(rows)), folder, as_parquet=as_parquet)

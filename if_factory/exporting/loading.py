@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -242,7 +242,10 @@ def _line_by_line(raw: bytes) -> list[Any] | None:
         if set(map(type, rows)) != {dict}:
             return None
         # outside strings every `":` ends a key, so one too many may be a key that is there twice
-        if raw.count(b'":') != sum(map(len, rows)) or b" :" in raw or b"\t" in raw or b"\r" in raw:
+        keys = raw.count(b'":')
+        nested = keys != sum(map(len, rows))
+        if (nested and (keys - raw.count(b'\\":') != _all_keys(rows) or b'\\\\":' in raw)) or b" :" in raw or \
+                b"\t" in raw or b"\r" in raw:
             for line, row in zip(BytesIO(raw), rows, strict=True):
                 if line.count(b'":') - line.count(b'\\":') != _keys(row) or b'\\\\":' in line or \
                         _SPACED_KEY.search(line):
@@ -250,6 +253,18 @@ def _line_by_line(raw: bytes) -> list[Any] | None:
     except (ValueError, RecursionError):
         return None
     return rows
+
+
+def _all_keys(rows: list[Any]) -> int:
+    """The keys of all objects, level by level, which takes a fraction of the time of ``_keys`` of each row."""
+    number, level = 0, rows
+    while level:
+        objects = [v for v in level if type(v) is dict]
+        number += sum(map(len, objects))
+        inner: list[Any] = list(chain.from_iterable(v for v in level if type(v) is list))
+        inner += chain.from_iterable(map(dict.values, objects))
+        level = [v for v in inner if type(v) is dict or type(v) is list]
+    return number
 
 
 def _keys(value: Any) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
@@ -29,10 +30,13 @@ class Rows:
 
     Args:
         folder: on whose disk the temporary file is; ``None`` is the system's folder for temporary files.
+        every_answer: those of the history were verified too. ``trl`` and ``v1`` rows then train them; in the other
+            formats the curriculum decides (``mask_history``).
     """
 
-    def __init__(self, fmt: Format, folder: Path | None = None) -> None:
+    def __init__(self, fmt: Format, folder: Path | None = None, *, every_answer: bool = False) -> None:
         self.format = fmt
+        self._make = partial(_WHOLE[fmt], every_answer=every_answer) if fmt in _WHOLE else _MAKERS[fmt]
         self.difficulties = array("d")
         self.rates: list[float | None] = []  # none as long as no row has one
         self._lines = TemporaryLines(folder)  # each row's two lines, one after the other
@@ -50,7 +54,7 @@ class Rows:
             self.rates = [None] * len(self)
         if rate is not None or self.rates:
             self.rates.append(rate)
-        row, provenance = dump_json(_MAKERS[self.format](example)), dump_json(provenance_row(example))
+        row, provenance = dump_json(self._make(example)), dump_json(provenance_row(example))
         self._lines.append(f"{row}\n{provenance.removeprefix(_NUMBERED)}\n".encode())
         self._kinds.add(type(example))
         self.difficulties.append(example.difficulty)
@@ -108,7 +112,8 @@ def sharegpt_row(e: Example) -> dict[str, Any]:
     return row | {"system": e.system}
 
 
-_MAKERS = {"alpaca": alpaca_row, "sharegpt": sharegpt_row, "trl": trl_row, "v1": v1_row}
+_MAKERS: dict[str, Callable[[Example], dict[str, Any]]] = {"alpaca": alpaca_row, "sharegpt": sharegpt_row}
+_WHOLE: dict[str, Callable[..., dict[str, Any]]] = {"trl": trl_row, "v1": v1_row}
 
 
 def provenance_row(e: Example, row: int = 0) -> dict[str, Any]:

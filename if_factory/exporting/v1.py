@@ -1,7 +1,7 @@
 """SFT rows as LLaMA-Factory's version 1 (``USE_V1=1``) holds them itself, so that no converter comes between.
 
-A message has its own ``loss_weight`` there: the last answer is trained, those of the history, which were never
-verified, are not. Its ``alpaca`` converter has no history and makes an empty system message of an empty ``system``; its
+A message has its own ``loss_weight`` there: the last answer is trained; those of the history are only where the method
+verified them. Its ``alpaca`` converter has no history and makes an empty system message of an empty ``system``; its
 ``sharegpt`` one trains every answer. Source: llamafactory 0.9.5 ``v1/utils/types.py``, ``v1/core/data_engine.py``.
 """
 
@@ -16,8 +16,9 @@ from if_factory.errors import UserError
 from if_factory.records import Example, SFTExample
 
 
-def v1_row(e: Example) -> dict[str, Any]:
-    """``{"messages": [{role, content, loss_weight}]}``; the system prompt is the first message.
+def v1_row(e: Example, every_answer: bool = False) -> dict[str, Any]:
+    """``{"messages": [{role, content, loss_weight}]}``; the system prompt is the first message. ``every_answer``: those
+    of the history were verified too and are trained.
 
     Raises:
         UserError: an example that is not for SFT.
@@ -26,7 +27,7 @@ def v1_row(e: Example) -> dict[str, Any]:
         raise UserError("LLaMA-Factory's version 1 trains SFT only; its DPO trainer is not there yet",
                         where="--format v1", fix="use alpaca or sharegpt, without USE_V1")
     talk = [_message("system", e.system, 0.0)] if e.system else []
-    talk += [_message(turn.role, turn.content, 0.0) for turn in e.history]
+    talk += [_message(turn.role, turn.content, float(every_answer and turn.role == "assistant")) for turn in e.history]
     return {"messages": [*talk, _message("user", e.prompt, 0.0), _message("assistant", e.response, 1.0)]}
 
 

@@ -24,6 +24,7 @@ class Work:
         self.facts = templates().get(options.template or "", PLAIN)
         self.types = ConverterTypes()
         self.shard_types: list[arrow.Type] = []
+        self.shard = 0  # the number of shards that ended; one whose rows all fail has no type
         self.batch: list[tuple[int, rules.Turns | None, dict[str, Any]]] = []
         self.at = 0  # rows seen
         self.in_shard = 0
@@ -32,6 +33,7 @@ class Work:
         self.labels: set[bool] = set()
         self.thinks = 0
         self.counted = 0  # rows of the batch that need no look
+        self.gaps: set[int] = set()  # places in ``batch`` before which such rows stand
 
     def feed(self, piece: Piece, loaded: Callable[[int], dict[str, Any]], odd: set[int] | None,
              taken: range | None) -> None:
@@ -44,28 +46,44 @@ class Work:
             return
         at = 0
         for i in sorted(odd):
-            self._ordinary(piece, at, i)
+            self._ordinary(piece, loaded, at, i)
             self.row(loaded(i), piece.first_row + i)
             at = i + 1
-        self._ordinary(piece, at, len(piece.rows))
+        self._ordinary(piece, loaded, at, len(piece.rows))
 
-    def _ordinary(self, piece: Piece, start: int, stop: int) -> None:
+    def _ordinary(self, piece: Piece, loaded: Callable[[int], dict[str, Any]], start: int, stop: int) -> None:
         """Count ordinary rows: all of them are trained, and of their types only a null system prompt can differ."""
-        system = self.shape.columns["system"]
+        system, kto = self.shape.columns["system"], self.report.stage == "kto"
         while start < stop:
-            some = min(stop - start, self.options.batch - len(self.batch) - self.counted, self.types.room)
+            left = self.options.batch - len(self.batch) - self.counted
             if self.bounds:
-                some = min(some, self.bounds[len(self.shard_types)].stop - self.at)
+                left = min(left, self.bounds[self.shard].stop - self.at)
+            # KTO's first row of a batch takes the answer of its last one: both are looked at
+            if kto and (left == 1 or not (self.batch or self.counted)):
+                self.row(loaded(start), piece.first_row + start)
+                start += 1
+                continue
+            some = min(stop - start, left - kto, self.types.room)
             rows = piece.rows[start:start + some]
             self.types.add_texts(some, system is None or any(row.get(system) is not None for row in rows),
                                  piece.first_row + start + some - 1)
             if self.facts.thinks:
-                answer = self.shape.columns["rejected" if self.report.stage == "dpo" else "response"]
-                self.thinks += sum("<think>" not in row[answer] for row in rows)
+                self.thinks += sum("<think>" not in self._answer(row) for row in rows)
+            if kto and len(self.labels) < 2:
+                self.labels.update(row[self.shape.columns["kto_tag"]] for row in rows)
+            self.gaps.add(len(self.batch))
             self.counted += some
             self.report.rows += some
             start += some
             self._advance(some)
+
+    def _answer(self, row: dict[str, Any]) -> str:
+        """The last text of an ordinary row that is trained."""
+        content, columns = self.shape.tags["content_tag"], self.shape.columns
+        answer = row[columns["rejected"]] if self.report.stage == "dpo" else row[
+            columns["response" if self.shape.formatting == "alpaca" else "messages"]]
+        answer = answer[-1] if isinstance(answer, list) else answer
+        return str(answer[content] if isinstance(answer, dict) else answer)
 
     def row(self, row: dict[str, Any], n: int) -> None:
         """One loaded row; ``n`` is its number in the file."""
@@ -84,7 +102,7 @@ class Work:
     def _advance(self, rows: int) -> None:
         self.at += rows
         self.in_shard += rows
-        if self.bounds and self.at >= self.bounds[len(self.shard_types)].stop:
+        if self.bounds and self.at >= self.bounds[self.shard].stop:
             self._end_shard()
         elif len(self.batch) + self.counted >= self.options.batch:
             self._end_batch()
@@ -114,6 +132,7 @@ class Work:
                             f"LLaMA-Factory works in batches of {self.options.batch} and raises \"Schema and "
                             "number of arrays unequal\": remove the bad rows or mix them among good ones", "fails")
         self.types, self.empty, self.batches, self.in_shard = ConverterTypes(), [], 0, 0
+        self.shard += 1
 
     def _end_batch(self) -> None:
         left, self.counted = self.counted, 0
@@ -123,7 +142,7 @@ class Work:
         if not left:
             self.empty.append(self.batch[0][0])
         self.report.accepted += left
-        self.batch = []
+        self.batch, self.gaps = [], set()
 
     def _processed(self, i: int) -> bool:
         """Whether the processor keeps row ``i`` of the batch."""
@@ -156,6 +175,8 @@ class Work:
 
     def _kl_answer(self, i: int) -> None:
         """KTO takes the answer of the row before (of the batch's last row for its first) without looking at it."""
+        if i in self.gaps:
+            return  # an ordinary row, whose answer is another text
         n, t, _ = self.batch[i]
         before, other, _ = self.batch[i - 1]
         if other is None or t is None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from if_factory.constraints.base import get
 from if_factory.errors import UserError
-from if_factory.records import Constraint
+from if_factory.verdicts import Constraint
 
 
 def read_constraints(row: Mapping[str, Any], where: str) -> list[Constraint]:
@@ -34,7 +34,7 @@ def read_constraints(row: Mapping[str, Any], where: str) -> list[Constraint]:
     texts = row.get("constraints")
     if not (isinstance(texts, list) and len(texts) == len(ids) and all(isinstance(t, str) for t in texts)):
         texts = [""] * len(ids)
-    return [_constraint(type_id, arguments, text, f"{where}: field 'kwargs'[{n}]")
+    return [_constraint(type_id, arguments, text, where, n)
             for n, (type_id, arguments, text) in enumerate(zip(ids, kwargs, texts, strict=True))]
 
 
@@ -47,14 +47,15 @@ def _list(row: Mapping[str, Any], field: str, where: str) -> list[Any]:
     return value
 
 
-def _constraint(type_id: Any, arguments: Any, text: str, where: str) -> Constraint:
+def _constraint(type_id: Any, arguments: Any, text: str, row: str, n: int) -> Constraint:
     if not isinstance(type_id, str):
         raise UserError(f"expected a constraint id, found {type(type_id).__name__}",
-                        where=where.replace("'kwargs'", "'instruction_id_list'"))
+                        where=f"{row}: field 'instruction_id_list'[{n}]")
     try:
         kind = get(type_id)
     except UserError as e:
-        raise UserError(e.problem, where=where.replace("'kwargs'", "'instruction_id_list'"), fix=e.fix) from None
+        raise UserError(e.problem, where=f"{row}: field 'instruction_id_list'[{n}]", fix=e.fix) from None
+    where = f"{row}: field 'kwargs'[{n}]"
     if arguments is not None and not isinstance(arguments, dict):
         raise UserError(f"expected an object of arguments, found {type(arguments).__name__}", where=where)
     given = {k: v for k, v in (arguments or {}).items() if v is not None}

@@ -90,7 +90,7 @@ def constraints_of(row: Mapping[str, Any], where: str) -> tuple[Constraint, ...]
         return eval_functions(row) or worded(row)
     found = []
     for i, entry in enumerate(listed):
-        known = {k: v for k, v in entry.items() if k in Constraint.model_fields and v is not None}
+        known = {k: v for k, v in entry.items() if k in Constraint.__dataclass_fields__ and v is not None}
         try:
             found.append(Constraint.model_validate(known))
         except ValidationError as e:

@@ -12,7 +12,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from if_factory.errors import UserError
@@ -25,12 +25,13 @@ _RAISED = re.compile(r"(?:[A-Za-z_]\w*\.)*([A-Za-z_]\w*)(?:: |:?$)")
 _WORKER = re.compile(r"Root Cause.*?rank\s*:\s*(\d+).*?exitcode\s*:\s*(-?\d+)", re.DOTALL)
 
 
-def train_file(path: Path, overrides: Sequence[str] = ()) -> None:
+def train_file(path: Path, overrides: Sequence[str] = (), env: Mapping[str, str] | None = None) -> None:
     """Run one LLaMA-Factory YAML of any stage in a process of its own; its output passes through.
 
     Args:
         path: the YAML.
         overrides: ``key=value``, as ``llamafactory-cli train`` takes them.
+        env: variables to add for the training process.
 
     Raises:
         UserError: no LLaMA-Factory here, or the run failed; one sentence says how it ended.
@@ -40,7 +41,8 @@ def train_file(path: Path, overrides: Sequence[str] = ()) -> None:
     if find_spec("llamafactory") is None:
         raise UserError("llamafactory is not installed here", fix='pip install "if-factory[train]"')
     stderr = b""
-    with subprocess.Popen([*COMMAND, "train", str(path), *overrides], stderr=subprocess.PIPE) as process:
+    with subprocess.Popen([*COMMAND, "train", str(path), *overrides], stderr=subprocess.PIPE,
+                          env={**os.environ, **(env or {})}) as process:
         assert isinstance(process.stderr, io.BufferedReader)
         try:
             while chunk := process.stderr.read1():  # not by lines: a progress bar ends none

@@ -78,6 +78,9 @@ def online(run_folder: AnyPath, *, model: str, out: AnyPath, adapters: Sequence[
         model=model, template=template, name=recipe.name, stages=("dpo",), seed=recipe.seed, cpu=not has_gpu(),
         **preset_keys(recipe, ("dpo",), settings or {}))
     start = adapters_of(Path(curriculum)) if curriculum else adapters
+    if start and not (Path(start[0]) / "adapter_config.json").is_file() and (Path(start[0]) / "config.json").is_file():
+        raise UserError("is a whole model, not an adapter", where=str(start[0]), fix=f"give --model {start[0]}, and "
+                        "the adapters trained on it, if any, with --adapter")
     options = OnlineOptions(
         iterations=iterations, prompts=prompts, samples=samples, temperature=temperature, max_tokens=max_tokens,
         concurrency=4 * batch, pairs_per_side=None if all_pairs else 2, reference=reference,

@@ -137,6 +137,11 @@ class Method:
     together: Sequence[str] = ()
     preset_training: Mapping[str, PresetTraining] = field(default_factory=dict)
 
+    def verifies_history(self, dataset: str) -> bool:
+        """Whether the earlier answers of an SFT dataset's conversations were verified like the last one."""
+        keys = {**self.training.get("sft", {}), **self.training.get(dataset, {})}
+        return keys.get("mask_history", True) is False
+
 
 def names() -> list[str]:
     """Every method of the package, by file name."""

@@ -16,7 +16,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,20 +92,19 @@ def stages_in(folder: Path) -> list[Path]:
 
 
 def adapters_of(folder: Path) -> tuple[Path, ...]:
-    """The adapters that a curriculum ends with, in the order in which they are merged: its export YAML's.
+    """What a curriculum ends with: its export YAML's adapters, in the order in which they are merged, after the whole
+    model that an earlier stage trained; or the whole model of its last stage.
 
     Raises:
-        UserError: no export YAML, or an adapter is not there yet.
+        UserError: no export YAML, or an adapter or model is not there yet.
     """
-    for path in sorted(folder.glob("*.yaml")):
-        config = read_config(path)
-        if "export_dir" in config:
-            adapters = tuple(Path(a) for a in config["adapter_name_or_path"].split(","))
-            for adapter in adapters:
-                if not adapter.is_dir():
-                    raise UserError("this adapter is not there", where=str(adapter),
-                                    fix=f"train it with `if-factory train {folder}`")
-            return adapters
+    configs = [read_config(path) for path in sorted(folder.glob("*.yaml"))]
+    export = next((config for config in configs if "export_dir" in config), None)
+    if export is not None:
+        trained = {str(config["output_dir"]) for config in configs if "output_dir" in config}
+        return _there(folder, (*_whole(export, trained), *map(Path, export["adapter_name_or_path"].split(","))))
+    if configs and _trains_all(last := read_config(stages_in(folder)[-1])):
+        return _there(folder, (Path(last["output_dir"]),))
     raise UserError("no export YAML here", where=str(folder), fix="write one with `if-factory curriculum`")
 
 
@@ -113,21 +112,44 @@ def adapters_by_stage(folder: Path) -> dict[str, tuple[Path, ...]]:
     """For each stage of a curriculum, in training order, the adapters to merge after it, in order.
 
     A stage that continues an adapter replaces it; one with ``create_new_adapter`` stands on top of those it loads.
+    A stage that trains all weights leaves a whole model, which comes first for the adapters trained on it.
 
     Raises:
-        UserError: no stages, or an adapter is not there yet.
+        UserError: no stages, or an adapter or model is not there yet.
     """
     found: dict[str, tuple[Path, ...]] = {}
+    trained: set[str] = set()
     for path in stages_in(folder):
         config = read_config(path)
         loaded = [Path(a) for a in str(config.get("adapter_name_or_path") or "").split(",") if a]
-        chain = (*(loaded if config.get("create_new_adapter") else loaded[:-1]), Path(config["output_dir"]))
-        for adapter in chain:
-            if not adapter.is_dir():
-                raise UserError("this adapter is not there", where=str(adapter),
-                                fix=f"train it with `if-factory train {folder}`")
-        found[path.stem] = chain
+        below = loaded if config.get("create_new_adapter") else loaded[:-1]
+        chain = () if _trains_all(config) else (*_whole(config, trained), *below)
+        trained.add(config["output_dir"])
+        found[path.stem] = _there(folder, (*chain, Path(config["output_dir"])))
     return found
+
+
+def _trains_all(config: Mapping[str, Any]) -> bool:
+    return str(config.get("finetuning_type", "lora")) != "lora"
+
+
+def _whole(config: Mapping[str, Any], trained: Collection[str]) -> tuple[Path, ...]:
+    """The model that the keys name, where a stage of the curriculum trained it."""
+    model = str(config.get("model_name_or_path") or "")
+    return (Path(model),) if model in trained else ()
+
+
+def _there(folder: Path, chain: tuple[Path, ...]) -> tuple[Path, ...]:
+    for part in chain:
+        if not part.is_dir():
+            raise UserError("this adapter or model is not there", where=str(part),
+                            fix=f"train it with `if-factory train {folder}`")
+    return chain
+
+
+def torchrun(config: Mapping[str, Any]) -> dict[str, str]:
+    """The variables that a stage needs to be started: with DeepSpeed LLaMA-Factory raises unless torchrun starts it."""
+    return {"FORCE_TORCHRUN": "1"} if config.get("deepspeed") else {}
 
 
 def _find_cli() -> str:
@@ -166,9 +188,7 @@ def _run_stage(path: Path, config: dict[str, Any], root: Path, command: list[str
     resumes = _prepare(out, before.get("fingerprint") == note["fingerprint"], say)
     write_atomic(out / NOTE, dump_json(note, indent=2) + "\n")
     say(f"{path.name}: {'going on from ' + resumes.name if resumes else 'training'} -> {config['output_dir']}")
-    if config.get("deepspeed"):
-        env = {"FORCE_TORCHRUN": "1", **(env or {})}
-    _call(command, path, root, out / "train.log", env, say)
+    _call(command, path, root, out / "train.log", {**torchrun(config), **(env or {})}, say)
     result = _result(path, out, skipped=False)
     _trained_something(result, _json(out / "train_results.json"), resumed=resumes is not None,
                        stage=str(config.get("stage", "sft")))
@@ -181,7 +201,7 @@ def _run_stage(path: Path, config: dict[str, Any], root: Path, command: list[str
 
 def _start(config: Mapping[str, Any], root: Path) -> Path | None:
     """The adapter or the whole model that the stage began with; ``None`` for a new adapter."""
-    if config.get("finetuning_type", "lora") != "lora":
+    if _trains_all(config):
         return root / str(config["model_name_or_path"])
     adapters = [a for a in str(config.get("adapter_name_or_path") or "").split(",") if a]
     return root / adapters[-1] if adapters and not config.get("create_new_adapter") else None

@@ -77,7 +77,7 @@ def _constraints(row: Mapping[str, Any], where: str) -> list[Constraint]:
     if not isinstance(given, list):
         raise UserError("expected a list of constraints", where=f"{where}: field 'constraints'")
     try:
-        return [Constraint(**c) for c in given]
+        return [Constraint.model_validate(c) for c in given]
     except (ValidationError, TypeError):
         raise UserError("expected objects with 'type', 'kwargs' and 'text'",
                         where=f"{where}: field 'constraints'") from None

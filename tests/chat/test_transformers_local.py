@@ -125,6 +125,21 @@ def test_an_adapter_trained_anew_is_another_model_to_the_log(tmp_path: Path) -> 
     assert TransformersBackend("m", [weights.parent]).model != before
 
 
+def test_a_whole_model_takes_the_place_of_the_base_and_of_what_was_before_it(tmp_path: Path) -> None:
+    """Full fine-tuning leaves a model, not an adapter; an adapter may be trained on it."""
+    early, whole, late = (tmp_path / name for name in ("early", "whole", "late"))
+    for folder, file in ((early, "adapter_config.json"), (whole, "config.json"), (late, "adapter_config.json")):
+        folder.mkdir()
+        (folder / file).write_text("{}")
+    (whole / "model.safetensors").write_bytes(b"first")
+    assert transformers_local.from_last_whole("m", [early, whole, late]) == (str(whole), [late])
+    assert transformers_local.from_last_whole("m", [early]) == ("m", [early])
+    backend = TransformersBackend("m", [whole, late])
+    assert (backend.path, backend.adapters) == (str(whole), [late])
+    (whole / "model.safetensors").write_bytes(b"second")
+    assert TransformersBackend("m", [whole, late]).model != backend.model, "another model to the log"
+
+
 @needs_torch
 @pytest.mark.e2e
 def test_a_missing_model_or_adapter_is_a_user_error(tmp_path: Path, tiny: Path) -> None:

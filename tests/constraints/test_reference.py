@@ -93,3 +93,25 @@ def test_language_answers_are_those_of_langdetect(shared: Path) -> None:
     texts += [t.lower() for t in texts[::8]] + [t.upper() for t in texts[::8]]
     texts += ["", "12 34", "YES", "a", "see https://example.com/a", "你好世界", "Привет мир hello", "café déjà"]
     assert [t for t in texts if detect(t) != langdetect(t)] == []
+
+
+def test_profiles_left_unread_know_no_ascii_letter_and_change_no_answer(shared: Path) -> None:
+    from langdetect.detector_factory import PROFILES_DIRECTORY
+
+    from if_factory.constraints.text import langid
+
+    stored = {p.name: json.loads(p.read_bytes()) for p in Path(PROFILES_DIRECTORY).iterdir() if p.is_file()}
+    assert [name for name, profile in stored.items() if profile["name"] != name] == []
+    assert [gram for name in langid._NOT_ASCII for gram in stored[name]["freq"]
+            if not langid._OTHER_LETTERS.search(gram)] == []
+    lines = (shared / "data" / "complex" / "ift_train.jsonl").read_text().splitlines()
+    texts = ["".join(c for c in json.loads(line)["output"] if c.isascii())[:300].upper() for line in lines[::100]]
+    answers = {}
+    for read in ("some", "all"):
+        for remembered in (langid._loaded, langid._row, langid._known, langid._grams_of, langid.detect):
+            remembered.cache_clear()
+        if read == "all":
+            langid._profiles().complete()
+        answers[read] = [langid.detect(text) for text in texts]
+        assert langid._profiles().partial is (read == "some")
+    assert answers["some"] == answers["all"]

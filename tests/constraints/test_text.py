@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 
 import pytest
 from hypothesis import example, given
@@ -112,3 +113,45 @@ def test_a_pattern_is_counted_as_a_regular_expression_counts_it(pattern: str, te
                 measure.count_pattern(pattern, text, whole=whole)
         else:
             assert measure.count_pattern(pattern, text, whole=whole) == wanted
+
+
+@pytest.mark.parametrize("text", [
+    "NASA said Cannot CANnot I'M I'll Dn't A Ab aB McDonald U.S. AND/OR B2B self-MADE Hello,World O'Neil X",
+    "ÉCOLE École NASA l’ÉTÉ Straße ǅ", "", "no capital here",
+])
+def test_passing_over_chunks_without_a_capital_word_loses_none(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = import_module("if_factory.constraints.text.words")  # not the function of that name
+    from if_factory.constraints.types.ifeval import case
+
+    def capitals() -> tuple[list[str], list[str]]:
+        return measure.capital_words(text), [t for t in case._treebank_tokens(text) if t.isupper()]
+
+    found = capitals()
+    for module in (words, case):
+        monkeypatch.setattr(module, "capital_chunks", str.split)
+    assert found == capitals()
+
+
+@given(st.text(alphabet="aA b\n.İıſKé-", max_size=30), st.sampled_from(["a", "ab", "a b", "s", "k", "i", "a.", "-a"]))
+def test_a_phrase_found_without_a_pattern_is_where_the_pattern_finds_it(text: str, phrase: str) -> None:
+    words = import_module("if_factory.constraints.text.words")  # not the function of that name
+
+    search = words._searcher(text, phrase)
+    pattern = words._body(phrase)
+    for start in range(len(text) + 1):
+        by_pattern = pattern.search(text, start)
+        assert search(start) == (by_pattern.span() if by_pattern else None)
+
+
+@given(st.text(alphabet="S1 \t\n>-*`~.", max_size=40))
+def test_lines_outside_code_are_those_the_parser_leaves(text: str) -> None:
+    from if_factory.constraints.text import markdown
+
+    heading = re.compile(r"^[ \t>*\-]*S *1", re.MULTILINE)
+    kept = "\n".join(
+        "" if n in code else line for code in [{
+            n for t in markdown._parser().parse(text) if t.type in ("fence", "code_block") and t.map
+            for n in range(*t.map)}]
+        for n, line in enumerate(text.split("\n")))
+    assert [m.group() for m in measure.outside_code(heading, text)] == heading.findall(kept)
+    assert measure.without_code(text) == kept

@@ -280,6 +280,17 @@ def test_ordinary_rows_beside_odd_ones_get_the_verdicts_of_a_look_at_every_row(t
     assert [p for p in found[0][2] if "row 1000" in p and "fails" in p]
 
 
+def test_a_workers_share_of_rows_that_all_fail_ends_like_any_other(tmp_path: Path) -> None:
+    """Seed 30149 of the differential test: `train` looked at such rows for ever."""
+    columns = {"prompt": "instruction", "query": "input", "response": "output", "history": "history"}
+    rows = [sft(history=[]), sft(history=[["q"]]), sft(history=[]), sft(history=[])]
+    put(tmp_path, {"file_name": "d.jsonl", "columns": columns}, jsonl(rows))
+    for workers in (2, 3, 4):
+        report = check_dataset(tmp_path, "d", options=LoaderOptions(workers=workers))
+        assert [p.row for p in report.fails if p.row] == [2]
+        assert report.rows == 4
+
+
 def test_two_slices_of_a_file_of_ordinary_rows_are_taken_together(tmp_path: Path) -> None:
     """This ended in an IndexError: the rows of an ordinary file were passed over."""
     put(tmp_path, {"file_name": "d.jsonl", "split": "train[:1]+train[2:]"}, jsonl([sft() for _ in range(4)]))

@@ -15,12 +15,14 @@ from typing import Any
 
 import pytest
 
+from if_factory.exporting import acceptance
 from if_factory.exporting.acceptance import LoaderOptions, check_dataset
 from tests.exporting.cases import FULL_TAGS
 from tests.exporting.reference import accepted_by_llamafactory, jsonl, need_llamafactory, put
 
 CASES = int(os.environ.get("DIFFERENTIAL", "300"))
 FOLDERS = int(os.environ.get("DIFFERENTIAL_FOLDERS", "12"))
+QUICK = int(os.environ.get("DIFFERENTIAL_QUICK", "240"))  # without LLaMA-Factory
 START = int(os.environ.get("DIFFERENTIAL_FROM", "0"))
 TEXTS = ["", "x", "ja, gerne", "2024-01-01", "42", "\U0001f600", "a\nb", "<image>", "null", " "]
 ODD = [None, 0, 1, 2.5, True, False, [], {}, ["ab"], [["q", "a"]], {"from": "gpt", "value": "x"}, "2024-01-01",
@@ -278,3 +280,24 @@ def test_check_and_llamafactory_agree_on_folders_that_workers_share(part: int, t
         if ours != theirs and not made.drawn:
             parted.append((START + i, ours, theirs, raised[:200]))
     assert not parted, f"{len(parted)} of {FOLDERS // 2}: {parted[:5]}"
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_rows_passed_over_in_stretches_get_the_verdicts_of_a_look_at_every_row(
+        part: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every format and stage, many rows of each kind, so that ordinary ones stand between odd ones in a batch."""
+    for seed in range(part, QUICK, 4):
+        made = Made(START + seed)
+        made.rows = [made.rng.choice([*made.rows, made._row()]) for _ in range(made.rng.choice([9, 40, 80]))]
+        made.written = "jsonl"
+        made.write(folder := tmp_path / str(seed))
+        options = LoaderOptions(workers=made.rng.choice([1, 1, 1, 3]), batch=made.rng.choice([2, 7, 25, 1000]),
+                                piece=made.piece or 3000, template=made.template)
+        found = []
+        for look_at_all in (False, True):
+            with monkeypatch.context() as patched:
+                if look_at_all:
+                    patched.setattr(acceptance, "odd_rows", lambda *args: None)
+                report = check_dataset(folder, "d", stage=made.stage, options=options)  # type: ignore[arg-type]
+            found.append((report.rows, report.accepted, list(map(str, report.problems))))
+        assert found[0] == found[1], START + seed

@@ -19,6 +19,7 @@ from if_factory.exporting.acceptance import KTO_BATCH, check_dataset
 from if_factory.exporting.dataset_info import merge_entries
 from if_factory.exporting.formats import order_apart, write_dataset, write_rows
 from if_factory.exporting.rows import Rows, alpaca_row, sharegpt_row
+from if_factory.methods.base import get_method, names
 from if_factory.records import (
     Constraint,
     KTOExample,
@@ -126,13 +127,28 @@ def test_trl_rows_render_the_whole_prompt_and_only_the_answer_after_it(kind: str
     assert data_utils.is_conversational(row)
     text = data_utils.apply_chat_template(row, tokenizer)
     prompt = "[system]be nice[user]q[assistant]a[user]say \u00e9"
-    if kind == "sft":
-        assert text["text"] == f"{prompt}[assistant]x"
-    else:
-        assert text["prompt"] == prompt
-        assert {k: v for k, v in text.items() if k not in ("prompt", "label")} == (
-            {"chosen": "[assistant]x", "rejected": "[assistant]y,"} if kind == "dpo" else
-            {"completion": "[assistant]y"})
+    assert text["prompt"] == prompt
+    assert {k: v for k, v in text.items() if k not in ("prompt", "label")} == {
+        "sft": {"completion": "[assistant]x"}, "kto": {"completion": "[assistant]y"},
+        "dpo": {"chosen": "[assistant]x", "rejected": "[assistant]y,"}}[kind]
+
+
+def test_trl_sft_rows_train_the_last_answer_unless_the_method_verified_all_of_them(tmp_path: Path) -> None:
+    """trl gives loss to a ``completion`` alone, and to every answer of ``messages``."""
+    written = write_dataset("d", examples("sft"), tmp_path, "trl")
+    last = json.loads(written.path.read_text().splitlines()[1])
+    assert [m["role"] for m in last["prompt"]] == ["system", "user", "assistant", "user"]
+    assert last["completion"] == [{"role": "assistant", "content": "x"}]
+    written = write_dataset("e", examples("sft"), tmp_path, "trl", every_answer=True)
+    every = json.loads(written.path.read_text().splitlines()[1])
+    assert every == {"messages": last["prompt"] + last["completion"]}
+
+
+def test_only_conifers_conversations_have_verified_histories() -> None:
+    """As in LLaMA-Factory's YAMLs: where ``mask_history`` is false, trl and v1 rows train the history too."""
+    verified = {(name, dataset) for name in names() for dataset in ("sft", "sft_external", "sft_external_masked")
+                if get_method(name).verifies_history(dataset)}
+    assert verified == {("conifer", "sft"), ("conifer", "sft_external")}
 
 
 def test_triples_are_refused_for_trl(tmp_path: Path) -> None:
@@ -149,6 +165,9 @@ def test_v1_rows_train_the_last_answer_alone(tmp_path: Path) -> None:
             ("system", "be nice", 0.0), ("user", "q", 0.0), ("assistant", "a", 0.0), ("user", "say \u00e9", 0.0),
             ("assistant", "x", 1.0))]
     assert [m["role"] for m in plain["messages"]] == ["user", "assistant"]
+    every = write_dataset("e_sft", examples("sft"), tmp_path, "v1", every_answer=True)
+    weights = [m["loss_weight"] for m in json.loads(every.path.read_text().splitlines()[1])["messages"]]
+    assert weights == [0.0, 0.0, 1.0, 0.0, 1.0], "both answers, where the method verified both"
     assert yaml.safe_load((tmp_path / "d_sft.yaml").read_text()) == {
         "d_sft": {"path": str(written.path), "source": "local"}}
 

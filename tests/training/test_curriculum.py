@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from if_factory.training.curriculum import (
     write_curriculum,
 )
 from if_factory.training.keys import key_notes
+from if_factory.training.run import adapters_by_stage, adapters_of
 
 SETS: Any = {(k, b): f"d_{k}_{b}" for k in ("sft", "dpo", "kto", "iorpo", "sft_external")
              for b in ("easy", "hard", "1", "2", "3", "all")}
@@ -280,6 +282,25 @@ def test_one_kind_can_train_the_whole_model_and_the_next_an_adapter_on_it(tmp_pa
     assert configs[1]["model_name_or_path"] == configs[2]["model_name_or_path"] == "saves/c_1_sft_all"
     with pytest.raises(UserError, match="the stage before it an adapter"):
         written(tmp_path, bins=1, stage_overrides={"dpo": {"finetuning_type": "freeze"}})
+
+
+def test_what_a_full_curriculum_leaves_is_a_whole_model_and_adapters_stand_on_it(tmp_path: Path) -> None:
+    """`evaluate --curriculum` took such a curriculum for one without an export YAML, or merged into the base model."""
+    def trained(folder: str, **changes: Any) -> tuple[tuple[Path, ...], dict[str, tuple[Path, ...]]]:
+        write_curriculum(options(bins=1, output_root=str(tmp_path / "saves"), **changes), SETS, tmp_path / folder)
+        with pytest.raises(UserError, match="adapter or model is not there"):
+            adapters_of(tmp_path / folder)
+        for stage in ("c_1_sft_all", "c_2_dpo_all"):
+            (tmp_path / "saves" / stage).mkdir(parents=True)
+        found = adapters_of(tmp_path / folder), adapters_by_stage(tmp_path / folder)
+        shutil.rmtree(tmp_path / "saves")
+        return found
+
+    sft, dpo = tmp_path / "saves" / "c_1_sft_all", tmp_path / "saves" / "c_2_dpo_all"
+    assert trained("full", finetuning_type="full") == ((dpo,), {"c_1_sft_all": (sft,), "c_2_dpo_all": (dpo,)})
+    mixed = trained("mixed", stage_overrides={"sft": {"finetuning_type": "full"}})
+    assert mixed == ((sft, dpo), {"c_1_sft_all": (sft,), "c_2_dpo_all": (sft, dpo)})
+    assert trained("lora") == ((sft, dpo), {"c_1_sft_all": (sft,), "c_2_dpo_all": (sft, dpo)})
 
 
 def test_deepspeed_is_written_beside_the_stages_and_named_in_them(tmp_path: Path) -> None:

@@ -171,6 +171,19 @@ def test_training_is_refused_where_the_loader_would_refuse_the_rows(tmp_path: Pa
         preflight({"x.yaml": config}, root=tmp_path)
 
 
+def test_training_is_refused_where_one_of_the_yamls_workers_is_left_without_a_row(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One worker trains 19 of these 20 rows; of 16 one has a shard of which every row is dropped."""
+    config = long_rows(tmp_path) | {"dataset": "short", "template": None}
+    rows = [{"instruction": "say", "input": "", "output": "x" if i < 19 else None} for i in range(20)]
+    (tmp_path / "data" / "short.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "data" / "dataset_info.json").write_text('{"short": {"file_name": "short.jsonl"}}')
+    with pytest.raises(UserError, match="refuses dataset 'short'"):
+        preflight({"x.yaml": config | {"preprocessing_num_workers": 16}}, root=tmp_path)
+    monkeypatch.setattr("if_factory.training.preflight._encoder", lambda *args: None)  # no tokens are counted
+    assert preflight({"x.yaml": config}, root=tmp_path, say=lambda line: None) == []
+
+
 def test_without_a_tokenizer_the_fitting_value_is_an_estimate_on_the_safe_side(tmp_path: Path) -> None:
     long_rows(tmp_path)
     report = count_cuts(tmp_path / "data", ["d"], "sft", Estimate(), Settings())

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from if_factory.api.training import train
 from if_factory.errors import UserError
 from if_factory.exporting.dataset_info import merge_entries
 from if_factory.exporting.formats import write_dataset
+from if_factory.iorpo import launcher
 from if_factory.records import SFTExample
 from if_factory.training.curriculum import CurriculumOptions, write_curriculum
 from if_factory.training.run import run_curriculum, stages_in
@@ -135,6 +137,20 @@ def test_keys_that_always_raise_stop_the_runner_before_it_trains(bench: Bench) -
     with pytest.raises(UserError, match="interleave_once"):
         bench.run()
     assert bench.calls() == []
+
+
+def test_one_yaml_with_deepspeed_is_started_by_torchrun_as_a_folder_of_them_is(
+        bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LLaMA-Factory raises otherwise. Only folders were."""
+    tell = "import os, pathlib, sys; pathlib.Path('env').write_text(os.environ.get('FORCE_TORCHRUN', ''))"
+    monkeypatch.setattr(launcher, "COMMAND", (sys.executable, "-c", tell))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr("if_factory.api.training.preflight", lambda *args, **how: [])
+    monkeypatch.chdir(bench.root)
+    train(bench.paths[0])
+    assert Path("env").read_text() == ""
+    train(bench.paths[0], ["deepspeed=ds_z2_config.json"])
+    assert Path("env").read_text() == "1"
 
 
 def test_failure_quotes_the_error_and_names_the_log(bench: Bench) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
+from if_factory.constraints.text.normal import later
+
 _TELLING_LETTERS = 50
-_HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff]")
-_KANA = re.compile("[\u3041-\u30ff]")
-_HANGUL = re.compile("[\uac00-\ud7a3]")
+_HAN = later("[\u3400-\u4dbf\u4e00-\u9fff]")
+_KANA = later("[\u3041-\u30ff]")
 # Scripts that one language of langdetect's 55 writes: their letters settle it without statistics.
 _SCRIPTS = {"el": "\u0370-\u03ff\u1f00-\u1fff", "gu": "\u0a80-\u0aff", "he": "\u0590-\u05ff",
             "ja": "\u3041-\u30ff", "kn": "\u0c80-\u0cff", "ko": "\uac00-\ud7a3\u1100-\u11ff",

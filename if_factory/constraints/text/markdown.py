@@ -259,15 +259,28 @@ def count_bold(text: str) -> int:
     return sum(max(_emphasis(raw, bold=True), len(_BOLD.findall(without_spans(raw)))) for raw in _blocks(text))
 
 
+# An indented code block has four blanks or a tab before it, behind nothing but the marks of lists and quotations.
+_INDENTED = re.compile(r"^[ \t>*+\-\d.)]*?(?: {4}|\t)", re.MULTILINE)
+
+
 def without_code(text: str) -> str:
     """The lines of a text outside fenced and indented code blocks."""
-    if "```" not in text and "~~~" not in text and "    " not in text and "\t" not in text:
+    if "```" not in text and "~~~" not in text and not _INDENTED.search(text):
         return text
     lines = text.split("\n")
     code = [t.map for t in _parser().parse(text) if t.type in ("fence", "code_block") and t.map]
     for start, end in code:
         lines[start:end] = [""] * (min(end, len(lines)) - start)
     return "\n".join(lines)
+
+
+def outside_code(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
+    """The matches of a pattern that begins with a line and ends within it, in lines outside code blocks."""
+    found = list(pattern.finditer(text))
+    fences = [at for at in (text.find("```"), text.find("~~~")) if at >= 0]
+    if all(m.start() < min(fences, default=len(text)) and not _INDENTED.match(m.group()) for m in found):
+        return found  # no need of the parser
+    return list(pattern.finditer(without_code(text)))
 
 
 _FENCE = re.compile(r"(`{3,}|~{3,})[ \t]*([^\s`]*)[^\n`]*(?:\n|(?<=[`~]))(.*?)\n?[ \t]*\1", re.DOTALL)

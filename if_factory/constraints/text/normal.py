@@ -10,6 +10,26 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import lru_cache
+from typing import Any, cast
+
+
+class _Later:
+    """A pattern that is compiled when it is first used."""
+
+    def __init__(self, pattern: str, flags: int) -> None:
+        self._arguments = pattern, flags
+
+    def __getattr__(self, name: str) -> Any:
+        compiled = re.compile(*self._arguments)
+        for method in ("search", "match", "fullmatch", "findall", "finditer", "split", "sub"):
+            setattr(self, method, getattr(compiled, method))
+        return getattr(compiled, name)
+
+
+def later(pattern: str, flags: int = 0) -> re.Pattern[str]:
+    """``re.compile`` on first use: large sets of letters take milliseconds, and most texts need none of them."""
+    return cast("re.Pattern[str]", _Later(pattern, flags))
+
 
 _SAME = {
     **dict.fromkeys("‘’‚‛ʼ＇", "'"), **dict.fromkeys("“”„‟＂", '"'), **dict.fromkeys("‐‑", "-"),
@@ -17,7 +37,7 @@ _SAME = {
     **dict.fromkeys("\u00ad\u200b\u2060\ufeff"),  # soft hyphen and zero-width marks: nothing to see
 }
 _TABLE = str.maketrans(_SAME)
-_ODD = re.compile("[" + re.escape("".join(_SAME)) + "]")
+_ODD = later("[" + re.escape("".join(_SAME)) + "]")
 
 
 @lru_cache(maxsize=512)

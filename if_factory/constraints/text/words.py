@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
-from if_factory.constraints.text.normal import plain
+from if_factory.constraints.text.normal import later, plain
 
 HAN_KANA = ("\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3031-\u3035\u3038-\u303b\u3041-\u3096\u309d-\u309f"
             "\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f"
@@ -24,10 +25,10 @@ _HANGUL = "\uac00-\ud7a3"
 # What stands directly beside a word without belonging to it: scripts without spaces, and Korean particles.
 _NO_SPACES = HAN_KANA + _UNCOUNTABLE + _HANGUL
 
-_CHARACTER = re.compile(f"[{HAN_KANA}]")
-_UNDECIDED = re.compile(f"[{_UNCOUNTABLE}]")
+_CHARACTER = later(f"[{HAN_KANA}]")
+_UNDECIDED = later(f"[{_UNCOUNTABLE}]")
 # Scripts whose letters carry combining marks, and those without spaces: there the library decides.
-_LIBRARY = re.compile("[\u0300-\u036f\u0483-\u0489\u0590-\u1dff\u200c\u200d\u20d0-\u20ff\u2c00-\u2dff\u2e80-\ud7ff"
+_LIBRARY = later("[\u0300-\u036f\u0483-\u0489\u0590-\u1dff\u200c\u200d\u20d0-\u20ff\u2c00-\u2dff\u2e80-\ud7ff"
                       "\uf900-\ufdff\ufe20-\ufe2f\ufe70-\ufeff\uff66-\uffdc\U00010000-\U0001efff\U00020000-\U0003ffff]")
 # The same boundaries for the other texts, in a fifth of the time.
 _WORD = re.compile(r"\w+(?:(?:(?<=[^\W\d_])['.](?=[^\W\d_])|(?<=\d)[',.](?=\d))\w+)*")
@@ -41,7 +42,7 @@ def words(text: str) -> list[str]:
         ValueError: the text is written in a script whose words cannot be told apart.
     """
     text = plain(text)
-    return _WORD.findall(text) if not _LIBRARY.search(text) else _segments(text)
+    return _WORD.findall(text) if text.isascii() or not _LIBRARY.search(text) else _segments(text)
 
 
 @lru_cache(maxsize=256)
@@ -77,7 +78,17 @@ def without_spaces(text: str) -> bool:
 
 def capital_words(text: str) -> list[str]:
     """Words only in capitals, ``I`` and ``A`` included; ``SELF-MADE``, ``I'M`` and ``U.S.`` are one each."""
-    return [w for w in _NAME.findall(plain(text)) if w.isupper()]
+    return [w for chunk in capital_chunks(plain(text)) for w in _NAME.findall(chunk) if w.isupper()]
+
+
+# One capital, a small letter behind it, and no apostrophe that could part the two.
+_TITLE_CASE = re.compile(r"[^A-Z']*[A-Z][a-z][^A-Z']*")
+
+
+def capital_chunks(text: str) -> list[str]:
+    """What stands between white space, as far as it may hold a word only in capitals."""
+    found = [chunk for chunk in text.split() if chunk != chunk.lower()]
+    return [chunk for chunk in found if not _TITLE_CASE.fullmatch(chunk)] if text.isascii() else found
 
 
 def first_word(text: str) -> str:
@@ -92,8 +103,8 @@ def first_word(text: str) -> str:
 # ---------------------------------------------------------------- phrases
 
 
-_SPACELESS = re.compile(f"[{_NO_SPACES}]")
-_KOREAN = re.compile(f"[{_HANGUL}]")
+_SPACELESS = later(f"[{_NO_SPACES}]")
+_KOREAN = later(f"[{_HANGUL}]")
 
 
 @lru_cache(maxsize=4096)
@@ -112,7 +123,7 @@ def _whole(text: str, start: int, end: int) -> bool:
     """Whether the stretch is whole words; see ``find_phrase``."""
     first, last = text[start], text[end - 1]
     if start and first.isalnum():
-        if _KOREAN.match(first):
+        if not first.isascii() and _KOREAN.match(first):
             if _KOREAN.match(text[start - 1]):
                 return False
         elif _is_letter(first) and _is_letter(text[max(0, start - 3):start].rstrip("_")[-1:] or " "):
@@ -125,6 +136,45 @@ def _whole(text: str, start: int, end: int) -> bool:
     return True
 
 
+# Signs outside ASCII that a regular expression with IGNORECASE takes for an ASCII letter.
+_ASCII_LIKE = later("[\u0130\u0131\u017f\u212a]")
+
+
+def _searcher(text: str, phrase: str) -> Callable[[int], tuple[int, int] | None]:
+    """A function from a position to where ``phrase`` next occurs, whole words or not; see ``find_phrase``."""
+    if phrase.isascii() and (text.isascii() or not _ASCII_LIKE.search(text)):
+        # Most texts hold few of the phrases looked for, and this takes a twentieth of compiling a pattern.
+        lower, parts = text.lower(), phrase.lower().split()
+        if not all(part in lower for part in parts):
+            return lambda start: None
+        if len(parts) == 1:
+            word = parts[0]
+
+            def literal(start: int) -> tuple[int, int] | None:
+                at = lower.find(word, start)
+                return (at, at + len(word)) if at >= 0 else None
+
+            return literal
+    pattern = _body(phrase)
+
+    def search(start: int) -> tuple[int, int] | None:
+        found = pattern.search(text, start)
+        return found.span() if found else None
+
+    return search
+
+
+def _whole_words(text: str, phrase: str, start: int = 0) -> Iterator[tuple[int, int]]:
+    """Where a ``plain`` phrase occurs, from left to right, none overlapping; see ``find_phrase``."""
+    search = _searcher(text, phrase)
+    while found := search(start):
+        if _whole(text, *found):
+            yield found
+            start = found[1]
+        else:
+            start = found[0] + 1
+
+
 def find_phrase(text: str, phrase: str, start: int = 0) -> tuple[int, int] | None:
     """Where a ``plain`` phrase first occurs from ``start`` on, literally, as whole words, case ignored.
 
@@ -133,24 +183,13 @@ def find_phrase(text: str, phrase: str, start: int = 0) -> tuple[int, int] | Non
     ``花园里`` and ``AI`` in ``用AI写``. Underscores around a word are emphasis, inside one they join: ``_spade_``
     is the word, ``spade_size`` is not.
     """
-    if text.isascii() and phrase.isascii() and phrase.split(None, 1)[:1] and (
-            phrase.split(None, 1)[0].lower() not in text.lower()):
-        return None  # most texts hold few of the phrases looked for, and this takes a twentieth of the search
-    pattern = _body(phrase)
-    while found := pattern.search(text, start):
-        if _whole(text, found.start(), found.end()):
-            return found.span()
-        start = found.start() + 1
-    return None
+    return next(_whole_words(text, phrase, start), None) if phrase else None
 
 
 def count_phrase(text: str, phrase: str) -> int:
     """How often ``phrase`` occurs as whole words, case ignored (``cat`` does not occur in ``category``)."""
-    phrase, text = plain(phrase).strip(), plain(text)
-    count, at = 0, 0
-    while phrase and (found := find_phrase(text, phrase, at)):
-        count, at = count + 1, found[1]
-    return count
+    phrase = plain(phrase).strip()
+    return sum(1 for _ in _whole_words(plain(text), phrase)) if phrase else 0
 
 
 def remove_phrase(text: str, phrase: str) -> str:
@@ -166,10 +205,6 @@ def contains_phrase(text: str, phrase: str) -> bool:
     """Whether ``phrase`` occurs as whole words, case ignored; see ``find_phrase``."""
     phrase = plain(phrase).strip()
     return bool(phrase) and find_phrase(plain(text), phrase) is not None
-
-
-# Signs outside ASCII that a regular expression with IGNORECASE takes for an ASCII letter.
-_ASCII_LIKE = re.compile("[\u0130\u0131\u017f\u212a]")
 
 
 def count_pattern(pattern: str, text: str, *, whole: bool = False) -> int:

@@ -11,6 +11,7 @@ from if_factory.constraints import relations
 from if_factory.constraints.base import ConstraintType, register
 from if_factory.constraints.demands import Demands, Range
 from if_factory.constraints.text import capital_words, detect_language, is_in_language
+from if_factory.constraints.text.words import capital_chunks
 
 # Only one of the three types of this family fits one response.
 _ONE_CASE = frozenset({"letter_case"})
@@ -137,11 +138,9 @@ def _treebank_tokens(text: str) -> list[str]:
     ``.`` is one (``AND/OR``), and a token with a digit counts (``B2B``).
     """
     tokens = []
-    # The same chunks either way; of plain ASCII they are found faster.
-    chunks = re.findall(r"\S*[A-Z]\S*", text) if text.isascii() else [c for c in text.split() if c != c.lower()]
-    for chunk in chunks:
+    for chunk in capital_chunks(text):
         for rest in _APART.split(chunk):
-            while found := _CLITIC.search(rest):
+            while "'" in rest and (found := _CLITIC.search(rest)):
                 tokens.append(found.group())
                 rest = rest[:found.start()]
             tokens += _JOINED.sub(r"\1 ", rest).split()

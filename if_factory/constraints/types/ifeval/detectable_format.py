@@ -11,7 +11,7 @@ from typing import Any
 from if_factory.constraints.base import ConstraintType, register
 from if_factory.constraints.demands import Demands, Range
 from if_factory.constraints.relations import count_of, plural, quoted
-from if_factory.constraints.text import bullets, count_highlights, plain, strip_code_fence, titles, without_code
+from if_factory.constraints.text import bullets, count_highlights, outside_code, plain, strip_code_fence, titles
 
 
 def parse_json(response: str) -> Any:
@@ -183,8 +183,9 @@ class MultipleSections(ConstraintType):
     difficulty_hint = 3
 
     def _numbers(self, response: str, kwargs: Mapping[str, Any]) -> set[int]:
-        heading = rf"^[ \t\"'*_#>\[(]*{re.escape(plain(kwargs['section_spliter']).strip())}[ \t]*(\d+)\b"
-        return {int(n) for n in re.findall(heading, plain(without_code(response)), re.MULTILINE)}
+        heading = re.compile(
+            rf"^[ \t\"'*_#>\[(]*{re.escape(plain(kwargs['section_spliter']).strip())}[ \t]*(\d+)\b", re.MULTILINE)
+        return {int(m.group(1)) for m in outside_code(heading, plain(response))}
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
         return len(self._numbers(response, kwargs)) >= int(kwargs["num_sections"])

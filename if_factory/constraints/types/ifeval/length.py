@@ -57,6 +57,11 @@ class _Counted(ConstraintType):
 
 
 @lru_cache(maxsize=256)
+def _count_runs(response: str) -> int:
+    return len(re.findall(r"\w+", response))
+
+
+@lru_cache(maxsize=256)
 def _count_punkt(response: str) -> int:
     return len(punkt_sentences(response))
 
@@ -109,7 +114,7 @@ class NumberWords(_Counted):
         return count_words(response)
 
     def count_compat(self, response: str) -> int:
-        return len(re.findall(r"\w+", response))
+        return _count_runs(response)
 
     def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
         relation, n = relations.draw(rng, (3, 20), (4, 20))

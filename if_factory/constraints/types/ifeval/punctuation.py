@@ -16,7 +16,7 @@ _COMMAS = ",،，、"
 
 @register
 class NoComma(ConstraintType):
-    """No comma of any script."""
+    """No comma: neither ``,`` nor one of ``_COMMAS``."""
 
     type = "punctuation:no_comma"
     descriptions = (
