@@ -223,8 +223,10 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
 
 def dump_json(value: Any, *, indent: int | None = None) -> str:
     """ASCII JSON with keys in the order given: the same value is the same bytes everywhere."""
-    return json.dumps(value, ensure_ascii=True, indent=indent,
-                      separators=(",", ": ") if indent is not None else (", ", ": "))
+    return _line_of(value) if indent is None else json.dumps(value, ensure_ascii=True, indent=indent)
+
+
+_line_of = json.JSONEncoder(ensure_ascii=True).encode  # made once, as it is asked for with every record
 
 
 def write_lines(path: Path, lines: Iterable[bytes]) -> None:

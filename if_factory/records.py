@@ -82,10 +82,13 @@ class Turn(_Frozen):
     content: str
 
 
+# Made once: `json.dumps` with settings of its own makes an encoder for every call.
+_canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str).encode
+
+
 def content_id(*parts: Any) -> str:
     """A 16-hex-digit hash of JSON-able parts: the same content has the same id in every run."""
-    blob = json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str)
-    return hashlib.blake2b(blob.encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b(_canonical(parts).encode(), digest_size=8).hexdigest()
 
 
 def content_id_of_list(texts: Iterable[str]) -> str:

@@ -1,6 +1,5 @@
 """if_factory as a run uses it: run folder, response log, ledger, final files."""
 
-import asyncio
 import json
 import sys
 import time
@@ -8,6 +7,7 @@ import time
 from if_factory.chat.budget import Budget, Usage
 from if_factory.chat.client import ChatClient
 from if_factory.chat.http import OpenAIBackend
+from if_factory.pipeline.loop import run_on_loop
 from if_factory.pipeline.rundir import RunDir
 from if_factory.pipeline.runner import run
 from if_factory.pipeline.stage import Context, Stage
@@ -36,5 +36,5 @@ if __name__ == "__main__":
     url, n, folder, concurrency = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
     prompts = [f"Write one sentence about item {i}." for i in range(n)]
     started = time.perf_counter()
-    answered = asyncio.run(main(url, prompts, folder, concurrency))
+    answered = run_on_loop(main(url, prompts, folder, concurrency))
     print(json.dumps({"answered": answered, "seconds": time.perf_counter() - started}))

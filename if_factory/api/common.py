@@ -13,12 +13,13 @@ from if_factory.constraints.base import load_plugin
 from if_factory.constraints.generated import configure
 from if_factory.errors import UserError
 from if_factory.inputs.seeds import builtin, read_seeds
+from if_factory.pipeline.loop import run_on_loop
 from if_factory.pipeline.rundir import RunDir
 from if_factory.pipeline.stage import Stage, Useful
 from if_factory.recipe import Recipe, load, parse
 from if_factory.records import Record
 from if_factory.sandbox import Limits
-from if_factory.usefulness.gate import Gate, decided_for
+from if_factory.usefulness.gate import Gate, decided_aside
 from if_factory.usefulness.stage import judge_stage
 
 T = TypeVar("T")
@@ -88,7 +89,7 @@ def stages_of(recipe: Recipe) -> tuple[list[Stage], Useful]:
     gate, stages = gate_of(recipe), recipe.definition.stages(recipe.method_options())
     if judges_usefulness(recipe):
         stages = [*stages, judge_stage(gate)]
-    return stages, partial(decided_for, gate)
+    return stages, partial(decided_aside, gate)
 
 
 def judges_usefulness(recipe: Recipe) -> bool:
@@ -115,6 +116,6 @@ def wait(work: Coroutine[Any, Any, T]) -> T:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(work)
+        return run_on_loop(work)
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()
+        return thread.submit(run_on_loop, work).result()

@@ -35,7 +35,7 @@ from if_factory.pipeline.runner import Observer, RunResult
 from if_factory.pipeline.runner import run as run_stages
 from if_factory.recipe import Recipe
 from if_factory.records import Example, Record
-from if_factory.usefulness.gate import decided
+from if_factory.usefulness.gate import Gate, decided
 from if_factory.usefulness.stage import NAME
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def run(recipe: Recipe | AnyPath, out: AnyPath, *, observer: Observer | None = N
             workers = stack.enter_context(connected(recipe, ray_address, ray_workers))
             stages = partial(stages_on_ray, recipe, workers)
         result, usage = wait(run_recipe(recipe, folder.log, observer=observer, wave=wave, run_stages=stages))
-        emission = emit(recipe, result.records, keep=False)
+        emission = emit(recipe, result.records, keep=False, verified=engine == "local")
         sandbox = isolation_used()
         folder.write(result, usage, emission.counts(), sandbox=sandbox,
                      usefulness=emission.usefulness())
@@ -242,22 +242,44 @@ def _refuse_nothing_answered(usage: Usage) -> None:
 
 
 def emit(recipe: Recipe, records: Iterable[Record], *, keep: bool = True,
-         take: Callable[[str, Example], None] | None = None) -> Emission:
+         take: Callable[[str, Example], None] | None = None, verified: bool = False) -> Emission:
     """The examples of finished records. Every verdict is computed again; a stored "pass" is not relied on.
 
     With ``keep=False`` they are only counted, and memory does not grow with them; ``take`` gets each, with the name
     of its dataset, as it is made.
+
+    Args:
+        verified: the stages have just decided about these records in this process, and what is decided is not
+            computed again, unless a function timed out: then it depends on the order in which the answers came.
     """
     prepare(recipe)
-    forget_time_outs()  # emission is a function of the records in their order, not of the run before it
+    # Emission is a function of the records in their order, not of the run before it.
+    verified = not forget_time_outs() and verified
     gate, method = gate_of(recipe), recipe.definition
     options, out, deciders = recipe.method_options(), Emission(keep, take=take), set(gate.deciders)
     for chunk in _chunks(records, _TOGETHER):
-        for record in decided(gate, [rechecked(record) for record in chunk]):
+        for record in _checked(gate, chunk, again=not verified):
             deciders.update(c.usefulness.decided_by for c in record.candidates if c.usefulness)
             method.emit(record, options, out, recipe.seed)
     out.deciders = tuple(who for who in ("rules", "relevance", "judge") if who in deciders)
     return out
+
+
+def _checked(gate: Gate, records: Sequence[Record], *, again: bool) -> Iterable[Record]:
+    """The records with their verdicts and what the gate says; with ``again`` also where they have them."""
+    records = [rechecked(record) if again or not _has_verdicts(record) else record for record in records]
+    open_ = [i for i, record in enumerate(records) if again or not _is_decided(record)]
+    made = dict(zip(open_, decided(gate, [records[i] for i in open_]), strict=True))
+    return [made.get(i, record) for i, record in enumerate(records)]
+
+
+def _has_verdicts(record: Record) -> bool:
+    return all(len(c.verdicts) == len(record.constraints) for c in record.candidates)
+
+
+def _is_decided(record: Record) -> bool:
+    """Whether the gate was asked about each answer. A conversation's last record gets its history after that."""
+    return not record.history and all(c.usefulness is not None for c in record.candidates)
 
 
 _TOGETHER = 64  # records whose answers are embedded together

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from if_factory.chat.base import ChatRequest, Completion, Transient
 from if_factory.chat.http import OpenAIBackend
 from if_factory.chat.replies import read_error, status_of, without_reasoning
-from if_factory.records import content_id
+from if_factory.chat.schemas import schema_id
 
 # Codes of lines that the service did not get to: nothing was paid for them.
 _UNTRIED = ("batch_expired", "batch_cancelled")
@@ -43,12 +43,11 @@ class BatchBackend(OpenAIBackend):
 
     def form(self, request: ChatRequest) -> Form:
         """How a request would be sent now, by what the server has refused before."""
-        level = self._levels.get(content_id(request.schema), 0) if request.schema is not None else 0
-        return Form(self._refused, level)
+        return Form(self._refused, self._levels.get(schema_id(request.schema), 0))
 
     def body(self, request: ChatRequest, form: Form) -> bytes:
         """What the live client would post, as JSON."""
-        return self._body(request, form.refused, form.level)
+        return self._body(request, form.refused, schema_id(request.schema), form.level)
 
     async def read(self, row: Mapping[str, Any], request: ChatRequest, form: Form) -> Completion:
         """The answer in a line of results.
@@ -66,7 +65,7 @@ class BatchBackend(OpenAIBackend):
         """
         status, body = _response(row)
         status = status_of(status, body)
-        schema = content_id(request.schema) if request.schema is not None else ""
+        schema = schema_id(request.schema)
         if status != 200:
             error = read_error(status, body)
             without = self._leave_out(error, request, schema, form.refused, form.level)

@@ -271,9 +271,10 @@ class ChatClient:
         Raises:
             UserError: it does.
         """
-        if self.log is None or not isinstance(self.backend, TellsIdentity):
-            return
         if self._identity is None:
+            # Looked at once: `isinstance` with a protocol takes as long as writing the answer down.
+            if self.log is None or not isinstance(self.backend, TellsIdentity):
+                return
             self._identity = asyncio.create_task(self._compare(self.log, self.backend))
         if not self._identity.done():
             await asyncio.wait([self._identity])

@@ -30,9 +30,8 @@ from if_factory.chat.replies import (
     read_reply,
     status_of,
 )
-from if_factory.chat.schemas import has_bounds, sendable
+from if_factory.chat.schemas import has_bounds, schema_id, sendable
 from if_factory.errors import UserError
-from if_factory.records import content_id
 
 _logger = logging.getLogger(__name__)
 _encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -92,21 +91,22 @@ class OpenAIBackend:
         self._answered = False
         self._refused: frozenset[str] = frozenset()  # optional fields this server does not take
         self._levels: dict[str, int] = {}  # schema -> 0 sent whole, 1 without its bounds, 2 not sent
+        self._sendable: dict[tuple[str, int], dict[str, Any]] = {}  # schema, level -> what is sent of it
         self._schema_faults: Counter[str] = Counter()  # schema -> HTTP 500 in a row
         self._warned: set[str] = set()
 
     async def chat(self, request: ChatRequest) -> Completion:
         refused = self._refused
-        schema = content_id(request.schema) if request.schema is not None else ""
+        schema = schema_id(request.schema)
         level = self._levels.get(schema, 0)
-        status, headers, body = await self._post(request, refused, level)
+        status, headers, body = await self._post(request, refused, schema, level)
         while status != 200:
             error = read_error(status, body)
             without = self._leave_out(error, request, schema, refused, level)
             if without is None:
                 raise await self._error(error, headers, request)
             refused, level = without
-            status, headers, body = await self._post(request, refused, level)
+            status, headers, body = await self._post(request, refused, schema, level)
         return self._accept(body, request, refused, schema, level)
 
     def _accept(self, body: bytes, request: ChatRequest, refused: frozenset[str], schema: str,
@@ -190,8 +190,7 @@ class OpenAIBackend:
             self._warn(f"{self.base_url} is not ready yet (HTTP 503); waiting up to {self.wait:g} s for it")
             await asyncio.sleep(min(_LOADING_WAIT, max(0.0, deadline - time.monotonic())))
 
-    @staticmethod
-    def _body(request: ChatRequest, refused: frozenset[str], level: int) -> bytes:
+    def _body(self, request: ChatRequest, refused: frozenset[str], schema: str, level: int) -> bytes:
         body: dict[str, Any] = {"model": request.model, "messages": request.messages}
         limit = next((f for f in ("max_tokens", "max_completion_tokens") if f not in refused), None)
         for field, value in (("temperature", request.temperature), ("top_p", request.top_p),
@@ -199,8 +198,9 @@ class OpenAIBackend:
             if field and value is not None and field not in refused:
                 body[field] = value
         if request.schema is not None and level < 2 and "response_format" not in refused:
-            schema = sendable(request.schema, bounds=level == 0)
-            body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+            if (sent := self._sendable.get((schema, level))) is None:
+                sent = self._sendable[schema, level] = sendable(request.schema, bounds=level == 0)
+            body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": sent}}
         for field, value in (request.extra_body or {}).items():
             if value is None:
                 body.pop(field, None)
@@ -208,8 +208,9 @@ class OpenAIBackend:
                 body[field] = value
         return _encode(body).encode()
 
-    async def _post(self, request: ChatRequest, refused: frozenset[str], level: int) -> tuple[int, Any, bytes]:
-        status, headers, answer = await self._send("POST", self._url, self._body(request, refused, level))
+    async def _post(self, request: ChatRequest, refused: frozenset[str], schema: str,
+                    level: int) -> tuple[int, Any, bytes]:
+        status, headers, answer = await self._send("POST", self._url, self._body(request, refused, schema, level))
         return status_of(status, answer), headers, answer
 
     async def _send(self, method: str, url: URL, body: bytes | None) -> tuple[int, Any, bytes]:

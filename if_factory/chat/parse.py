@@ -10,6 +10,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -40,8 +41,12 @@ def was_cut() -> bool:
 
 def echoes(text: str, asked: str) -> bool:
     """Whether ``text`` stands in what was ``asked``: small models give the prompt's example or the task back."""
-    own, given = (" ".join(t.lower().split()) for t in (text, asked))
-    return own.strip(" .\"'") in given
+    return " ".join(text.lower().split()).strip(" .\"'") in _on_one_line(asked)
+
+
+@lru_cache(maxsize=16)  # what was asked is compared with every item of the answer
+def _on_one_line(text: str) -> str:
+    return " ".join(text.lower().split())
 
 
 _FENCE = re.compile(r"```[\w-]*[^\S\n]*\n(.*?)```", re.DOTALL)

@@ -236,7 +236,7 @@ def read_error(status: int, body: bytes) -> ServerError:
 
 def error_in_body(body: bytes) -> int | None:
     """The status of an error that came with HTTP 200; 0 where it names none; ``None`` where there is no error."""
-    if b'"error"' not in body and b'"object"' not in body:
+    if b'"error"' not in body:  # neither as a key nor as the value of "object"
         return None
     try:
         data = json.loads(body)

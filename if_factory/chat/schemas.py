@@ -6,13 +6,44 @@ servers changes no key. Seen with vLLM 0.32 and llama.cpp (October 2026), see ``
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from if_factory.records import content_id
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 _NEVER = ("uniqueItems", "contains", "minContains", "maxContains")  # vLLM refuses the whole schema
 _BOUNDS = ("maxLength", "minLength", "maxItems", "minItems", "pattern")
 _NAMED = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
 _VALUES = ("enum", "const", "default", "examples", "required")
 _MOST_STEPS = 200
+
+
+@cache
+def schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    """The JSON schema of ``model``, made once: making it takes as long as sending a request. Not to be changed."""
+    return model.model_json_schema()
+
+
+_MOST_KNOWN = 256
+_known: dict[int, tuple[dict[str, Any], str]] = {}
+
+
+def schema_id(schema: dict[str, Any] | None) -> str:
+    """By what a server's ways with a schema are remembered; empty where there is none.
+
+    A schema that is asked for again and again, one object with every request, is read once.
+    """
+    if schema is None:
+        return ""
+    # The object is kept with its id: no other one can have that while it is here.
+    if (known := _known.get(id(schema))) is None:
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        known = _known[id(schema)] = schema, content_id(schema)
+    return known[1]
 
 
 def sendable(schema: Any, *, bounds: bool = True) -> Any:

@@ -51,11 +51,10 @@ def shared_pool() -> Pool:
         return _pool[1]
 
 
-def forget_time_outs() -> None:
+def forget_time_outs() -> bool:
     """See ``Pool.forget_time_outs``; starts no pool."""
     with _lock:
-        if _pool is not None:
-            _pool[1].forget_time_outs()
+        return _pool is not None and _pool[1].forget_time_outs()
 
 
 def isolation_used() -> str | None:

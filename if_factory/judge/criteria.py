@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
+from functools import cache
 from itertools import pairwise
 from math import ceil
 from typing import Annotated, Any
@@ -150,6 +151,7 @@ class _Verdicts(RootModel[Annotated[dict[int, _Satisfied], BeforeValidator(_numb
     pass
 
 
+@cache
 def _criteria_schema(n: int, variant: Variant) -> dict[str, Any]:
     """An object with the criteria's numbers as keys: a server that follows it cannot skip or repeat one."""
     reasons = {"reason": REASON} if variant == "small" else {"evidence": EVIDENCE, "reasoning": REASONING}

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator
 
 from if_factory.chat.parse import Failure
+from if_factory.chat.schemas import schema_of
 from if_factory.judge.judge import PROMPTS, Ask, ask_until_read, mark_for, shown
 from if_factory.judge.reply import read_one
 from if_factory.prompts import load
@@ -38,5 +39,5 @@ async def judge_grade(ask: Ask, prompt: str, response: str, constraint: str, *, 
         prompt=shown(prompt), response=shown(response), constraint=shown(constraint),
         mark=mark_for(prompt, response, constraint))
     grade, _ = await ask_until_read(ask, text, partial(read_one, model=Grade, key="satisfied"), tries=tries,
-                                    prompts=None, schema=Grade.model_json_schema(), temperature=0.0)
+                                    prompts=None, schema=schema_of(Grade), temperature=0.0)
     return grade

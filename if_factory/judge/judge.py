@@ -19,7 +19,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Container, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -144,6 +144,7 @@ _WINNER = {"type": "string", "enum": ["A", "B", "tie"]}
 _MET_BY = {"type": "string", "enum": ["A", "B", "both", "neither"]}
 
 
+@cache
 def _comparison_schema(variant: Variant, requirements: int) -> dict[str, Any]:
     if variant == "small":
         return _closed({"reason": REASON, "winner": _WINNER})

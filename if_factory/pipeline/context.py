@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -40,7 +39,7 @@ class StageContext:
     async def useful(self, record: Record, candidates: Sequence[Candidate]) -> list[Candidate]:
         if self.gate is None or not candidates:
             return list(candidates)
-        return await asyncio.to_thread(self.gate, record, candidates)
+        return await self.gate(record, candidates)
 
     def rng(self, *parts: object) -> Random:
         return Random(content_id(self.seed, parts))

@@ -16,6 +16,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import overload
 
+from pydantic import ValidationError
+
 from if_factory.errors import UserError
 from if_factory.files import TemporaryLines, dump_json
 from if_factory.records import Record
@@ -70,7 +72,11 @@ class Spool(Sequence[Record]):
         return self._order
 
     def _record(self, place: int) -> Record:
-        return Record.model_validate(json.loads(self._lines[place]))
+        line = self._lines[place]
+        try:
+            return Record.model_validate_json(line)
+        except ValidationError:  # half of a surrogate pair, which pydantic's JSON does not take
+            return Record.model_validate(json.loads(line))
 
     def __len__(self) -> int:
         return len(self._lines)

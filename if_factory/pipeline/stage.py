@@ -51,8 +51,8 @@ class Context(Protocol):
         ...
 
 
-# A gate as the runner takes it: candidates of a record -> the same, decided. Called on a thread of its own.
-Useful = Callable[[Record, Sequence[Candidate]], list[Candidate]]
+# A gate as the runner takes it: candidates of a record -> the same, decided.
+Useful = Callable[[Record, Sequence[Candidate]], Awaitable[list[Candidate]]]
 Each = Callable[[Record, Context], Awaitable[Record | list[Record]]]
 All = Callable[[list[Record], Context], Awaitable[tuple[list[Record], list[tuple[Record, Dropped]]]]]
 

@@ -212,9 +212,14 @@ class Pool:
             self._idle.put(worker)
         return _result(done, time.perf_counter() - began)
 
-    def forget_time_outs(self) -> None:
-        """Functions that timed out may run again: what follows does not depend on what came before."""
+    def forget_time_outs(self) -> bool:
+        """Functions that timed out may run again: what follows does not depend on what came before.
+
+        Returns whether there were any.
+        """
+        any_there = bool(self._timed_out)
         self._timed_out.clear()
+        return any_there
 
     def _take(self) -> _Worker:
         worker = self._idle.get()

@@ -21,6 +21,7 @@ from pydantic import BaseModel
 
 from if_factory.chat.base import Completion, RequestFailed
 from if_factory.chat.parse import Failure, ask_parsed
+from if_factory.chat.schemas import schema_of
 from if_factory.embedding import embed
 from if_factory.judge.judge import Ask
 from if_factory.judge.reply import read_one
@@ -137,7 +138,7 @@ async def _same(ask: Ask, first: str, second: str, tries: int) -> bool | None:
     text = load(PROMPTS, "rephrase").render(first=first, second=second, mark=content_id(first, second))
     try:
         said = await ask_parsed(ask, [{"role": "user", "content": text}], _read, tries=tries,
-                                schema=_Same.model_json_schema(), temperature=0.0)
+                                schema=schema_of(_Same), temperature=0.0)
     except RequestFailed:  # one pair too long for the judge must not end the look at all others
         return None
     return None if isinstance(said, Failure) else said.same

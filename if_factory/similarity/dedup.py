@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from importlib.util import find_spec
-from itertools import pairwise
+from itertools import chain, pairwise
 from math import ceil
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from if_factory.embedding import embed
 from if_factory.errors import UserError
@@ -75,35 +76,47 @@ def _singular(word: str) -> str:
 
 
 def _by_ngram(texts: Sequence[str], threshold: float) -> list[int | None]:
-    sets = [shingles(text) for text in texts]
-    rank = _rarest_first(sets)
+    elements = _elements(texts)
     index: dict[int, list[int]] = defaultdict(list)  # element -> kept texts that have it in their prefix
     found: list[int | None] = []
-    for i, own in enumerate(sets):
-        # Of n elements, any set at the threshold shares at least threshold * n: so one of the rarest of them.
-        fewest = _at_least(threshold * len(own))
-        prefix = sorted(rank[s] for s in own)[:len(own) - fewest + 1]
+    for i, own in enumerate(elements):
+        # Of n elements, any set at the threshold shares at least threshold * n: so one of the rarest of them. The
+        # rarest are those of no other text, which meet nothing.
+        fewest = _at_least(threshold * own.size)
+        prefix = own.shared[:max(0, len(own.shared) - fewest + 1)]
         met = {j for element in prefix for j in index[element]
-               if fewest <= len(sets[j]) and threshold * len(sets[j]) <= len(own) + _ROUNDING}
-        found.append(next((j for j in sorted(met) if _similarity(own, sets[j]) + _ROUNDING >= threshold), None))
+               if fewest <= elements[j].size and threshold * elements[j].size <= own.size + _ROUNDING}
+        found.append(next((j for j in sorted(met) if _similarity(own, elements[j]) + _ROUNDING >= threshold), None))
         if found[i] is None:
             for element in prefix:
                 index[element].append(i)
     return found
 
 
-def _rarest_first(sets: Sequence[frozenset[str]]) -> dict[str, int]:
-    counts = Counter(s for each in sets for s in each)
-    return {s: i for i, s in enumerate(sorted(counts, key=lambda s: (counts[s], s)))}
+class _Elements(NamedTuple):
+    """How many elements a text has, and the numbers of those that another text has too, the rarest first."""
+
+    size: int
+    shared: array[int]
+
+
+def _elements(texts: Sequence[str]) -> list[_Elements]:
+    """Numbers take a fraction of the memory of sets of strings, and most elements are one text's alone."""
+    numbers: dict[str, int] = {}
+    sets = [array("L", [numbers.setdefault(s, len(numbers)) for s in shingles(text)]) for text in texts]
+    counts = Counter(chain.from_iterable(sets))
+    several = sorted((n for n in range(len(numbers)) if counts[n] > 1), key=counts.__getitem__)
+    rank = {n: i for i, n in enumerate(several)}
+    return [_Elements(len(each), array("L", sorted(rank[n] for n in each if n in rank))) for each in sets]
 
 
 def _at_least(x: float) -> int:
     return ceil(x - _ROUNDING)
 
 
-def _similarity(a: frozenset[str], b: frozenset[str]) -> float:
-    shared = len(a & b)
-    return shared / (len(a) + len(b) - shared)
+def _similarity(a: _Elements, b: _Elements) -> float:
+    shared = len(frozenset(a.shared).intersection(b.shared))
+    return shared / (a.size + b.size - shared)
 
 
 # ---------------------------------------------------------------- embeddings

@@ -48,6 +48,11 @@ class Gate:
         self._relevance = Relevance(None if wanted == "auto" else wanted) if on else None
 
     @property
+    def embeds(self) -> bool:
+        """Whether relevance has a say."""
+        return self._relevance is not None
+
+    @property
     def deciders(self) -> tuple[str, ...]:
         """Who decides without a judge, cheapest first: what the ledger and the report say."""
         return ("rules", "relevance") if self._relevance else ("rules",)
@@ -112,6 +117,13 @@ def decided_for(gate: Gate, record: Record, candidates: Sequence[Candidate]) -> 
     """``decided`` for some candidates of a record: what a run's stages ask for."""
     (record,) = decided(gate, [record.model_copy(update={"candidates": tuple(candidates)})])
     return list(record.candidates)
+
+
+async def decided_aside(gate: Gate, record: Record, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """``decided_for`` on an event loop: embedding takes long enough for a thread of its own, the rules do not."""
+    if gate.embeds:
+        return await asyncio.to_thread(decided_for, gate, record, candidates)
+    return decided_for(gate, record, candidates)
 
 
 def by_rules(record: Record, candidate: Candidate) -> Usefulness:

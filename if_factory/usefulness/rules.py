@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from itertools import islice, pairwise
 from typing import get_args
 
@@ -151,6 +151,7 @@ _BLANKS = ("[", "<", "{", "___", "....", "TODO", "TBD", "XXX", "Lorem", "lorem")
 # ---------------------------------------------------------------- repetition
 
 
+@lru_cache(maxsize=64)  # the records of one text come together
 def loops(text: str) -> bool:
     """Whether a text goes round in circles: most runs of four words, or most lines, were there before."""
     tokens = text.casefold().split()

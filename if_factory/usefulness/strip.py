@@ -95,8 +95,10 @@ def request_of(prompt: str, constraints: Sequence[Constraint]) -> str:
             if form in text:
                 text = text.replace(form, "")
                 break
-        else:  # in a list its further lines are indented
-            text = re.sub(r"\s+".join(map(re.escape, stated.split())) + r"[.!]?", "", text, count=1)
+        else:
+            words = stated.split()
+            if " ".join(words) in " ".join(text.split()):  # in a list its further lines are indented
+                text = re.sub(r"\s+".join(map(re.escape, words)) + r"[.!]?", "", text, count=1)
     if "\n" in text or _LEAD.match(text):
         text = _LEAD.sub("", text)
     text = text.strip()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from if_factory import api
+from if_factory.pipeline.rundir import RunDir
 from tests.support.batch_service import answer_file
 from tests.support.command_run import OUTCOME
 from tests.support.fake_endpoint import FakeEndpoint
@@ -74,6 +75,8 @@ def test_the_same_files_as_a_live_run_and_every_request_once(name: str, started,
         model.update(model="fake", endpoint="http://127.0.0.1:9/v1")  # nobody listens there
     recipe.write_text(json.dumps(named))
     waves = by_batches(recipe, tmp_path / "batches", tmp_path / "files", offline)
+    made_anew = api.emit(api.recipe_of_run(tmp_path / "live"), RunDir(tmp_path / "live").iter_records(), keep=False)
+    assert RunDir(tmp_path / "live").emission() == made_anew.counts(), "the run relies on what its stages decided"
     for file in OUTCOME:
         assert (tmp_path / "batches" / file).read_bytes() == (tmp_path / "live" / file).read_bytes(), file
     assert set(offline.asked.values()) == {1}, "a request was paid for twice"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from if_factory.chat.schemas import has_bounds, sendable
+from if_factory.chat.schemas import has_bounds, schema_id, sendable
+from if_factory.records import content_id
 
 
 def test_lengths_are_sent_and_can_be_left_out_alone() -> None:
@@ -49,3 +50,14 @@ def test_every_schema_of_the_package_goes_out_without_what_servers_refuse() -> N
     for schema in (judge._comparison_schema("full", 3), judge._comparison_schema("small", 0),
                    criteria._criteria_schema(3, "full"), nli._SCHEMA):
         assert not keywords(sendable(schema)) & {"uniqueItems", "multipleOf", "minContains"}
+
+
+def test_a_schema_is_told_from_others_by_its_content_however_many_there_were() -> None:
+    def schema(n: int) -> dict[str, Any]:
+        return {"type": "array", "maxItems": n}
+
+    same = schema(0)
+    assert schema_id(same) == schema_id(same) == schema_id(schema(0)) == content_id(schema(0))
+    # Each is gone before the next is made, which may then lie where it lay.
+    assert [schema_id(schema(n)) for n in range(1000)] == [content_id(schema(n)) for n in range(1000)]
+    assert schema_id(None) == ""

@@ -20,10 +20,16 @@ from tests.support.fake_endpoint import FakeEndpoint
 LARGE = int(os.environ.get("IF_FACTORY_SEEDS", "300"))
 
 
-async def start(recipe: Path, out: Path) -> asyncio.subprocess.Process:
+REPO = Path(__file__).parents[2]
+
+
+async def start(recipe: Path, out: Path, code: Path = REPO) -> asyncio.subprocess.Process:
+    """``code`` is the checkout whose package runs."""
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "if_factory", "run", str(recipe), "-o", str(out),
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env={**os.environ, "OPENAI_API_KEY": ""})
+        sys.executable, "-m", "if_factory", "run", str(recipe), "-o", str(out), cwd=code,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "OPENAI_API_KEY": "",
+             "PYTHONPATH": os.pathsep.join([str(code), os.environ.get("PYTHONPATH", "")])})
 
 
 async def finish(process: asyncio.subprocess.Process) -> int:

@@ -11,16 +11,18 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from if_factory.api import data
 from if_factory.chat.base import ChatRequest
 from if_factory.chat.budget import Usage
 from if_factory.cli import main
+from if_factory.constraints.recheck import rechecked
 from if_factory.methods.soft_steps import Options as StepOptions
 from if_factory.methods.soft_steps.comparisons import _comparison
 from if_factory.pipeline.runner import run
 from if_factory.pipeline.stage import Stage
-from if_factory.records import Candidate, Constraint, Outcome, Record, Usefulness, Verdict
+from if_factory.records import Candidate, Constraint, Outcome, Record, Turn, Usefulness, Verdict
 from if_factory.reporting.html import write_report
-from if_factory.usefulness.gate import Gate, decided_for
+from if_factory.usefulness.gate import Gate, decided_aside, decided_for
 from if_factory.usefulness.settings import UsefulnessSpec
 from if_factory.usefulness.stage import judge_stage
 from tests.judge.judge_script import ScriptedJudge, part
@@ -93,6 +95,23 @@ def test_a_wrong_label_is_named_with_its_row(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- a run
 
 
+def test_emission_decides_again_only_what_the_stages_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, again = Gate(UsefulnessSpec(relevance="off")), []
+    monkeypatch.setattr(data, "rechecked", lambda record: again.append(record) or rechecked(record))
+    constraint = Constraint(**NO_COMMA)
+    seed = Record.from_seed("What causes thunder?").child("What causes thunder?", (constraint,), difficulty=1)
+    checked = seed.with_candidates(Candidate(text=ANSWER, source="vanilla", verdicts=(PASS,)))
+    whole = checked.model_copy(update={"candidates": tuple(decided_for(gate, checked, checked.candidates))})
+    talk = whole.model_copy(update={"history": (Turn(role="user", content="Hello."),)})
+    unchecked = seed.with_candidates(Candidate(text=ANSWER, source="vanilla"))
+    found = data._checked(gate, [whole, checked, talk, unchecked], again=False)
+    assert again == [unchecked]
+    assert all(c.usefulness and c.verdicts == (PASS,) for record in found for c in record.candidates)
+    again.clear()
+    assert [r.candidates for r in data._checked(gate, [whole], again=True)] == [whole.candidates]
+    assert again == [whole]
+
+
 def judged_run(reply: Any, *texts: str) -> list[Candidate]:
     """The candidates of one record after a run whose last stage is the judge's."""
     constraint = Constraint(**NO_COMMA)
@@ -107,7 +126,7 @@ def judged_run(reply: Any, *texts: str) -> list[Candidate]:
     gate = Gate(UsefulnessSpec(relevance="off"))
     models = {"judge": scripted_client("judge", lambda request: reply(request), usage=Usage())}
     result = asyncio.run(run([Stage("answers", answers), judge_stage(gate)], [record], models, seed=0,
-                             useful=partial(decided_for, gate)))
+                             useful=partial(decided_aside, gate)))
     return list(result.records[0].candidates)
 
 

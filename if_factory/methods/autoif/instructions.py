@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import Awaitable, Sequence
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from pydantic import BaseModel, model_validator
 from if_factory.chat.base import Completion
 from if_factory.chat.lists import parse_items
 from if_factory.chat.parse import Failure, ask_parsed, parse_json
+from if_factory.chat.schemas import schema_of
 from if_factory.constraints.generated import shared_pool
 from if_factory.errors import UserError
 from if_factory.inputs.seeds import builtin, read_instructions
@@ -158,16 +159,11 @@ async def screen(record: Record, ctx: Context, *, options: Options) -> Record:
     return record
 
 
-@cache
-def _schema(model: type[BaseModel]) -> dict[str, Any]:
-    return model.model_json_schema()
-
-
 async def _ask(ctx: Context, name: str, model: type[BaseModel], options: Options, **values: Any) -> Any | Failure:
     """What the teacher answers to a template, as ``model``; asked again if unreadable, three times in all."""
     ask = template(NAME, name, options.prompts).render(**values)
     return await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": ask}],
-                            partial(parse_json, model=model), schema=_schema(model))
+                            partial(parse_json, model=model), schema=schema_of(model))
 
 
 def _object(**properties: Any) -> dict[str, Any]:

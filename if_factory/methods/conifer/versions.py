@@ -9,6 +9,7 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from if_factory.chat.parse import Failure, ask_parsed, echoes, parse_json
+from if_factory.chat.schemas import schema_of
 from if_factory.constraints.compose import compose
 from if_factory.constraints.conflicts import conflict
 from if_factory.constraints.join import join
@@ -183,7 +184,7 @@ async def _worded(record: Record, ctx: Context, options: Options, version: str, 
         return Failure("version_repeats") if repeats else found
 
     found = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": ask}], read,
-                             schema=_Version.model_json_schema())
+                             schema=schema_of(_Version))
     if isinstance(found, Failure):
         return Failure(f"recombine_{found.reason}", found.detail)
     return found.version.strip() if found.compatible else Failure("items_clash", found.reason)
@@ -240,14 +241,14 @@ async def feasible(record: Record, ctx: Context, *, options: Options) -> Record:
 
 async def _teacher(ctx: Context, ask: str, model: type[M]) -> M | Failure:
     return await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": ask}],
-                            partial(parse_json, model=model), schema=model.model_json_schema())
+                            partial(parse_json, model=model), schema=schema_of(model))
 
 
 async def _require_answerable(record: Record, ctx: Context, options: Options, reason: str, *,
                               conflicts: bool) -> None:
     ask = template(NAME, "answerable", options.prompts).render(instruction=record.prompt, conflicts=conflicts)
     judged = await ask_parsed(judge_of(ctx), [{"role": "user", "content": ask}],
-                            partial(parse_json, model=_Answerable), schema=_Answerable.model_json_schema(),
+                            partial(parse_json, model=_Answerable), schema=schema_of(_Answerable),
                             temperature=0.0)
     if isinstance(judged, Failure):
         raise Dropped(f"{reason}_unread", judged.reason)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator
 
 from if_factory.chat.lists import parse_instructions, parse_pairs
 from if_factory.chat.parse import Failure, ask_parsed, echoes, parse_json
+from if_factory.chat.schemas import schema_of
 from if_factory.constraints import text as measure
 from if_factory.constraints.verify import verify
 from if_factory.errors import UserError
@@ -75,7 +76,8 @@ async def backtranslate(record: Record, ctx: Context, *, options: Options) -> Re
                              schema=_instructions_schema(record.prompt, options.constraints))
     if isinstance(found, Failure):
         raise Dropped(found.reason, found.detail)
-    own = [c for c in found.constraints if not _quotes(c, text)]
+    passage = _passage(text)
+    own = [c for c in found.constraints if not _quotes(c, passage)]
     dropped = Counter({"quotes_the_text": len(found.constraints) - len(own)})
     return with_dropped(record, dropped).with_extra(main_instruction=found.main_instruction,
                                                     asked=own[:options.constraints])
@@ -88,10 +90,14 @@ def _instructions_schema(main: str, most: int) -> dict[str, Any]:
     return {"type": "object", "additionalProperties": False, "required": list(parts), "properties": parts}
 
 
-def _quotes(constraint: str, text: str) -> bool:
-    """Whether the constraint quotes the text: ``_QUOTED`` consecutive words of it."""
-    words, whole = ([w.lower() for w in measure.words(t)] for t in (constraint, text))
-    passage = f" {' '.join(whole)} "
+def _passage(text: str) -> str:
+    """The text's words, in small letters between single spaces."""
+    return f" {' '.join(measure.words(text)).lower()} "
+
+
+def _quotes(constraint: str, passage: str) -> bool:
+    """Whether the constraint quotes the text whose ``_passage`` is given: ``_QUOTED`` consecutive words of it."""
+    words = [w.lower() for w in measure.words(constraint)]
     return any(f" {' '.join(words[i:i + _QUOTED])} " in passage for i in range(len(words) - _QUOTED + 1))
 
 
@@ -116,7 +122,7 @@ async def corrupt(record: Record, ctx: Context, *, options: Options) -> Record:
                                                                 constraints=pending)
         found = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": ask}],
                                  partial(parse_pairs, originals=pending), tries=options.tries, sample=round_,
-                                 schema=_Rewrites.model_json_schema())
+                                 schema=schema_of(_Rewrites))
         if isinstance(found, Failure):
             if not rewritten:
                 raise Dropped(found.reason, found.detail)
@@ -157,7 +163,7 @@ async def label(record: Record, ctx: Context, *, options: Options) -> Record:
     ask = template(NAME, "label", options.prompts).render(constraints=[p.constraint.text for p in pairs])
     found = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": ask}],
                              partial(parse_json, model=_Labels), tries=options.tries,
-                             schema=_Labels.model_json_schema())
+                             schema=schema_of(_Labels))
     by_number = {} if isinstance(found, Failure) else {e.number: e for e in found.labels}
     return with_pairs(record, [p.model_copy(update={"label": by_number[i].model_dump(exclude={"number"})})
                                if i in by_number else p for i, p in enumerate(pairs, 1)])
