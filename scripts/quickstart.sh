@@ -16,7 +16,8 @@ else
   SEEDS="${SEEDS:-130}" PROMPTS="${PROMPTS:-100}"
   export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(nproc)}" CUDA_VISIBLE_DEVICES=
 fi
-EPOCHS="${EPOCHS:-3}" STAGES="${STAGES:-sft}"
+EPOCHS="${EPOCHS:-3}" STAGES="${STAGES:-sft}" DPO=()
+if [[ $STAGES == *dpo* ]]; then DPO=(--set dpo.learning_rate=1e-4); fi
 export HF_HUB_OFFLINE=1 WANDB_DISABLED=true
 
 echo "== 1. the environment, explained if something is wrong with it"
@@ -39,7 +40,7 @@ if-factory curriculum "$W/run" --model "$W/model" --dataset-dir "$W/data" -o "$W
   --stages "$STAGES" --bins 1 \
   --set per_device_train_batch_size=4 --set gradient_accumulation_steps=1 --set cutoff_len=512 \
   --set disable_gradient_checkpointing=true --set num_train_epochs="$EPOCHS" \
-  --set sft.learning_rate=5e-4 --set dpo.learning_rate=1e-4
+  --set sft.learning_rate=5e-4 ${DPO[@]+"${DPO[@]}"}
 if-factory train "$W/yaml"
 
 echo "== 5. before and after, on held-out prompts nobody trained on"
