@@ -34,8 +34,8 @@ for kind in sft dpo kto; do
 done
 
 echo "== 4. training: llamafactory-cli train on the YAML of the stage"
-# One stage of SFT over all rows: measured against stages of easy and hard rows and against DPO after it, in
-# docs/usefulness.md. With rows of one or two constraints a curriculum has nothing to climb.
+# One stage of SFT over all rows: stages of easy and hard rows gained less, and DPO after it cost answers
+# (docs/usefulness.md). With one or two constraints a row, a curriculum has nothing to climb.
 if-factory curriculum "$W/run" --model "$W/model" --dataset-dir "$W/data" -o "$W/yaml" --saves "$W/saves" \
   --stages "$STAGES" --bins 1 \
   --set per_device_train_batch_size=4 --set gradient_accumulation_steps=1 --set cutoff_len=512 \
