@@ -42,7 +42,7 @@ def test_the_rows_are_registered_and_none_fails_what_code_can_check(method: str)
     for file in files:
         assert entries[file.stem]["file_name"] == file.relative_to(ROOT).as_posix()
         rows = read(file)
-        assert 0 < len(rows) <= 300
+        assert 0 < len(rows) <= 400
         provenance = read(file.with_name(f"{file.stem}.provenance.jsonl"))
         assert len(provenance) == len(rows)
         if any(c["kind"] == "code" for row in provenance for c in row["constraints"]):  # Humpback has ratings only
