@@ -10,7 +10,6 @@ and registers both. The types of constraints and of requests are those of script
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -19,6 +18,7 @@ import yaml
 
 from if_factory.constraints.compose import compose
 from if_factory.constraints.join import join
+from if_factory.exporting.dataset_info import FILE_NAME, merge_entries
 from if_factory.files import read_rows, write_jsonl
 from if_factory.inputs.seeds import builtin
 from if_factory.rewards.formats import ENTRY_COLUMNS
@@ -46,15 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--dataset-dir", type=Path, default=Path("data"), help="LLaMA-Factory's data folder")
     args = parser.parse_args(arguments)
     recipe = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
-    info = args.dataset_dir / "dataset_info.json"
-    args.dataset_dir.mkdir(parents=True, exist_ok=True)
-    known = json.loads(info.read_text(encoding="utf-8")) if info.is_file() else {}
+    entries: dict[str, dict[str, object]] = {}
     for name, seeds, per_seed in (("composed_rl", "seeds", 2), ("composed_rl_held_out", "held_out", 1)):
         rows = prompts(seeds, per_seed, recipe["options"]["include"], recipe["categories"])
         write_jsonl(args.dataset_dir / f"{name}.jsonl", rows)
-        known[name] = {"file_name": f"{name}.jsonl", "columns": ENTRY_COLUMNS}
+        entries[name] = {"file_name": f"{name}.jsonl", "columns": ENTRY_COLUMNS}
         print(f"{name}: {len(rows)} prompts")
-    info.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+    merge_entries(args.dataset_dir / FILE_NAME, entries, force=True)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ else
   export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(nproc)}" CUDA_VISIBLE_DEVICES=
 fi
 EPOCHS="${EPOCHS:-3}" STAGES="${STAGES:-sft}" DPO=()
-if [[ $STAGES == *dpo* ]]; then DPO=(--set dpo.learning_rate=1e-4); fi
+if [[ $STAGES == *dpo* ]]; then DPO=(--set dpo.learning_rate=1e-4 --set dpo.num_train_epochs=2); fi
 export HF_HUB_OFFLINE=1 WANDB_DISABLED=true
 
 echo "== 1. the environment, explained if something is wrong with it"
@@ -39,7 +39,7 @@ echo "== 4. training: llamafactory-cli train on the YAML of the stage"
 if-factory curriculum "$W/run" --model "$W/model" --dataset-dir "$W/data" -o "$W/yaml" --saves "$W/saves" \
   --stages "$STAGES" --bins 1 \
   --set per_device_train_batch_size=4 --set gradient_accumulation_steps=1 --set cutoff_len=512 \
-  --set disable_gradient_checkpointing=true --set num_train_epochs="$EPOCHS" \
+  --set disable_gradient_checkpointing=true --set sft.num_train_epochs="$EPOCHS" \
   --set sft.learning_rate=5e-4 ${DPO[@]+"${DPO[@]}"}
 if-factory train "$W/yaml"
 

@@ -126,10 +126,15 @@ def content_of(folder: Path) -> str:
     return digest.hexdigest() if files else ""
 
 
+def is_whole(folder: Path) -> bool:
+    """Whether a folder holds a model of its own, as full and freeze fine-tuning leave one, and no adapter."""
+    return (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file()
+
+
 def from_last_whole(path: str, chain: Sequence[Path]) -> tuple[str, list[Path]]:
     """(the model to load, the adapters to merge into it) of a chain on ``path`` that may hold whole models."""
     for i in range(len(chain) - 1, -1, -1):
-        if (chain[i] / "config.json").is_file() and not (chain[i] / "adapter_config.json").is_file():
+        if is_whole(chain[i]):
             return str(chain[i]), list(chain[i + 1:])
     return path, list(chain)
 

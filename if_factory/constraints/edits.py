@@ -40,7 +40,7 @@ def edited(response: str, constraints: Sequence[Constraint]) -> str | None:
         ``None`` where a constraint is violated that no rule can mend, or one that only a judge decides is among
         them; the response itself where nothing is violated.
     """
-    verdicts = verify(response, constraints)
+    verdicts = verify(response, constraints, reasons=False)
     while failing := [i for i, v in enumerate(verdicts) if not v.passed]:
         for i in failing:
             text = _edit(response, constraints[i])

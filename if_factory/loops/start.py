@@ -61,7 +61,7 @@ def online(run_folder: AnyPath, *, model: str, out: AnyPath, adapters: Sequence[
     Raises:
         UserError: no checkable prompts, no pair in an iteration, no model, or a stage that failed.
     """
-    from if_factory.chat.transformers_local import TransformersBackend
+    from if_factory.chat.transformers_local import TransformersBackend, is_whole
 
     recipe, urls = recipe_of_run(run_folder), endpoints or {}
     prepare(recipe)
@@ -78,7 +78,7 @@ def online(run_folder: AnyPath, *, model: str, out: AnyPath, adapters: Sequence[
         model=model, template=template, name=recipe.name, stages=("dpo",), seed=recipe.seed, cpu=not has_gpu(),
         **preset_keys(recipe, ("dpo",), settings or {}))
     start = adapters_of(Path(curriculum)) if curriculum else adapters
-    if start and not (Path(start[0]) / "adapter_config.json").is_file() and (Path(start[0]) / "config.json").is_file():
+    if start and is_whole(Path(start[0])):
         raise UserError("is a whole model, not an adapter", where=str(start[0]), fix=f"give --model {start[0]}, and "
                         "the adapters trained on it, if any, with --adapter")
     options = OnlineOptions(

@@ -159,7 +159,7 @@ def loops(text: str) -> bool:
         runs = len(tokens) - 3
         if len(dict.fromkeys(pairwise(tokens[:runs + 1]))) > 0.75 * runs:  # faster than a set, which grows more often
             return False  # so many runs at least begin with different pairs
-        new = len(set(zip(tokens, tokens[1:], tokens[2:], tokens[3:], strict=False)))
+        new = len(set(_runs(tokens, 4)))
         if new < 0.5 * runs or new > 0.75 * runs:
             return new < 0.5 * runs
     elif len(tokens) < 3:
