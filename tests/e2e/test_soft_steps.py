@@ -14,7 +14,7 @@ from tests.e2e.command import if_factory, read, train_easy_then_hard
 
 # Types that a model of 135 million parameters satisfies now and then; one step in four asks for something soft.
 RECIPE = {
-    "method": "soft_steps", "limit": 18,
+    "method": "soft_steps", "limit": 12,
     "models": {"teacher": {"endpoint": "embedded", "concurrency": 16, "temperature": 0.8, "max_tokens": 128}},
     "options": {"steps": 2, "bins": [1], "soft_share": 0.25, "soft_tries": 1, "consistency": False,
                 "answer_tries": 4, "judge_tries": 2, "prompt_variant": "small",
@@ -23,7 +23,7 @@ RECIPE = {
 pytestmark = pytest.mark.e2e
 
 
-def test_both_stages_are_trained_on_pairs_that_hold(tmp_path: Path) -> None:
+def test_both_stages_are_trained_on_pairs_that_hold(tmp_path: Path, hf_model: Path) -> None:
     for package in ("llamafactory", "xllamacpp"):
         pytest.importorskip(package, reason=f"needs the extras train and embedded ({package})")
     (tmp_path / "soft.yaml").write_text(yaml.safe_dump(RECIPE))
@@ -48,5 +48,5 @@ def test_both_stages_are_trained_on_pairs_that_hold(tmp_path: Path) -> None:
             assert all(v["outcome"] == "pass" for v in note["chosen_verdicts"])
             assert note["violated_positions"] or note["lost"]
 
-    hard = train_easy_then_hard(tmp_path, "soft_steps", "dpo", "per_device_train_batch_size=2")
+    hard = train_easy_then_hard(tmp_path, "soft_steps", "dpo", hf_model)
     assert hard["pref_ftx"] == 1.0
