@@ -11,8 +11,8 @@ from if_factory.chat.budget import Usage
 from if_factory.evaluation.audit import audit
 from if_factory.inputs.seeds import read_seeds
 from if_factory.pipeline.ledger import Ledger
+from if_factory.pipeline.result import RunResult
 from if_factory.pipeline.rundir import RunDir
-from if_factory.pipeline.runner import RunResult
 from if_factory.recipe import parse
 from tests.e2e.command import if_factory
 
