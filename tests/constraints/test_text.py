@@ -36,7 +36,8 @@ def test_sentences_end_where_a_reader_would_end_them(text: str, expected: list[s
 @given(st.text(alphabet="aB.!?\"') \n1…。*", max_size=60))
 def test_sentences_lose_no_letter_and_keep_the_order(text: str) -> None:
     kept = "".join(measure.sentences(text))
-    assert [c for c in kept if c.isalnum()] == [c for c in text if c.isalnum()]
+    # A list number ("1. ") is no part of a sentence.
+    assert [c for c in kept if c.isalpha()] == [c for c in text if c.isalpha()]
     assert all(any(c.isalnum() for c in s) for s in measure.sentences(text))
 
 
@@ -100,7 +101,8 @@ def test_hostile_texts_are_measured_in_linear_time(text: str) -> None:
         measured(text)
 
 
-@given(pattern=st.sampled_from(["sun", "the sun", "A1", "k", "is", "i", "c++", "a.c", "a_b", "é", " s", "(sun|sea)", "sun-tea", "s's", "a, b", "-s"]),
+@given(pattern=st.sampled_from(["sun", "the sun", "A1", "k", "is", "i", "c++", "a.c", "a_b", "é", " s", "(sun|sea)",
+                                "sun-tea", "s's", "a, b", "-s"]),
        text=st.text(alphabet="sunteaikAIKS1_ .,'-éßıİſK\n", max_size=60))
 @example(pattern="k", text="K")
 @example(pattern="sun", text="sunsun sun_ sun")
