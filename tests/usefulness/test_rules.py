@@ -12,7 +12,8 @@ from if_factory.constraints.base import get
 from if_factory.records import Constraint
 from if_factory.usefulness.asked import Asked
 from if_factory.usefulness.reasons import WHAT
-from if_factory.usefulness.rules import REASONS, loops, why_not
+from if_factory.usefulness.repetition import loops
+from if_factory.usefulness.rules import REASONS, why_not
 
 THUNDER = "What causes thunder?"
 SOAP = "How does soap remove grease?"
