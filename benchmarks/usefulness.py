@@ -1,4 +1,4 @@
-"""What the usefulness gate costs: milliseconds of CPU time per answer for the rules, answers per second of CPU time for relevance.
+"""What the usefulness gate costs in CPU time: milliseconds per answer for the rules, answers per second for relevance.
 
     python benchmarks/usefulness.py [--relevance] [rows]
 

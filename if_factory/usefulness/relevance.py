@@ -25,7 +25,7 @@ from if_factory.usefulness.words import words
 _CHUNK = 180  # words; all-MiniLM-L6-v2 reads 256 word pieces
 # Words of an answer that are compared first, and how far above the threshold they must put it. Chosen on the
 # calibration split of data/usefulness_labels.jsonl, for all-MiniLM-L6-v2; the table is in docs/usefulness.md.
-OPENING = 24
+OPENING = 18
 MARGIN = 0.10
 _KEPT = 20_000  # vectors held at a time: 30 MB at 384 dimensions
 _FENCE = re.compile(r"```[\w-]*\n?|```")
