@@ -78,9 +78,14 @@ REFUSED = [
     ("echoes_constraint", "Compare cash with cards.", "When comparing cash with cards avoid using commas altogether. "
      "Instead use a semicolon to separate the list items.", (NO_COMMA,)),
     # the number before an item says nothing
-    ("echoes_constraint", THUNDER, "1. The answer contains no comma.\n2. The punctuation marks must not contain a comma.",
-     (NO_COMMA,)),
+    ("echoes_constraint", THUNDER,
+     "1. The answer contains no comma.\n2. The punctuation marks must not contain a comma.", (NO_COMMA,)),
     ("echoes_request", "Describe a small harbor at dawn in winter.", "A small harbor lies at dawn in winter.", ()),
+    # no more than two words of its own
+    ("echoes_request", "Describe the first snowfall of the year in a mountain town.",
+     "The first snowfall of the year is described as a mountain town in a story.", ()),
+    ("echoes_request", "Brainstorm ideas for a science fair project about water.",
+     "The Science Fair Project\n\n# Spectrum: Water: How Does it Work", ()),
     # nothing beside what is demanded
     ("only_required_text", SOAP, "Let us begin.", (OPENING,)),
     ("only_required_text", SOAP, "Let us begin: Let us begin.", (OPENING,)),
