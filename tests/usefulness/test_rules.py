@@ -78,7 +78,7 @@ REFUSED = [
     ("echoes_constraint", "Compare cash with cards.", "When comparing cash with cards avoid using commas altogether. "
      "Instead use a semicolon to separate the list items.", (NO_COMMA,)),
     # the number before an item says nothing
-    ("echoes_constraint", THUNDER, "1. The answer contains no comma.\n2. The punctuation marks must not contain a comma.",
+    ("echoes_constraint", THUNDER, "1. The answer contains no comma.\n2. The punctuation must not contain a comma.",
      (NO_COMMA,)),
     ("echoes_request", "Describe a small harbor at dawn in winter.", "A small harbor lies at dawn in winter.", ()),
     # nothing beside what is demanded
