@@ -26,6 +26,7 @@ class GrpoArguments:
         skip_even_groups: nothing is computed for answers whose whole group earns the same (``even_groups.py``).
         plugins: files of your own constraint types, whose checkers run in a process of their own.
         reward_seconds: wall clock there for the answers to one prompt; what hangs has no verdict.
+        judge: the endpoint that decides constraints which only a judge can; see ``rewards.judge.JudgeOptions``.
         log_answers: every answer with its reward goes to ``answers.jsonl`` in the output folder.
         trl: fields of trl's ``GRPOConfig``: ``num_generations``, ``max_completion_length``, ``beta``...
     """
@@ -36,6 +37,7 @@ class GrpoArguments:
     skip_even_groups: bool = False
     plugins: str | list[str] = field(default_factory=list)
     reward_seconds: float = 10.0
+    judge: str | dict[str, Any] | None = None
     log_answers: bool = False
     trl: dict[str, Any] = field(default_factory=dict)
 
@@ -56,6 +58,10 @@ def split(args: Args) -> tuple[Args, GrpoArguments]:
     if arguments.reward not in ("fraction", "all"):
         raise UserError(f"unknown value {arguments.reward!r}", where=f"field '{PREFIX}reward'",
                         fix="one of: fraction, all")
+    if arguments.judge is not None:
+        from if_factory.rewards.judge import judge_options
+
+        judge_options(arguments.judge, f"{PREFIX}judge")
     if isinstance(arguments.plugins, str):
         arguments = replace(arguments, plugins=[name.strip() for name in arguments.plugins.split(",")])
     if isinstance(args, dict):

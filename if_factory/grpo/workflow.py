@@ -21,12 +21,14 @@ from transformers import TrainingArguments
 from if_factory.errors import UserError
 from if_factory.grpo.answers import AnswerLog
 from if_factory.grpo.arguments import GrpoArguments, config_of
-from if_factory.grpo.data import datasets_of
+from if_factory.grpo.data import TRUTH, datasets_of
 from if_factory.grpo.even_groups import check as check_even_groups
 from if_factory.grpo.even_groups import with_advantage
 from if_factory.grpo.server import RewardServer
 from if_factory.grpo.trl_repair import grpo_classes, ready
 from if_factory.rewards.function import Rewarder
+from if_factory.rewards.judge import EndpointJudge, judge_options
+from if_factory.rewards.truth import read_truth
 
 logger = logging.get_logger("llamafactory.grpo")  # a name that LLaMA-Factory shows at level INFO
 PLOTTED = ("loss", "reward", "completions/mean_length", "frac_reward_zero_std", "kl")
@@ -47,10 +49,11 @@ def run_grpo(model_args: Any, data_args: Any, training_args: Any, finetuning_arg
     tokenizer = tokenizer_module["tokenizer"]
     template = get_template_and_fix_tokenizer(tokenizer, data_args)
     train, held_out = datasets_of(template, tokenizer, model_args, data_args, training_args)
+    judge = _judge_of(arguments, train or held_out)
     model = ready(load_model(tokenizer, model_args, finetuning_args, training_args.do_train))
     rewarder = Rewarder(how=arguments.reward, usefulness=arguments.usefulness,  # type: ignore[arg-type]
                         relevance=arguments.relevance, undecided="group_mean", plugins=arguments.plugins,
-                        seconds=arguments.reward_seconds)
+                        seconds=arguments.reward_seconds, judge=judge)
     server = None
     if finetuning_args.reward_model is not None:
         if finetuning_args.reward_model_type != "api":
@@ -113,6 +116,18 @@ def run_grpo(model_args: Any, data_args: Any, training_args: Any, finetuning_arg
         trainer.log_metrics("eval", metrics)
         trainer.save_metrics("eval", metrics)
     rewarder.close()
+
+
+def _judge_of(arguments: GrpoArguments, prompts: Any) -> EndpointJudge | None:
+    """The judge, which has answered a test question; how many prompts would need one that is not named is told."""
+    if arguments.judge is not None:
+        judge = EndpointJudge(judge_options(arguments.judge, "grpo_judge"))
+        judge.check()
+        return judge
+    if judged := sum(bool(read_truth(text).judged) for text in prompts[TRUTH]):
+        logger.info_rank0(f"GRPO: {judged} of {len(prompts)} prompts have constraints that only a judge decides; these "
+                          "are left out, as grpo_judge names no endpoint.")
+    return None
 
 
 def _with_our_optimizer(base: Any, training_args: Any, finetuning_args: Any) -> Any:

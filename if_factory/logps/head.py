@@ -29,6 +29,7 @@ from torch.utils.checkpoint import checkpoint
 
 IGNORE = -100  # the label of a token that is not scored, in transformers and LLaMA-Factory alike
 CHECKED_TOKENS = 64
+QUARTERS = 4  # a head that is not trained takes its chunks in so many parts
 
 
 @dataclass
@@ -69,8 +70,9 @@ class ChunkedLogps:
     of ours is under way, so generation, saving and torch.compile see the same module as before.
 
     Args:
-        chunk_size: tokens per chunk; 2 * chunk_size * V * 4 bytes are alive at a time, roughly, and twice that where
-            the head is trained.
+        chunk_size: tokens whose logits may be alive at a time. A head that is trained makes roughly 4 * chunk_size *
+            V * 4 bytes; any other, and every pass without gradients, takes a quarter of the tokens at a time, and
+            makes an eighth of that.
     """
 
     def __init__(self, chunk_size: int = 1024) -> None:
@@ -198,12 +200,17 @@ class _ChunkedHead:
 
     def logps(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """[N, H] and [N] -> [N] float32."""
-        chunks = zip(hidden.split(self.chunk_size), targets.split(self.chunk_size), strict=True)
-        if not (hidden.requires_grad and torch.is_grad_enabled()):
-            return torch.cat([self.chunk(h, y) for h, y in chunks])
-        if any(p.requires_grad for p in self.module.parameters()):
-            return torch.cat([checkpoint(self.chunk, h, y, use_reentrant=False) for h, y in chunks])
-        return torch.cat([_Sloped.apply(h, y, self.logits) for h, y in chunks])
+        slopes = hidden.requires_grad and torch.is_grad_enabled()
+        trained = slopes and any(p.requires_grad for p in self.module.parameters())
+        # With gradient checkpointing the logits of a whole chunk would be the peak of a step. A quarter of it takes no
+        # longer where weights need no gradient; where they do, each piece adds a tensor of the head's own size.
+        size = self.chunk_size if trained else max(1, self.chunk_size // QUARTERS)
+        pieces = zip(hidden.split(size), targets.split(size), strict=True)
+        if trained:
+            return torch.cat([checkpoint(self.chunk, h, y, use_reentrant=False) for h, y in pieces])
+        if slopes:
+            return torch.cat([_Sloped.apply(h, y, self.logits) for h, y in pieces])
+        return torch.cat([self.chunk(h, y) for h, y in pieces])
 
     def chunk(self, hidden: Tensor, targets: Tensor) -> Tensor:
         return -F.cross_entropy(self.logits(hidden).float(), targets, reduction="none")

@@ -28,6 +28,7 @@ class Job:
         texts: the answers.
         usefulness: apply the rules.
         how: ``all`` saves the rules for answers that a failed constraint has decided already.
+        judge: a judge decides later what code cannot, and the string's own ``judged`` counts too.
     """
 
     truth: str
@@ -36,18 +37,20 @@ class Job:
     texts: tuple[str, ...]
     usefulness: bool
     how: How
+    judge: bool = False
 
 
 def checked(job: Job, text: str) -> tuple[str, str]:
     """One character per constraint, and why the answer does not attempt the request (empty: no rule says so)."""
     truth = read_truth(job.truth)
+    constraints = truth.counted(job.judge)
     if not text.strip():
-        return FAIL * len(truth.constraints), "only_required_text"
+        return FAIL * len(constraints), "only_required_text"
     undecidable = truth.undecidable
     outcomes = "".join(
         LATER if c.kind == "generated_code" else
         NONE if c.kind == "judge" or c.type in undecidable else
-        _CODE[verify(text, (c,), reasons=False)[0].outcome] for c in truth.constraints)
+        _CODE[verify(text, (c,), reasons=False)[0].outcome] for c in constraints)
     worthless = FAIL in outcomes if job.how == "all" else set(outcomes) <= {FAIL}
     if not job.usefulness or worthless:
         return outcomes, ""

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from if_factory.chat.thinking import answer_text
 from if_factory.constraints.base import load_plugin
@@ -16,8 +16,11 @@ from if_factory.constraints.generated import verify_many
 from if_factory.errors import UserError
 from if_factory.records import Outcome
 from if_factory.rewards.checks import FAIL, LATER, NONE, PASS, How, Job, checked
-from if_factory.rewards.truth import asked_of, read_truth
+from if_factory.rewards.truth import CRITERION, asked_of, read_truth
 from if_factory.rewards.workers import Workers
+
+if TYPE_CHECKING:
+    from if_factory.rewards.judge import EndpointJudge
 
 _logger = logging.getLogger(__name__)
 
@@ -49,7 +52,8 @@ class Rewarder:
 
     def __init__(self, *, how: How = "fraction", usefulness: bool = True, relevance: bool | str = False,
                  undecided: Undecided = "none", workers: int | None = None, seconds: float = 10.0,
-                 plugins: Sequence[str | Path] = ()) -> None:
+                 plugins: Sequence[str | Path] = (),
+                 judge: str | Mapping[str, Any] | EndpointJudge | None = None) -> None:
         for name, given, known in (("how", how, get_args(How)), ("undecided", undecided, get_args(Undecided))):
             if given not in known:
                 raise UserError(f"is {given!r}", where=f"reward_of: {name}", fix="one of: " + ", ".join(known))
@@ -60,6 +64,11 @@ class Rewarder:
         number = int(bool(plugins)) if workers is None else workers
         self._workers = Workers(number, seconds, [Path(p).resolve() for p in plugins]) if number > 0 else None
         self._told: set[str] = set()
+        if isinstance(judge, (str, Mapping)):
+            from if_factory.rewards.judge import EndpointJudge, judge_options
+
+            judge = EndpointJudge(judge_options(judge, "judge"))
+        self._judge = judge
 
     @cached_property
     def _gate(self) -> Any:
@@ -88,10 +97,13 @@ class Rewarder:
             self._check(truth, i)
             *history, last = _asked(prompt)
             groups.setdefault((truth, last, tuple(history)), []).append(i)
-        jobs = [Job(truth, prompt, history, tuple(texts[i] for i in places), self.usefulness, self.how)
+        jobs = [Job(truth, prompt, history, tuple(texts[i] for i in places), self.usefulness, self.how,
+                    self._judge is not None)
                 for (truth, prompt, history), places in groups.items()]
         said = self._workers.run(jobs) if self._workers else [[checked(job, t) for t in job.texts] for job in jobs]
         said = _generated(jobs, said)
+        if self._judge:
+            said = _by_judge(self._judge, jobs, said)
         judged: list[Judged | None] = [None] * len(texts)
         for places, found in zip(groups.values(), said, strict=True):
             for i, one in zip(places, found, strict=True):
@@ -110,11 +122,11 @@ class Rewarder:
             raise UserError(f"expected a string, found {type(truth).__name__}", where=f"ground_truth[{place}]",
                             fix="the column ground_truth holds one JSON string per row")
         try:
-            undecidable = read_truth(truth).undecidable
+            read = read_truth(truth)
         except UserError as e:
             raise UserError(e.problem, where=f"ground_truth[{place}]: {e.where}", fix=e.fix) from None
-        for name in undecidable:
-            if name not in self._told:
+        for name in read.undecidable:
+            if name not in self._told and not (self._judge and name == CRITERION):
                 self._told.add(name)
                 _logger.warning("no checker for the constraint %r: answers to its prompts have no reward (None)", name)
 
@@ -138,7 +150,8 @@ class Rewarder:
 
 def reward_of(*, how: How = "fraction", usefulness: bool = True, relevance: bool | str = False,
               undecided: Undecided = "none", workers: int | None = None, seconds: float = 10.0,
-              plugins: Sequence[str | Path] = ()) -> RewardFunction:
+              plugins: Sequence[str | Path] = (),
+              judge: str | Mapping[str, Any] | None = None) -> RewardFunction:
     """A reward function ``f(prompts, completions, ground_truth, **columns) -> list[float | None]``.
 
     Args:
@@ -153,12 +166,14 @@ def reward_of(*, how: How = "fraction", usefulness: bool = True, relevance: bool
             of yours that hangs or takes its process down costs its own answer only.
         seconds: wall clock in a worker for the answers to one prompt; where it passes, each of them is tried alone.
         plugins: files of your own constraint types.
+        judge: the URL of an OpenAI-compatible endpoint, or a mapping of ``judge.JudgeOptions``, for constraints that
+            only a judge decides. An answer on which it gives no verdict is one without a verdict.
 
     Raises:
         UserError: an option that there is not; when called, see ``Rewarder.judge``.
     """
     rewarder = Rewarder(how=how, usefulness=usefulness, relevance=relevance, undecided=undecided, workers=workers,
-                        seconds=seconds, plugins=plugins)
+                        seconds=seconds, plugins=plugins, judge=judge)
 
     def if_reward(prompts: Sequence[Text], completions: Sequence[Text], ground_truth: Sequence[str],
                   **columns: Any) -> list[float | None]:
@@ -236,6 +251,28 @@ def _generated(jobs: Sequence[Job], said: Sequence[Sequence[tuple[str, str] | No
             for i, verdict in zip(places, column, strict=True):
                 outcomes, useless = found[j][i] or ("", "")
                 found[j][i] = (outcomes[:n] + _SAID[verdict.outcome] + outcomes[n + 1:], useless)
+    return found
+
+
+def _by_judge(judge: EndpointJudge, jobs: Sequence[Job], said: Sequence[Sequence[tuple[str, str] | None]]
+              ) -> list[list[tuple[str, str] | None]]:
+    """The judge's verdicts filled in, where code and rules have not decided the reward already."""
+    from if_factory.rewards.judge import Item
+
+    found = [list(each) for each in said]
+    work = []
+    for j, job in enumerate(jobs):
+        truth = read_truth(job.truth)
+        places = {n: c for n, c in enumerate(truth.counted(judge=True)) if c.kind == "judge"}
+        work += [(j, i, places, one[0]) for i, one in enumerate(found[j])
+                 if places and one and not one[1] and not (job.how == "all" and FAIL in one[0])]
+    items = [Item(read_truth(jobs[j].truth).prompt or jobs[j].prompt, jobs[j].texts[i], list(places.values()))
+             for j, i, places, _ in work]
+    for (j, i, places, outcomes), verdicts in zip(work, judge.holds(items), strict=True):
+        decided = list(outcomes)
+        for n, holds in zip(places, verdicts, strict=True):
+            decided[n] = NONE if holds is None else PASS if holds else FAIL
+        found[j][i] = "".join(decided), ""
     return found
 
 

@@ -1,7 +1,7 @@
 """The prompts of a run as reinforcement learning takes them: each once, with what decides its reward.
 
-A constraint that only a judge can decide is no part of the reward; it is counted in the row. A prompt without any
-other has no verified reward and is left out, and counted.
+A constraint that only a judge can decide is counted in the row, and is part of the reward only where the trainer has a
+judge. A prompt without any other has no verified reward and is left out, and counted.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def prompts_of(records: Iterable[Record], rates: Mapping[str, Rate] | None = Non
             answers += [c.text for c in record.candidates if c.model == "student"]
     gate = Gate(UsefulnessSpec(relevance="off"))  # the rules: what a reward sees by default
     for key, (record, constraints, answers) in kept.items():
-        truth = ground_truth_of(constraints, record.prompt)
+        truth = ground_truth_of(constraints, record.prompt, [c for c in record.constraints if c.kind == "judge"])
         measured = (rates or {}).get(prompt_id(*key))
         rate, number = ((measured.by_code, measured.decided_by_code) if measured and measured.decided_by_code
                         else _of_the_run(gate, record, constraints, answers))

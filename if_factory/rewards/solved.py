@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from if_factory.chat.parse import Failure
 from if_factory.constraints.recheck import rechecked
 from if_factory.judge.criteria import judge_criteria
-from if_factory.judge.judge import Ask, judge_score
+from if_factory.judge.judge import Ask, Variant, judge_score
 from if_factory.records import Candidate, Constraint, Record
 from if_factory.usefulness.gate import Gate, asked_of, decided
 from if_factory.usefulness.judge import judged as judged_useful
@@ -54,28 +54,37 @@ async def solved_by_judge(gate: Gate, record: Record, by_code: Sequence[Solved],
             assert useful is not None
             found.append((await judged_useful(ask, asked_of(record).full, candidate.text, useful)).answers)
         if found[-1] is not False:
-            found += await _criteria(record.prompt, candidate.text, criteria, ask)
+            found += await criteria_hold(record.prompt, candidate.text, criteria, ask)
         return False if False in found else None if None in found else True
 
     return list(await asyncio.gather(*(one(c, b) for c, b in zip(record.candidates, by_code, strict=True))))
 
 
-async def _criteria(prompt: str, text: str, criteria: Sequence[Constraint], ask: Ask) -> list[Solved]:
+async def criteria_hold(prompt: str, text: str, criteria: Sequence[Constraint], ask: Ask, *,
+                        variant: Variant = "full") -> list[Solved]:
+    """Whether the answer ``text`` satisfies each criterion, by position; ``None`` where no reply could be read.
+
+    Raises:
+        RequestFailed, UserError: as ``ask``.
+    """
     plain = [c.text for c in criteria if not ("at_least" in c.kwargs and ("scale" in c.kwargs or "of" in c.kwargs))]
-    found = await _holds(prompt, text, plain, ask)
+    said = iter(await _holds(prompt, text, plain, ask, variant))
+    found: list[Solved] = []
     for c in criteria:
         if "scale" in c.kwargs and "at_least" in c.kwargs:  # Humpback: a rating
             low, high = c.kwargs["scale"]
             mean = (await judge_score(ask, prompt, text, low=low, high=high)).mean
             found.append(None if mean is None else mean >= c.kwargs["at_least"])
         elif "of" in c.kwargs and "at_least" in c.kwargs:  # DecIF's soft filter: a share of the criteria
-            each = await _holds(prompt, text, c.kwargs["of"], ask)
+            each = await _holds(prompt, text, c.kwargs["of"], ask, variant)
             found.append(None if None in each else sum(map(bool, each)) >= c.kwargs["at_least"])
+        else:
+            found.append(next(said))
     return found
 
 
-async def _holds(prompt: str, text: str, criteria: Sequence[str], ask: Ask) -> list[Solved]:
-    said = await judge_criteria(ask, prompt, text, criteria)
+async def _holds(prompt: str, text: str, criteria: Sequence[str], ask: Ask, variant: Variant) -> list[Solved]:
+    said = await judge_criteria(ask, prompt, text, criteria, variant=variant)
     return [None] * len(criteria) if isinstance(said, Failure) else [v.passed for v in said]
 
 

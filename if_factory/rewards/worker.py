@@ -26,7 +26,7 @@ def main() -> None:
     for line in sys.stdin:
         given = json.loads(line)
         job = Job(given["truth"], given["prompt"], tuple(given["history"]), tuple(given["texts"]),
-                  given["usefulness"], given["how"])
+                  given["usefulness"], given["how"], given["judge"])
         out.write(json.dumps([checked(job, text) for text in job.texts]) + "\n")
 
 

@@ -105,3 +105,19 @@ def echoes_request(asked: Asked, tokens: list[str], own: list[str]) -> bool:
     opening = tokens[:2] == list(asked_words[:2]) and _QUESTION_WORD.match(tokens[0])
     wanted = set(content(asked_words))
     return bool(opening) or len(wanted & set(own)) >= 0.6 * len(wanted)
+
+
+_WANTS_PROSE = re.compile(r"(?:please )?(?:describe|explain|compare|brainstorm)\b")
+
+
+def adds_nothing(asked: Asked, bare: str) -> bool:
+    """Whether an answer to a request for prose has at most two words beside those of the request and of tasks.
+
+    "The first snowfall of the year is described as a mountain town in a story."
+    """
+    if not _WANTS_PROSE.match(asked._head) or asked.closed or asked.transforms or any(map(str.isdigit, asked.request)):
+        return False
+    tokens = words(bare)
+    if not 6 <= len(tokens) <= 60:
+        return False  # a name, or so many words that some are new
+    return len({w for w in content(tokens) if w not in ABOUT_THE_TASK and w not in asked.lower}) <= 2

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import pytest
+
+from if_factory.errors import UserError
 from if_factory.grpo.arguments import GrpoArguments, asks_for_grpo, split
 from if_factory.grpo.register import add_stage
 
@@ -22,6 +25,16 @@ def test_flags_say_the_same() -> None:
     assert split(flags) == (["--do_train", "--output_dir", "x", "--stage", "sft"],
                             GrpoArguments(usefulness=False, trl={"beta": 0.04}))
     assert not asks_for_grpo(["--stage", "sft"])
+
+
+def test_a_judge_is_a_url_or_a_mapping_and_what_is_wrong_is_named() -> None:
+    url = "http://127.0.0.1:8000/v1"
+    assert split({"stage": "grpo", "grpo_judge": url})[1].judge == url
+    named = {"endpoint": url, "model": "m"}
+    assert split({"stage": "grpo", "grpo_judge": named})[1].judge == named
+    assert split(["--stage", "grpo", f"--grpo_judge={{endpoint: '{url}', model: m}}"])[1].judge == named
+    with pytest.raises(UserError, match=r"grpo_judge\.modle"):
+        split({"stage": "grpo", "grpo_judge": {"endpoint": url, "modle": "m"}})
 
 
 def test_other_stages_reach_llamafactory_as_they_are() -> None:

@@ -20,6 +20,7 @@ from tests.grpo.test_stage import train
 from tests.grpo.tiny import COLUMNS, config, prompt
 from tests.iorpo.tiny import losses, register_data
 from tests.rewards.test_workers import PLUGIN
+from tests.support.judge_server import judge_server
 
 
 class _Scores(BaseHTTPRequestHandler):
@@ -114,6 +115,39 @@ def test_a_reward_model_that_goes_away_costs_its_part_of_the_reward_only(root: P
     assert losses(log, "reward/server_away") == [1.0, 0.0]
     assert losses(log, "reward")[0] == losses(alone, "reward")[0], "the first step is that of a run without the server"
     assert losses(log, "rewards/reward_model/mean")[1] > 0
+
+
+@pytest.mark.e2e
+def test_a_judge_that_goes_away_during_a_run_leaves_answers_without_a_verdict(root: Path, tmp_path: Path) -> None:
+    """A scripted judge on loopback answers the test question and the first step, and refuses the second."""
+    rows = [{**prompt(i), "ground_truth": json.dumps({**json.loads(prompt(i)["ground_truth"]),
+                                                      "judged": ["Its length is even."]})} for i in range(4)]
+    register_data(root / "data", "judged_prompts", rows, {"columns": COLUMNS})
+    keys = {"dataset": "judged_prompts", "max_steps": 2, "per_device_train_batch_size": 8, "grpo_log_answers": True}
+    with judge_server(lambda response, criterion: len(response) % 2 == 0) as script:
+        answered = script.reply
+
+        def reply(question: str) -> str:
+            if len(script.asked) > 8:  # more than the test question and the seven or eight answers of a step
+                script.status = 401
+            return answered(question)
+
+        script.reply = reply  # type: ignore[method-assign]
+        log = train(config(root, tmp_path / "out", grpo_judge={"endpoint": script.url, "timeout": 20}, **keys))
+    answers = [json.loads(line) for line in (tmp_path / "out" / "answers.jsonl").read_text().splitlines()]
+    assert len(answers) == 16
+    first = [a for a in answers[:8] if a["satisfied"] and a["answer"].strip()]
+    assert first
+    assert all(len(a["satisfied"]) == 3 for a in first)
+    assert any(a["satisfied"][2] is not None for a in first)
+    lost = [a for a in answers if None in a["satisfied"]]
+    assert lost, "the judge was there to the end"
+    for i in range(0, len(answers), 4):  # such an answer has the mean of its group, or no reward
+        group = answers[i:i + 4]
+        known = [a["reward"] for a in group if None not in a["satisfied"]]
+        mean = pytest.approx(sum(known) / len(known)) if known else None
+        assert all(a["reward"] == mean for a in group if None in a["satisfied"])
+    assert losses(log, "reward/undecided")[1] > 0
 
 
 @pytest.mark.e2e

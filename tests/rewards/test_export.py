@@ -54,6 +54,7 @@ def test_prompts_are_written_once_in_order_with_what_decides_their_reward(run: P
     assert found[1]["prompt"][0] == {"role": "system", "content": "Be brief."}
     assert [m["role"] for m in found[2]["prompt"]] == ["user", "assistant", "user"]
     assert [r["extra_info"]["undecided"] for r in found] == [0, 1, 0, 0]
+    assert [[c.text for c in read_truth(r["ground_truth"]).judged] for r in found] == [[], [JUDGED.text], [], []]
     assert all(r["data_source"] == "if_factory/complex_to_simple" for r in found)
 
 
