@@ -212,6 +212,10 @@ KEPT = [
     ("How do I start to run?", "Run for ten minutes on the first day. Rest for two days. Run for twelve minutes with a "
      "friend. Run for 15 minutes up a hill. Rest again for a week if your knees ache.", ()),
     ("Describe a small harbor at dawn in winter.", "Grey boats rock in a small harbor, and gulls cry.", ()),
+    ("Explain why apples fall from trees.", "Apples fall from trees because of gravity.", ()),
+    ("Explain why the sky looks blue during the day.",
+     "The sky looks blue during the day because blue light scatters.", ()),
+    ("Compare frogs with toads.", "Toads are drier than frogs and also larger.", ()),
     ("Compare cash with cards.", "Use cash to avoid fees. Use cards to avoid a full purse.", (NO_COMMA,)),
     (THUNDER, "I'd be happy to help. Lightning heats the air until it bursts.", ()),
     (THUNDER, "Why does it rumble? Because lightning heats the air until it bursts.", ()),
