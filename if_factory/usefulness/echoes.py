@@ -107,7 +107,8 @@ def echoes_request(asked: Asked, tokens: list[str], own: list[str]) -> bool:
     return bool(opening) or len(wanted & set(own)) >= 0.6 * len(wanted)
 
 
-_WANTS_PROSE = re.compile(r"(?:please )?(?:describe|explain|compare|brainstorm)\b")
+# Not explain or compare: "Apples fall from trees because of gravity." is an answer, and one word of it is new.
+_WANTS_PROSE = re.compile(r"(?:please )?(?:describe|brainstorm)\b")
 
 
 def adds_nothing(asked: Asked, bare: str) -> bool:
