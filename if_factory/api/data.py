@@ -30,8 +30,8 @@ from if_factory.constraints.generated import forget_time_outs, isolation_used
 from if_factory.constraints.recheck import rechecked
 from if_factory.errors import UserError
 from if_factory.methods.base import Emission, PlannedCalls
+from if_factory.pipeline.result import Observer, RunResult
 from if_factory.pipeline.rundir import RunDir
-from if_factory.pipeline.runner import Observer, RunResult
 from if_factory.pipeline.runner import run as run_stages
 from if_factory.recipe import Recipe
 from if_factory.records import Example, Record

@@ -309,11 +309,12 @@ def calibrate_usefulness(labelled: AnyPath, out: AnyPath, *, judge: str | None =
                                         prompts=prompts)
 
     found = wait(decide())
+    scored = gate.decide([row.item for row in rows], whole=True)  # an opening's score is none to try thresholds on
     splits = {row.split for row in rows}
     groups = {"all": rows} if len(splits) == 1 else {s: [r for r in rows if r.split == s] for s in sorted(splits)}
     said = {row.row: u for row, u in zip(rows, found, strict=True)}
     report = GateReport({name: figures(group, [said[r.row] for r in group]) for name, group in groups.items()},
-                        sweep(rows, found), (*gate.deciders, *(["judge"] if judge else [])), gate.threshold)
+                        sweep(rows, scored), (*gate.deciders, *(["judge"] if judge else [])), gate.threshold)
     write_atomic(out / "usefulness.json", dump_json({
         "deciders": list(report.deciders), "threshold": report.threshold,
         "figures": {name: f.as_dict() for name, f in report.figures.items()},

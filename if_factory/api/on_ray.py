@@ -16,7 +16,8 @@ from if_factory.chat.client import ChatClient
 from if_factory.chat.remote import Channel, RemoteClient
 from if_factory.errors import UserError
 from if_factory.pipeline import ray_engine
-from if_factory.pipeline.runner import RunResult
+from if_factory.pipeline.ray_worker import OpenParts, Parts
+from if_factory.pipeline.result import RunResult
 from if_factory.pipeline.stage import Stage
 from if_factory.recipe import Recipe
 from if_factory.records import Record
@@ -64,7 +65,7 @@ def connected(recipe: Recipe, address: str | None, workers: int | None) -> Itera
 async def stages_on_ray(recipe: Recipe, workers: int, stages: Sequence[Stage], inputs: Iterable[Record],
                         models: Mapping[str, ChatClient], **settings: Any) -> RunResult:
     """``if_factory.pipeline.runner.run`` for a recipe's stages, on workers."""
-    def parts(number: int) -> ray_engine.OpenParts:
+    def parts(number: int) -> OpenParts:
         mine = recipe.model_copy(deep=True)
         for role, spec in mine.models.items():
             spec.model = models[role].backend.model
@@ -75,12 +76,12 @@ async def stages_on_ray(recipe: Recipe, workers: int, stages: Sequence[Stage], i
 
 
 @contextlib.asynccontextmanager
-async def _parts(recipe: Recipe, channel: Channel) -> AsyncIterator[ray_engine.Parts]:
+async def _parts(recipe: Recipe, channel: Channel) -> AsyncIterator[Parts]:
     """What a worker needs, in its process."""
     prepare(recipe)
     async with open_models(recipe, None, Usage(), Budget(), partial(RemoteClient, channel)) as models:
         stages, useful = stages_of(recipe)
-        yield ray_engine.Parts(stages, models, useful)
+        yield Parts(stages, models, useful)
 
 
 def _cpus() -> int:

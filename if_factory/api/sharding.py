@@ -9,8 +9,8 @@ from typing import Any
 from if_factory.api.common import AnyPath, recipe_of_run
 from if_factory.api.data import RunReport, run
 from if_factory.errors import UserError
+from if_factory.pipeline.result import Observer
 from if_factory.pipeline.rundir import RunDir
-from if_factory.pipeline.runner import Observer
 from if_factory.recipe import Recipe
 
 

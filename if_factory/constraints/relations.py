@@ -18,8 +18,9 @@ def holds(count: int, relation: Any, n: Any) -> bool:
     Raises:
         ValueError: another relation (a checker that raises is ``no_verdict``, never a silent pass).
     """
-    wanted = as_range(relation, n)
-    return count >= wanted.low and (wanted.high is None or count <= wanted.high)
+    if relation not in (AT_LEAST, LESS_THAN):
+        raise _unknown(relation)
+    return count >= int(n) if relation == AT_LEAST else count < int(n)
 
 
 def as_range(relation: Any, n: Any) -> Range:
@@ -29,8 +30,12 @@ def as_range(relation: Any, n: Any) -> Range:
         ValueError: another relation, or ``n`` is no number.
     """
     if relation not in (AT_LEAST, LESS_THAN):
-        raise ValueError(f"unknown relation {relation!r}; expected '{AT_LEAST}' or '{LESS_THAN}'")
+        raise _unknown(relation)
     return Range(int(n), None) if relation == AT_LEAST else Range(0, int(n) - 1)
+
+
+def _unknown(relation: Any) -> ValueError:
+    return ValueError(f"unknown relation {relation!r}; expected '{AT_LEAST}' or '{LESS_THAN}'")
 
 
 def draw(rng: Random, at_least: tuple[int, int], less_than: tuple[int, int]) -> tuple[str, int]:

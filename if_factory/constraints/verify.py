@@ -26,7 +26,7 @@ def verify(response: str, constraints: Sequence[Constraint], mode: Mode = "stric
     Raises:
         UserError: an unknown constraint type, or generated code on a machine that cannot isolate it.
     """
-    return tuple(_verdict(response, c, mode, ifeval_compat, reasons) for c in constraints)
+    return tuple([_verdict(response, c, mode, ifeval_compat, reasons) for c in constraints])
 
 
 def _verdict(response: str, constraint: Constraint, mode: Mode, compat: bool, reasons: bool) -> Verdict:

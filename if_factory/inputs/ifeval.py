@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from if_factory.constraints.base import get
+from if_factory.constraints.base import ConstraintType, get
 from if_factory.errors import UserError
 from if_factory.verdicts import Constraint
 
@@ -55,14 +55,27 @@ def _constraint(type_id: Any, arguments: Any, text: str, row: str, n: int) -> Co
         kind = get(type_id)
     except UserError as e:
         raise UserError(e.problem, where=f"{row}: field 'instruction_id_list'[{n}]", fix=e.fix) from None
-    where = f"{row}: field 'kwargs'[{n}]"
     if arguments is not None and not isinstance(arguments, dict):
-        raise UserError(f"expected an object of arguments, found {type(arguments).__name__}", where=where)
-    given = {k: v for k, v in (arguments or {}).items() if v is not None}
+        raise UserError(f"expected an object of arguments, found {type(arguments).__name__}",
+                        where=f"{row}: field 'kwargs'[{n}]")
+    given = {k: v for k, v in arguments.items() if v is not None} if arguments else {}
+    if (arguments_of := (kind, repr(given))) not in _USABLE:
+        _refuse_unusable(kind, given, f"{row}: field 'kwargs'[{n}]")
+        if len(_USABLE) >= _REMEMBERED:
+            _USABLE.clear()
+        _USABLE.add(arguments_of)
+    return Constraint(type_id, given, text)
+
+
+# Types with arguments that they can use: most rows of a file have few arguments between them.
+_USABLE: set[tuple[ConstraintType, str]] = set()
+_REMEMBERED = 8192
+
+
+def _refuse_unusable(kind: ConstraintType, given: dict[str, Any], where: str) -> None:
     try:
         kind.demands(given)
     except KeyError as e:
-        raise UserError(f"{type_id} needs the argument {e}", where=where) from None
+        raise UserError(f"{kind.type} needs the argument {e}", where=where) from None
     except (TypeError, ValueError, AttributeError) as e:
-        raise UserError(f"{type_id} cannot use these arguments: {e}", where=where) from None
-    return Constraint(type=type_id, kwargs=given, text=text)
+        raise UserError(f"{kind.type} cannot use these arguments: {e}", where=where) from None

@@ -40,7 +40,7 @@ from if_factory.methods.humpback import stages
 from if_factory.methods.humpback.emit import emit
 from if_factory.methods.humpback.options import ROUNDS, Options
 from if_factory.methods.humpback.steps import rubric
-from if_factory.pipeline.runner import Observer, RunResult
+from if_factory.pipeline.result import Observer, RunResult
 from if_factory.pipeline.runner import run as run_stages
 from if_factory.recipe import Recipe
 from if_factory.records import Record, SFTExample

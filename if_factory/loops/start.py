@@ -24,8 +24,8 @@ from if_factory.loops.rounds import Trainer, served, to_serve
 from if_factory.loops.sizes import DEFAULT_ARMS, compare, read_rated
 from if_factory.methods.humpback.options import ROUNDS, Options
 from if_factory.methods.humpback.training import paper_steps as steps_of_the_paper
+from if_factory.pipeline.result import Observer
 from if_factory.pipeline.rundir import RunDir
-from if_factory.pipeline.runner import Observer
 from if_factory.recipe import Recipe
 from if_factory.training.curriculum import CurriculumOptions
 from if_factory.training.run import adapters_of

@@ -12,32 +12,21 @@ import asyncio
 import contextlib
 import logging
 import os
-import traceback
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from if_factory.chat.budget import Usage
 from if_factory.chat.client import ChatClient
-from if_factory.chat.remote import Broken, Channel, Coordinator, Message, Reply, current_usage
-from if_factory.constraints.generated import isolation_used, note_isolation
+from if_factory.chat.remote import Coordinator, Message, Reply
+from if_factory.constraints.generated import note_isolation
 from if_factory.errors import UserError
-from if_factory.pipeline.ledger import Row
-from if_factory.pipeline.runner import (
-    DroppedRecord,
-    Item,
-    Observer,
-    Position,
-    Runner,
-    RunResult,
-    StageFailed,
-    supervise,
-    window_for,
-)
-from if_factory.pipeline.spool import Spool, line_of
+from if_factory.pipeline.ray_worker import OpenParts, Outcome, Worker
+from if_factory.pipeline.result import Observer, RunResult, StageFailed
+from if_factory.pipeline.runner import Item, Runner, supervise, window_for
+from if_factory.pipeline.spool import Spool
 from if_factory.pipeline.stage import Stage, Useful
 from if_factory.records import Record
 
@@ -45,109 +34,6 @@ _logger = logging.getLogger(__name__)
 _TOGETHER = 8  # records a call of a worker takes at most
 _DEATHS = 10  # deaths of workers in a row, per worker, with nothing finished between them: the run stops
 _PATIENCE = 60.0  # seconds without a free CPU for a worker until that is said
-
-
-class Parts(NamedTuple):
-    """What a worker needs of a run; see ``Runner``."""
-
-    stages: Sequence[Stage]
-    models: Mapping[str, ChatClient]
-    useful: Useful | None
-
-
-# Opens a worker's parts in its process; must survive pickling. The channel leads to the driver.
-OpenParts = Callable[[Channel], AbstractAsyncContextManager[Parts]]
-
-
-@dataclass
-class Outcome:
-    """What became of a few records in one segment of the method.
-
-    Attributes:
-        rows: of the ledger, for the segment's stages.
-        arrived: records at the segment's end; as lines of a spool where the segment ends the method.
-        lost: requests without an answer and retries, by stage and role.
-        isolation: see ``isolation_used``.
-    """
-
-    rows: list[Row]
-    arrived: list[tuple[Position, Record | bytes]]
-    dropped: list[tuple[Position, DroppedRecord]]
-    usage: Usage
-    isolation: str | None
-
-
-# ---------------------------------------------------------------- in a worker's process
-
-
-class _Batch(Runner):
-    """The runner of a few records in a worker's process."""
-
-    channel: Channel
-
-    async def carry(self, items: list[Item], end: int) -> Outcome:
-        start = items[0].stage
-        try:
-            await self._stream(iter(items), end)
-        finally:
-            self.draining = True
-            self._halt()
-            if self.tasks:
-                await asyncio.gather(*self.tasks, return_exceptions=True)
-        last = end == len(self.stages)
-        return Outcome(self.ledger.rows[start + 1:end + 1],
-                       [(item.path, line_of(item.record) if last else item.record) for item in self.arrived],
-                       self.dropped_here, current_usage.get(), isolation_used())
-
-    def _fail(self, error: BaseException) -> None:
-        # At once: this worker's other records cannot go on either.
-        error.add_note("".join(traceback.format_exception(error)))
-        self.channel.send(Broken(error))
-        super()._fail(error)
-
-
-class Worker:
-    """The actor. Its methods run on one event loop."""
-
-    def __init__(self) -> None:
-        self.channel = Channel()
-        self.stack = AsyncExitStack()
-        self.batches: set[_Batch] = set()
-
-    async def open(self, parts: OpenParts, seed: int, window: int, environment: Mapping[str, str]) -> Exception | None:
-        """Get ready. Returns what is wrong with the recipe or the endpoints as seen from here."""
-        os.environ.update(environment)
-        self.seed, self.window = seed, window
-        try:
-            self.parts = await self.stack.enter_async_context(parts(self.channel))
-        except UserError as e:
-            return e
-        return None
-
-    async def carry(self, items: list[Item], end: int) -> Outcome:
-        current_usage.set(Usage())
-        stages, models, useful = self.parts
-        batch = _Batch(stages, models, self.seed, self.window, None, useful)
-        batch.channel = self.channel
-        self.batches.add(batch)
-        try:
-            return await batch.carry(items, end)
-        finally:
-            self.batches.discard(batch)
-
-    async def messages(self) -> list[Message]:
-        return await self.channel.take()
-
-    async def deliver(self, replies: list[tuple[int, Reply]]) -> None:
-        self.channel.deliver(replies)
-
-    async def stop(self) -> None:
-        """Let requests in flight finish and begin no other."""
-        for batch in list(self.batches):
-            batch.stop("driver")
-
-
-# ---------------------------------------------------------------- on the driver
 
 
 async def run(stages: Sequence[Stage], inputs: Iterable[Record], models: Mapping[str, ChatClient], *, seed: int,

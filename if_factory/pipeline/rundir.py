@@ -37,7 +37,7 @@ from if_factory.files import (
     write_lines,
 )
 from if_factory.pipeline.ledger import Ledger
-from if_factory.pipeline.runner import DroppedRecord, RunResult
+from if_factory.pipeline.result import DroppedRecord, RunResult
 from if_factory.pipeline.spool import Spool
 from if_factory.records import Record
 

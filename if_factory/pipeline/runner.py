@@ -14,10 +14,10 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, cast
 
 from if_factory.chat.base import Completion, Deferred, RequestFailed
 from if_factory.chat.budget import BudgetExceeded
@@ -27,6 +27,7 @@ from if_factory.pipeline.context import StageContext
 from if_factory.pipeline.deferring import Deferring
 from if_factory.pipeline.interrupt import on_ctrl_c
 from if_factory.pipeline.ledger import Ledger, LedgerError, Row
+from if_factory.pipeline.result import DroppedRecord, Observer, RunResult, StageFailed
 from if_factory.pipeline.spool import Spool
 from if_factory.pipeline.stage import All, Dropped, Each, Stage, Useful
 from if_factory.records import Record
@@ -35,45 +36,6 @@ _logger = logging.getLogger(__name__)
 
 # A record's position in the output: its seed's position, then its index among siblings at every split.
 Position = tuple[int, ...]
-
-
-class StageFailed(Exception):
-    """A stage raised something other than ``Dropped``, ``RequestFailed`` or ``UserError``: a bug in it."""
-
-
-class DroppedRecord(NamedTuple):
-    stage: str
-    record_id: str
-    reason: str
-    detail: str
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a run made. Both lists are ordered by the position of the seed and the path of its children.
-
-    Attributes:
-        records: those that passed every stage; none unless every record could reach the end of its segment.
-        complete: nothing is unfinished; a stopped run continues where it was if run again.
-        stopped_by: ``budget``, ``interrupt``, ``batch`` (requests wait for a batch) or None.
-    """
-
-    # asyncio.run makes the repr of its main task's result: with all records in it, that took longer than the run.
-    records: Sequence[Record] = field(repr=False)
-    dropped: list[DroppedRecord] = field(repr=False)
-    ledger: Ledger
-    complete: bool
-    stopped_by: str | None = None
-
-
-class Observer(Protocol):
-    """Someone watching, e.g. the progress display. It reads counters at its own pace; no event is sent."""
-
-    def start(self, ledger: Ledger, models: Mapping[str, ChatClient], total: int | None) -> None:
-        """``total``: how many inputs there are, None where they are not counted beforehand."""
-        ...
-
-    def stop(self) -> None: ...
 
 
 async def run(stages: Sequence[Stage], inputs: Iterable[Record], models: Mapping[str, ChatClient], *, seed: int,

@@ -14,7 +14,8 @@ from if_factory.usefulness.asked import Asked
 from if_factory.usefulness.judge import judged
 from if_factory.usefulness.reasons import Reason
 from if_factory.usefulness.relevance import Relevance
-from if_factory.usefulness.rules import distinct, why_not
+from if_factory.usefulness.repetition import distinct
+from if_factory.usefulness.rules import why_not
 from if_factory.usefulness.settings import THRESHOLD, UsefulnessSpec
 
 
@@ -57,18 +58,23 @@ class Gate:
         """Who decides without a judge, cheapest first: what the ledger and the report say."""
         return ("rules", "relevance") if self._relevance else ("rules",)
 
-    def decide(self, items: Sequence[Item]) -> list[Usefulness]:
-        """Rules and relevance on every item, in order. What neither refuses counts as an answer."""
+    def decide(self, items: Sequence[Item], *, whole: bool = False) -> list[Usefulness]:
+        """Rules and relevance on every item, in order. What neither refuses counts as an answer.
+
+        Args:
+            whole: score whole answers, also where the opening would be enough: to compare thresholds.
+        """
         reasons = [self._by_rules(item) for item in items]
         found = [Usefulness(answers=reason is None, reason=reason or "") for reason in reasons]
         left = [i for i, reason in enumerate(reasons) if reason is None and not items[i].rules_only]
         if self._relevance is not None and left:
-            scores = self._relevance.scores([(items[i].asked, items[i].response) for i in left])
+            scores = self._relevance.scores([(items[i].asked, items[i].response) for i in left],
+                                            None if whole else self.threshold)
             for i, score in zip(left, scores, strict=True):
                 if score is not None:
-                    near = score >= self.threshold
+                    near = score.value >= self.threshold
                     found[i] = Usefulness(answers=near, reason="" if near else "off_topic", decided_by="relevance",
-                                          score=score)
+                                          score=score.value, score_of="opening" if score.opening else None)
         return found
 
     def _by_rules(self, item: Item) -> Reason | None:
@@ -105,7 +111,7 @@ def decided(gate: Gate, records: Sequence[Record]) -> list[Record]:
     for (i, candidate), now in zip(places, found, strict=True):
         before = candidate.usefulness
         if now.answers and before is not None and before.decided_by == "judge":
-            now = before.model_copy(update={"score": now.score})
+            now = before.model_copy(update={"score": now.score, "score_of": now.score_of})
         if not gate.spec.rejected_attempts:
             now = now.model_copy(update={"excused": True})
         made[i].append(candidate.model_copy(update={"usefulness": now}))

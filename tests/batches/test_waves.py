@@ -16,7 +16,8 @@ from if_factory.batches.wave import Wave
 from if_factory.chat.base import ChatRequest, Completion
 from if_factory.chat.budget import Budget, Usage
 from if_factory.chat.log import ResponseLog
-from if_factory.pipeline.runner import RunResult, run
+from if_factory.pipeline.result import RunResult
+from if_factory.pipeline.runner import run
 from if_factory.pipeline.stage import Context, Dropped, Stage
 from if_factory.records import Record
 

@@ -236,6 +236,18 @@ def test_a_bad_row_is_named_with_file_row_and_field(ids: Any, kwargs: Any, messa
     assert "rows.jsonl:4: field" in str(e.value)
 
 
+def test_arguments_met_before_are_each_rows_own_and_bad_ones_are_refused_again() -> None:
+    row = {"instruction_id_list": ["keywords:letter_frequency"],
+           "kwargs": [{"letter": "a", "let_relation": "at least", "let_frequency": 1}]}
+    [first], [second] = read_constraints(row, "rows.jsonl:1"), read_constraints(row, "rows.jsonl:2")
+    assert first == second
+    assert first.kwargs is not second.kwargs
+    row["kwargs"] = [{"letter": "a", "let_relation": "at least", "let_frequency": "one"}]
+    for number in (3, 4):
+        with pytest.raises(UserError, match=f"rows.jsonl:{number}: field"):
+            read_constraints(row, f"rows.jsonl:{number}")
+
+
 def test_a_verdict_of_the_reference_stands_where_our_own_count_gives_none() -> None:
     """Our count refuses Thai, the reference's does not: the reason alone is missing, not the verdict."""
     short = Constraint(type="length_constraints:number_words", kwargs={"relation": "at least", "num_words": 19})

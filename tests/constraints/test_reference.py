@@ -95,23 +95,43 @@ def test_language_answers_are_those_of_langdetect(shared: Path) -> None:
     assert [t for t in texts if detect(t) != langdetect(t)] == []
 
 
-def test_profiles_left_unread_know_no_ascii_letter_and_change_no_answer(shared: Path) -> None:
+def test_packed_profiles_are_those_of_the_installed_langdetect() -> None:
     from langdetect.detector_factory import PROFILES_DIRECTORY
 
     from if_factory.constraints.text import langid
 
-    stored = {p.name: json.loads(p.read_bytes()) for p in Path(PROFILES_DIRECTORY).iterdir() if p.is_file()}
-    assert [name for name, profile in stored.items() if profile["name"] != name] == []
-    assert [gram for name in langid._NOT_ASCII for gram in stored[name]["freq"]
-            if not langid._OTHER_LETTERS.search(gram)] == []
+    packed = langid._Profiles()
+    stored = {p.name: json.loads(p.read_bytes()) for p in sorted(Path(PROFILES_DIRECTORY).iterdir()) if p.is_file()}
+    assert packed.names == [profile["name"] for profile in stored.values()] == list(stored)
+    grams = {gram for profile in stored.values() for gram in profile["freq"]}
+    packed.read("".join(grams))
+    assert packed.places.keys() == grams
+    rows = {gram: packed.row(gram) for gram in grams}
+    for n, profile in enumerate(stored.values()):
+        totals = profile["n_words"]
+        assert all(rows[gram][n] == k / totals[len(gram) - 1] for gram, k in profile["freq"].items())
+    assert sum(sum(map(bool, row)) for row in rows.values()) == sum(len(p["freq"]) for p in stored.values())
+
+
+def test_characters_become_what_langdetect_makes_of_them() -> None:
+    from langdetect.utils.ngram import NGram
+
+    from if_factory.constraints.text import langid
+
+    assert [c for c in map(chr, range(0x11000)) if langid._normal(c) != NGram.normalize(c)] == []
+
+
+def test_the_order_in_which_profiles_are_read_changes_no_answer(shared: Path) -> None:
+    from if_factory.constraints.text import langid
+
     lines = (shared / "data" / "complex" / "ift_train.jsonl").read_text().splitlines()
     texts = ["".join(c for c in json.loads(line)["output"] if c.isascii())[:300].upper() for line in lines[::100]]
     answers = {}
     for read in ("some", "all"):
-        for remembered in (langid._loaded, langid._row, langid._known, langid._grams_of, langid.detect):
+        for remembered in (langid._loaded, langid._row, langid._grams_of, langid.detect):
             remembered.cache_clear()
         if read == "all":
-            langid._profiles().complete()
+            langid._profiles().read(map(chr, range(0x10000)))
         answers[read] = [langid.detect(text) for text in texts]
-        assert langid._profiles().partial is (read == "some")
+        assert bool(langid._profiles()._unread) is (read == "some")
     assert answers["some"] == answers["all"]

@@ -36,7 +36,8 @@ def test_sentences_end_where_a_reader_would_end_them(text: str, expected: list[s
 @given(st.text(alphabet="aB.!?\"') \n1…。*", max_size=60))
 def test_sentences_lose_no_letter_and_keep_the_order(text: str) -> None:
     kept = "".join(measure.sentences(text))
-    assert [c for c in kept if c.isalnum()] == [c for c in text if c.isalnum()]
+    # A list number ("1. ") is no part of a sentence.
+    assert [c for c in kept if c.isalpha()] == [c for c in text if c.isalpha()]
     assert all(any(c.isalnum() for c in s) for s in measure.sentences(text))
 
 
@@ -100,8 +101,9 @@ def test_hostile_texts_are_measured_in_linear_time(text: str) -> None:
         measured(text)
 
 
-@given(pattern=st.sampled_from(["sun", "the sun", "A1", "k", "is", "i", "c++", "a.c", "a_b", "é", " s", "(sun|sea)"]),
-       text=st.text(alphabet="sunteaikAIKS1_ .,-éßıİſK\n", max_size=60))
+@given(pattern=st.sampled_from(["sun", "the sun", "A1", "k", "is", "i", "c++", "a.c", "a_b", "é", " s", "(sun|sea)",
+                                "sun-tea", "s's", "a, b", "-s"]),
+       text=st.text(alphabet="sunteaikAIKS1_ .,'-éßıİſK\n", max_size=60))
 @example(pattern="k", text="K")
 @example(pattern="sun", text="sunsun sun_ sun")
 def test_a_pattern_is_counted_as_a_regular_expression_counts_it(pattern: str, text: str) -> None:
@@ -113,6 +115,27 @@ def test_a_pattern_is_counted_as_a_regular_expression_counts_it(pattern: str, te
                 measure.count_pattern(pattern, text, whole=whole)
         else:
             assert measure.count_pattern(pattern, text, whole=whole) == wanted
+
+
+@given(st.text(max_size=40))
+@example("Ǆǅǆ ªⅧⓐ ʰ \ud800 a_b Éé")
+def test_letters_and_runs_are_counted_as_python_counts_them(text: str) -> None:
+    words = import_module("if_factory.constraints.text.words")  # not the function of that name
+
+    assert words.count_upper(text) == sum(map(str.isupper, text))
+    assert words.count_lower(text) == sum(map(str.islower, text))
+    assert words.runs(text) == re.findall(r"\w+", text)
+
+
+@given(st.text(alphabet="aé\u02ff\u0300ก中\u2019\U0001f600\U0001efff\U0003ffff", max_size=3))
+@example("\ud7ff")
+@example("\ue000")
+def test_texts_of_other_scripts_go_to_the_library(text: str) -> None:
+    words = import_module("if_factory.constraints.text.words")  # not the function of that name
+
+    pairs = zip(words._LIBRARY[::2], words._LIBRARY[1::2], strict=True)
+    wanted = any(low <= char <= high for low, high in pairs for char in text)
+    assert any(map(words._is_librarys, text)) is wanted
 
 
 @pytest.mark.parametrize("text", [

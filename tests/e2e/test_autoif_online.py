@@ -11,8 +11,8 @@ from if_factory.chat.budget import Usage
 from if_factory.evaluation.audit import audit
 from if_factory.inputs.seeds import read_seeds
 from if_factory.pipeline.ledger import Ledger
+from if_factory.pipeline.result import RunResult
 from if_factory.pipeline.rundir import RunDir
-from if_factory.pipeline.runner import RunResult
 from if_factory.recipe import parse
 from tests.e2e.command import if_factory
 
@@ -27,13 +27,13 @@ NO_COMMA = {"type": "punctuation:no_comma", "kwargs": {}, "text": "Do not use an
 def online(folder):
     return if_factory(
         folder, "online", "run", "--model", "model", "--iterations", 2, "-n", 8, "--samples", 5,
-        "--max-tokens", 32, "--batch", 40, "--all-pairs", "--set", "per_device_train_batch_size=4", "--set",
+        "--max-tokens", 32, "--batch", 40, "--all-pairs", "--set", "per_device_train_batch_size=2", "--set",
         "gradient_accumulation_steps=1", "--set", "cutoff_len=128", "--set", "learning_rate=1e-4", "--set",
         "max_steps=3", "--set", "disable_gradient_checkpointing=true", "-o", "out")
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, hf_model):
     for package in ("llamafactory", "gguf"):
         pytest.importorskip(package, reason=f"needs the extras train and local ({package})")
     folder = tmp_path_factory.mktemp("online")
@@ -45,7 +45,7 @@ def trained(tmp_path_factory):
     with RunDir(folder / "run") as run:
         run.claim(recipe.resolved())
         run.write(RunResult(records, [], Ledger(["compose"]), complete=True), Usage())
-    if_factory(folder, "model", "--to", "model")
+    (folder / "model").symlink_to(hf_model)
     return folder, online(folder)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -22,7 +23,8 @@ RECIPE = {
 pytestmark = pytest.mark.e2e
 
 
-def test_every_record_is_accounted_for_and_what_is_emitted_holds_and_trains(tmp_path):
+def test_every_record_is_accounted_for_and_what_is_emitted_holds_and_trains(
+        tmp_path: Path, hf_model: Path) -> None:
     for package in ("llamafactory", "xllamacpp"):
         pytest.importorskip(package, reason=f"needs the extras train and embedded ({package})")
     (tmp_path / "decif.yaml").write_text(yaml.safe_dump(RECIPE))
@@ -49,4 +51,4 @@ def test_every_record_is_accounted_for_and_what_is_emitted_holds_and_trains(tmp_
 
     # Where there are not two SFT rows to make stages of, KTO rows are never lacking.
     stage = "sft" if ledger["emission"]["sft"]["rows"] >= 2 else "kto"
-    train_easy_then_hard(tmp_path, "decif", stage, "per_device_train_batch_size=2")
+    train_easy_then_hard(tmp_path, "decif", stage, hf_model)

@@ -21,16 +21,11 @@ def command(model: Path, out: Path) -> subprocess.CompletedProcess[str]:
                           env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
 
 
-def test_the_small_model_is_evaluated_without_noise_and_continued(tmp_path: Path) -> None:
-    for package in ("torch", "transformers", "gguf", "scipy"):
-        if find_spec(package) is None:
-            pytest.skip(f"{package} is not installed")
-    from if_factory.embedded_model.fetch import fetch_embedded
-    from if_factory.embedded_model.gguf_to_hf import convert
-
-    model = convert(fetch_embedded(), tmp_path / "model")
+def test_the_small_model_is_evaluated_without_noise_and_continued(tmp_path: Path, hf_model: Path) -> None:
+    if find_spec("scipy") is None:
+        pytest.skip("scipy is not installed")
     out = tmp_path / "out"
-    done = command(model, out)
+    done = command(hf_model, out)
     assert done.returncode == 0, done.stderr
     for noise in ("%|", "it/s", "Warning:", "warn("):
         assert noise not in done.stdout + done.stderr
@@ -43,6 +38,6 @@ def test_the_small_model_is_evaluated_without_noise_and_continued(tmp_path: Path
     assert len((out / "blind.jsonl").read_text().splitlines()) == 4
     assert "tokens/s" in (out / "evaluation.log").read_text()
     before = (out / "results.json").read_bytes()
-    assert command(model, out).returncode == 0
+    assert command(hf_model, out).returncode == 0
     assert (out / "results.json").read_bytes() == before
     assert "6 of 6 answers\n" in (out / "evaluation.log").read_text()  # from the log: no tokens were generated

@@ -30,7 +30,7 @@ def quickstart(tmp_path_factory):
     for package in ("llamafactory", "xllamacpp", "scipy", "matplotlib"):
         pytest.importorskip(package, reason=f"needs the extras train, embedded and eval ({package})")
     folder = tmp_path_factory.mktemp("quickstart")
-    out = run(["./scripts/quickstart.sh"], QUICKSTART=str(folder), SEEDS="24", PROMPTS="6", EPOCHS="2",
+    out = run(["./scripts/quickstart.sh"], QUICKSTART=str(folder), SEEDS="12", PROMPTS="6", EPOCHS="1",
               STAGES="sft,dpo")
     return folder, out
 
@@ -67,11 +67,3 @@ def test_the_first_dpo_step_compares_with_the_model_it_starts_from(quickstart):
     folder, _ = quickstart
     state = json.loads((folder / "saves" / "quickstart_2_dpo_all" / "trainer_state.json").read_text())
     assert state["log_history"][0]["rewards/margins"] == pytest.approx(0, abs=2e-3)
-
-
-def test_the_checked_in_yaml_trains_on_the_checked_in_data(quickstart, tmp_path):
-    folder, _ = quickstart
-    config = sorted((ROOT / "yaml" / "complex_to_simple").glob("*_1_sft_easy.yaml"))[0]
-    run(["llamafactory-cli", "train", str(config.relative_to(ROOT)), f"model_name_or_path={folder / 'model'}",
-         f"output_dir={tmp_path / 'out'}", "max_steps=1", "use_cpu=true"], CUDA_VISIBLE_DEVICES="")
-    assert json.loads((tmp_path / "out" / "trainer_state.json").read_text())["global_step"] == 1

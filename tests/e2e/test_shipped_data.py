@@ -13,19 +13,10 @@ import yaml
 
 from if_factory.evaluation.audit import audit
 from if_factory.methods.base import names
-from tests.e2e.command import ROOT, if_factory, read
+from tests.e2e.command import ROOT, read, rows_per_step
 
 pytestmark = pytest.mark.e2e
 METHODS = sorted(folder.name for folder in (ROOT / "yaml").iterdir() if folder.is_dir())
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    for package in ("llamafactory", "xllamacpp"):
-        pytest.importorskip(package, reason=f"needs the extras train and embedded ({package})")
-    folder = tmp_path_factory.mktemp("shipped")
-    if_factory(folder, "model", "--to", "model")
-    return folder / "model"
 
 
 def test_rows_and_yamls_are_there_for_the_same_methods() -> None:
@@ -52,15 +43,16 @@ def test_the_rows_are_registered_and_none_fails_what_code_can_check(method: str)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_stages_train_from_the_root_one_after_the_other(method: str, model: Path, tmp_path: Path) -> None:
+def test_the_stages_train_from_the_root_one_after_the_other(method: str, hf_model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("llamafactory", reason="needs the extra train")
     saved: dict[str, Path] = {}
     for config in sorted((ROOT / "yaml" / method).glob("*.yaml")):
         keys = yaml.safe_load(config.read_text())
         if "stage" not in keys:
             continue  # the YAML that merges the adapters
         out = tmp_path / config.stem
-        overrides = {"model_name_or_path": model, "output_dir": out, "max_steps": 2, "use_cpu": "true",
-                     "gradient_accumulation_steps": 1, "per_device_train_batch_size": 2}
+        overrides = {"model_name_or_path": hf_model, "output_dir": out, "max_steps": 2, "use_cpu": "true",
+                     "gradient_accumulation_steps": 1, "per_device_train_batch_size": rows_per_step(keys["stage"])}
         if start := keys.get("adapter_name_or_path"):
             overrides["adapter_name_or_path"] = ",".join(str(saved[adapter]) for adapter in start.split(","))
         done = subprocess.run(

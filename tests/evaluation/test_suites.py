@@ -19,8 +19,8 @@ from if_factory.evaluation.suites import (
 from if_factory.files import read_rows
 from if_factory.inputs.seeds import builtin
 from if_factory.pipeline.ledger import Ledger
+from if_factory.pipeline.result import RunResult
 from if_factory.pipeline.rundir import RunDir
-from if_factory.pipeline.runner import RunResult
 from if_factory.records import Constraint, Record
 
 

@@ -16,8 +16,8 @@ from if_factory.errors import UserError
 from if_factory.evaluation.audit import audit
 from if_factory.loops.online import OnlineOptions, checkable, run_online
 from if_factory.pipeline.ledger import Ledger
+from if_factory.pipeline.result import RunResult
 from if_factory.pipeline.rundir import RunDir
-from if_factory.pipeline.runner import RunResult
 from if_factory.recipe import parse
 from if_factory.records import Constraint, Record
 from if_factory.training.curriculum import CurriculumOptions

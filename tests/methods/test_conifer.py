@@ -26,7 +26,8 @@ from if_factory.methods.conifer import PRESETS, Options, plan, stages
 from if_factory.methods.conifer.answers import converse, is_hardest
 from if_factory.methods.conifer.levels import Category, combinable, draw_levels, two_levels
 from if_factory.methods.conifer.versions import EXPLAIN, feasible
-from if_factory.pipeline.runner import RunResult, run
+from if_factory.pipeline.result import RunResult
+from if_factory.pipeline.runner import run
 from if_factory.recipe import parse
 from if_factory.records import Candidate, Record, Turn
 from tests.support.models import scripted_client

@@ -21,7 +21,8 @@ from if_factory.methods.humpback.options import PRESETS, ROUNDS, Options
 from if_factory.methods.humpback.plan import plan
 from if_factory.methods.humpback.steps import REVERSE, repeats_itself, scored
 from if_factory.methods.humpback.training import paper_steps
-from if_factory.pipeline.runner import RunResult, run
+from if_factory.pipeline.result import RunResult
+from if_factory.pipeline.runner import run
 from if_factory.recipe import parse
 from if_factory.records import Candidate, Record
 from tests.support.models import scripted_client

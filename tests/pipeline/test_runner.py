@@ -13,8 +13,9 @@ from if_factory.chat.budget import Budget
 from if_factory.chat.log import ResponseLog
 from if_factory.errors import UserError
 from if_factory.pipeline.ledger import LedgerError
+from if_factory.pipeline.result import StageFailed
 from if_factory.pipeline.rundir import usage_rows
-from if_factory.pipeline.runner import StageFailed, run
+from if_factory.pipeline.runner import run
 from if_factory.pipeline.stage import Dropped, Stage
 from if_factory.records import Record
 from tests.pipeline.scripted import KINDS, ScriptedEndpoint, ask, every_other, model, run_scripted, seeds, split

@@ -9,8 +9,8 @@ from if_factory.chat.budget import Usage
 from if_factory.errors import UserError
 from if_factory.evaluation.passrate import Item, measure
 from if_factory.pipeline.ledger import Ledger
+from if_factory.pipeline.result import DroppedRecord, RunResult
 from if_factory.pipeline.rundir import RunDir
-from if_factory.pipeline.runner import DroppedRecord, RunResult
 from if_factory.records import Candidate, Constraint, Outcome, Record, Usefulness, Verdict
 from if_factory.reporting.html import training_stages, write_report
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from if_factory.chat.budget import Usage
 from if_factory.pipeline.ledger import Ledger
+from if_factory.pipeline.result import RunResult
 from if_factory.pipeline.rundir import RunDir
-from if_factory.pipeline.runner import RunResult
 from if_factory.recipe import parse
 from if_factory.records import Candidate, Constraint, Record, Turn
 

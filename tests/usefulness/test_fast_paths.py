@@ -7,7 +7,7 @@ import re
 
 from if_factory.constraints.join import sentence
 from if_factory.records import Constraint
-from if_factory.usefulness.rules import _MARKS, _sentences
+from if_factory.usefulness.sentences import MARKS, sentences
 from if_factory.usefulness.strip import _LEAD, _OWN_WORD, request_of
 from if_factory.usefulness.words import WORD, words
 
@@ -32,10 +32,10 @@ def test_sentences_end_where_the_plain_pattern_says() -> None:
         while start < len(text):
             found = ends.search(text, start + 1)
             stop, after = found.span() if found else (len(text), len(text))
-            if text[start:stop].strip(_MARKS):
+            if text[start:stop].strip(MARKS):
                 wanted.append(text[start:stop])
             start = after
-        assert [sentence for sentence, _ in _sentences(text)] == wanted, repr(text)
+        assert [sentence for sentence, _ in sentences(text)] == wanted, repr(text)
 
 
 def test_constraints_are_taken_out_of_a_prompt_as_by_a_pattern_for_each() -> None:

@@ -12,6 +12,7 @@ from if_factory.records import Candidate, Constraint, Outcome, Record, Refusal, 
 from if_factory.usefulness.asked import Asked
 from if_factory.usefulness.calibration import LabelledAnswer, best_threshold, figures, sweep
 from if_factory.usefulness.gate import Gate, Item, decided, item_of
+from if_factory.usefulness.relevance import Score
 from if_factory.usefulness.settings import UsefulnessSpec
 
 PASS, FAIL = Verdict(outcome=Outcome.PASS), Verdict(outcome=Outcome.FAIL, reason="has a comma")
@@ -106,9 +107,9 @@ class UnlikeEverything:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    def scores(self, items: Any) -> list[float | None]:
+    def scores(self, items: Any, threshold: float | None = None) -> list[Score | None]:
         self.asked += [text for _, text in items]
-        return [0.0 for _ in items]
+        return [Score(0.0) for _ in items]
 
 
 async def test_a_bare_instruction_has_no_subject_so_only_rules_look_at_its_answers() -> None:

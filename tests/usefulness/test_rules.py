@@ -12,7 +12,8 @@ from if_factory.constraints.base import get
 from if_factory.records import Constraint
 from if_factory.usefulness.asked import Asked
 from if_factory.usefulness.reasons import WHAT
-from if_factory.usefulness.rules import REASONS, loops, why_not
+from if_factory.usefulness.repetition import loops
+from if_factory.usefulness.rules import REASONS, why_not
 
 THUNDER = "What causes thunder?"
 SOAP = "How does soap remove grease?"
@@ -73,6 +74,18 @@ REFUSED = [
     # an answer with a sentence that tells its writer what to do
     ("echoes_constraint", THUNDER, f"{ANSWER}\n\nYour answer should only contain commas.", (NO_COMMA,)),
     ("echoes_constraint", THUNDER, f"{ANSWER} End your response with this question. Is it loud?", (QUESTION,)),
+    # the request's words with the constraint's
+    ("echoes_constraint", "Compare cash with cards.", "When comparing cash with cards avoid using commas altogether. "
+     "Instead use a semicolon to separate the list items.", (NO_COMMA,)),
+    # the number before an item says nothing
+    ("echoes_constraint", THUNDER,
+     "1. The answer contains no comma.\n2. The punctuation marks must not contain a comma.", (NO_COMMA,)),
+    ("echoes_request", "Describe a small harbor at dawn in winter.", "A small harbor lies at dawn in winter.", ()),
+    # no more than two words of its own
+    ("echoes_request", "Describe the first snowfall of the year in a mountain town.",
+     "The first snowfall of the year is described as a mountain town in a story.", ()),
+    ("echoes_request", "Brainstorm ideas for a science fair project about water.",
+     "The Science Fair Project\n\n# Spectrum: Water: How Does it Work", ()),
     # nothing beside what is demanded
     ("only_required_text", SOAP, "Let us begin.", (OPENING,)),
     ("only_required_text", SOAP, "Let us begin: Let us begin.", (OPENING,)),
@@ -101,6 +114,8 @@ REFUSED = [
     # loops
     ("repeats_itself", THUNDER, "The air is hot and the air is loud. " * 8, ()),
     ("repeats_itself", POEM, "1. **Paper books**\n2. **Paper **\n3. **Paper **\n4. **Paper **", ()),
+    ("repeats_itself", "How do you dry herbs?", "Pick the herbs. Dry them for ten minutes. Dry them again for eight "
+     "minutes. Dry them for one hour. Dry them for 24 hours.", ()),
     # marks of the template, and thoughts
     ("control_tokens", THUNDER, ANSWER + "<|im_end|>", ()),
     ("control_tokens", THUNDER, "[INST] " + ANSWER, ()),
@@ -191,6 +206,13 @@ KEPT = [
      "lo calienta y se expande muy rápido, como una explosión que se oye.", ()),
     ("List five kinds of pasta.", "1. Spaghetti\n2. Penne rigate\n3. Farfalle\n4. Orecchiette\n5. Tagliatelle", ()),
     ("Repeat the word sea ten times.", "sea " * 10, ()),
+    ("Write a poem about a cold bus stop.", "Still no bus,\nstill the wind,\nstill no bus,\nmy scarf is thin.\n\n"
+     "Still no bus,\nthe lamp burns low.\nStill no bus.\nI walk home slow.", ()),
+    ("Show 7 times 1 to 7 times 4.", "7 times 1 is 7.\n7 times 2 is 14.\n7 times 3 is 21.\n7 times 4 is 28.", ()),
+    ("How do I start to run?", "Run for ten minutes on the first day. Rest for two days. Run for twelve minutes with a "
+     "friend. Run for 15 minutes up a hill. Rest again for a week if your knees ache.", ()),
+    ("Describe a small harbor at dawn in winter.", "Grey boats rock in a small harbor, and gulls cry.", ()),
+    ("Compare cash with cards.", "Use cash to avoid fees. Use cards to avoid a full purse.", (NO_COMMA,)),
     (THUNDER, "I'd be happy to help. Lightning heats the air until it bursts.", ()),
     (THUNDER, "Why does it rumble? Because lightning heats the air until it bursts.", ()),
 ]

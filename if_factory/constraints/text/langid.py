@@ -1,79 +1,82 @@
 """langdetect's algorithm and profiles, several times faster and in a fraction of its memory.
 
 Same n-grams, same seeded sampling, same arithmetic as langdetect 1.0.9 with ``DetectorFactory.seed = 0``, hence
-the same answer (a test compares them). What differs: profiles stay as they are on disk instead of becoming 55
-numbers for each of 100,000 n-grams, those that hold no n-gram of ASCII letters are read only for other texts, a
+the same answer (a test compares them). What differs: the profiles are one file (``langid.bin``, written by
+``scripts/pack_language_profiles.py``) of which only the n-grams of the characters that occur are looked at, a
 word's n-grams are looked up once, sampling stops as soon as no other language can win, and a text that is plainly
 English is not sampled at all.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import random
 import re
+import sys
 import threading
+from array import array
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
+
+from if_factory.constraints.text.words import runs
 
 _TRIALS = 7
 _ITERATIONS = 1000
 _CONVERGED = 0.99999
 _MAX_CHARS = 10000
 _LEAST_PROBABILITY = 0.1
-
-
-# Profiles without any n-gram of ASCII letters and signs alone (a test looks): to a text of such they are all zeros.
-_NOT_ASCII = ("ar", "fa", "hi", "ja", "ko", "mr", "ne", "ur", "zh-cn", "zh-tw")
-_OTHER_LETTERS = re.compile("[\x80-\u1fff\u223c\u2c00-\ufdff\ufe10-\uffff]")
-
-
+_FILE = Path(__file__).with_name("langid.bin")  # scripts/pack_language_profiles.py describes its form
 _LOCK = threading.Lock()
 
 
 class _Profiles:
-    """langdetect's profiles in the order of their names: how often each n-gram was seen, how many 1-, 2- and 3-grams
-    in all. What was found out for texts of ASCII letters stays true when the other profiles are read."""
+    """The profiles of all languages: how often each n-gram was seen in which, and how many 1-, 2- and 3-grams in all.
+
+    ``places``: the number of each n-gram of the blocks read so far. A block is 128 characters, and holds the n-grams
+    whose highest character is one of them.
+    """
 
     def __init__(self) -> None:
-        spec = importlib.util.find_spec("langdetect")  # not imported: its folder is all that is needed
-        if spec is None or not spec.submodule_search_locations:
-            raise ImportError("No module named 'langdetect'")
-        folder = Path(spec.submodule_search_locations[0]) / "profiles"
-        self.files = {p.name: p for p in sorted(folder.iterdir()) if p.is_file() and not p.name.startswith(".")}
-        self.names = list(self.files)
-        self.partial = True
-        self.seen: list[dict[str, int]] = [{}] * len(self.names)
-        self.totals = [[1, 1, 1]] * len(self.names)
-        self._read(name for name in self.names if name not in _NOT_ASCII)
+        content = _FILE.read_bytes()
+        start = content.index(b"\n") + 1
+        head, raw, parts = json.loads(content[:start]), memoryview(content), []
+        for size in head["sizes"]:
+            parts.append(raw[start:start + size])
+            start += size
+        self.names: list[str] = head["names"]
+        self.starts, self.counts = (_numbers(part) for part in parts[:2])
+        self.languages, self._text = parts[2:]
+        self._totals = [[of[n] for of in head["n_words"]] for n in range(3)]
+        self._unread: dict[int, list[int]] = {int(block): place for block, place in head["blocks"].items()}
+        self.places: dict[str, int] = {}
+        self.read("a")
 
-    def _read(self, names: Iterable[str]) -> None:
-        for name in names:
-            profile, place = json.loads(self.files[name].read_bytes()), self.names.index(name)
-            self.seen[place], self.totals[place] = profile["freq"], profile["n_words"]
-        self.by_length = [[(seen.get, total[n]) for seen, total in zip(self.seen, self.totals, strict=True)]
-                          for n in range(3)]
-
-    def complete(self) -> None:
-        """Reads what texts of ASCII letters do not need. Other threads wait, or ask about such letters meanwhile."""
-        if self.partial:
-            with _LOCK:
-                if self.partial:
-                    self._read(_NOT_ASCII)
-                    self.partial = False
-
-    def knows(self, gram: str) -> bool:
-        """Whether any profile has the n-gram."""
-        for seen in self.seen:  # noqa: SIM110  a generator would take twice the time
-            if gram in seen:
-                return True
-        return False
+    def read(self, chars: Iterable[str]) -> None:
+        """Makes sure that the n-grams of these characters are among ``places``."""
+        for block in {ord(char) >> 7 for char in chars}:
+            if place := self._unread.get(block):
+                first, n, start, size = place
+                grams = str(self._text[start:start + size], "utf-8").split("\n")
+                self.places.update(zip(grams, range(first, first + n), strict=True))
+                self._unread.pop(block, None)  # last: another thread may ask meanwhile
 
     def row(self, gram: str) -> list[float]:
-        """The probability of the n-gram in each language."""
-        return [get(gram, 0) / total for get, total in self.by_length[len(gram) - 1]]
+        """The probability of a known n-gram in each language."""
+        found, totals = [0.0] * len(self.names), self._totals[len(gram) - 1]
+        place = self.places[gram]
+        here = slice(self.starts[place], self.starts[place + 1])
+        for language, count in zip(self.languages[here], self.counts[here].tolist(), strict=True):
+            found[language] = count / totals[language]
+        return found
+
+
+def _numbers(part: memoryview) -> memoryview | array[int]:
+    if sys.byteorder == "little":
+        return part.cast("I")
+    swapped = array("I", part.tobytes())
+    swapped.byteswap()
+    return swapped
 
 
 _loaded = lru_cache(maxsize=1)(_Profiles)
@@ -89,17 +92,22 @@ def _row(gram: str) -> list[float]:
     return _profiles().row(gram)
 
 
-@lru_cache(maxsize=65536)
-def _known(gram: str) -> bool:
-    return _profiles().knows(gram)
+# What langdetect makes of characters outside kana, Hangul and Han, which are its to map, where it does not keep them.
+# Beside these, accented Vietnamese letters are one letter, and punctuation is a blank.
+_CHANGED = {"\xa0": " ", "\xab": " ", "\xb0": " ", "\xbb": " ", "\u0219": "\u015f", "\u021b": "\u0163",
+            "\u06cc": "\u064a"}
 
 
 @lru_cache(maxsize=8192)
 def _normal(char: str) -> str:
+    if char < "\x80":
+        return char if char.isalpha() else " "
+    if "\u1ea0" <= char <= "\u1eff":
+        return "\u1ec3"
     if "\u2000" <= char <= "\u206f":
-        return " "  # punctuation
-    if char > "\uffff":
-        return char  # emoji, for the most part
+        return " "
+    if char < "\u3040" or char > "\ud7af":
+        return _CHANGED.get(char, char)
     from langdetect.utils.ngram import NGram
 
     return str(NGram.normalize(char))
@@ -148,21 +156,21 @@ def _grams_of(word: str) -> tuple[str, ...]:
     padded = f" {word}"
     found = [word[0], padded[:2]]
     in_capitals = False
-    shouted = any(map(str.isupper, word[1:]))
-    for i in range(2, len(padded)):
+    shouted = not word[1:].islower() and any(map(str.isupper, word[1:]))
+    for a, b, c in zip(padded, padded[1:], padded[2:], strict=False):
         if shouted:
-            in_capitals = padded[i].isupper() and (in_capitals or padded[i - 1].isupper())
+            in_capitals = c.isupper() and (in_capitals or b.isupper())
             if in_capitals:
                 continue
-        found += (padded[i], padded[i - 1:i + 1], padded[i - 2:i + 1])
-    return tuple(filter(_known, found))
+        found += (c, b + c, a + b + c)
+    profiles = _profiles()
+    if not word.isascii():
+        profiles.read(word)
+    return tuple(filter(profiles.places.__contains__, found))
 
 
 def _grams(text: str) -> list[str]:
-    text = _normalized(text)
-    if _OTHER_LETTERS.search(text):
-        _profiles().complete()
-    words = text.split(" ")
+    words = _normalized(text).split(" ")
     found: list[str] = []
     for word in words[:-1]:
         if word:
@@ -171,9 +179,7 @@ def _grams(text: str) -> list[str]:
 
 
 # langdetect skips words in capitals, so only small letters count here.
-_ENGLISH = re.compile(r"\b(?:the|and|of|to|is|that|with|for|this|are|it|you|be|can|your|have|from|or|by|not)\b")
-
-
+_ENGLISH = frozenset("the and of to is that with for this are it you be can your have from or by not".split())  # noqa: SIM905
 _FOREIGN = re.compile(r"(?![\x00-\x7f])[^\W\d_]")
 
 
@@ -181,7 +187,7 @@ def _plainly_english(text: str) -> bool:
     """At least 20 words, a fifth of them the commonest English ones, and no letter that is not ASCII (curly quotes and
     emoji may occur): saves the sampling."""
     head = text[:_MAX_CHARS]
-    common = len(_ENGLISH.findall(head))
+    common = sum(map(_ENGLISH.__contains__, runs(head)))
     return common >= 4 and 20 <= len(head.split()) <= 5 * common and (
         head.isascii() or not _FOREIGN.search(head))
 

@@ -179,7 +179,7 @@ def placeholders(text: str) -> list[str]:
     """
     if "[" not in text:
         return []
-    labels = {label.lower() for label in _LABEL.findall(text)}
+    labels = {label.lower() for label in _LABEL.findall(text)} if "]:" in text else set()
     found = []
     for block in prose(_LABEL.sub("", text) if labels else text):
         for m in re.finditer(r"\[([^\[\]\n]*)\](?:(\()|\[([^\[\]\n]*)\])?", block):

@@ -221,12 +221,13 @@ def _last_marks(sentence: str) -> list[str]:
 def _punkt_rules(text: str) -> list[str]:
     found, start = [], 0
     for stop in _PUNKT_STOP.finditer(text):
-        word = text[max(0, stop.start() - 60):stop.start()].split(" ")[-1].split("\n")[-1].lstrip(_OPENING)
-        following = text[stop.end():stop.end() + 40].lstrip()
-        if following and _punkt_goes_on(word, stop["mark"], following):
-            continue
-        found.append(text[start:stop.end()].strip())
-        start = stop.end()
+        at, end = stop.span("mark")[0], stop.end()
+        if text[at] == "." and (following := text[end:end + 40].lstrip()):
+            word = text[max(0, at - 60):at].rpartition(" ")[2].rpartition("\n")[2].lstrip(_OPENING)
+            if _punkt_goes_on(word, stop["mark"], following):
+                continue
+        found.append(text[start:end].strip())
+        start = end
     return [*found, text[start:].strip()] if text[start:].strip() else found
 
 
@@ -235,12 +236,10 @@ def _punkt_goes_on(word: str, mark: str, following: str) -> bool:
         return mark.startswith("..")
     if (word.replace(",", "").isdigit() or len(word) == 1) and following[0].islower():
         return True
-    if word.lower() in ("e.g", "i.e"):
+    if word.lower() in ("e.g", "i.e") or not _was_abbreviation(word, following):
         return False
     next_word = first_word(following)
-    if next_word[:1].isupper() and next_word.lower() in _STARTERS:
-        return False
-    return _was_abbreviation(word, following)
+    return not (next_word[:1].isupper() and next_word.lower() in _STARTERS)
 
 
 def _was_abbreviation(word: str, following: str) -> bool:

@@ -11,7 +11,7 @@ from if_factory.constraints import relations
 from if_factory.constraints.base import ConstraintType, register
 from if_factory.constraints.demands import Demands, Range
 from if_factory.constraints.text import capital_words, detect_language, is_in_language
-from if_factory.constraints.text.words import capital_chunks
+from if_factory.constraints.text.words import capital_chunks, count_lower, count_upper
 
 # Only one of the three types of this family fits one response.
 _ONE_CASE = frozenset({"letter_case"})
@@ -49,7 +49,7 @@ class EnglishCapital(ConstraintType):
         return Demands(case="upper", language="en", exclusive=_ONE_CASE, counts={"capital_words": Range(1)})
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
-        small = sum(map(str.islower, response))
+        small = count_lower(response)
         return f"has {relations.count_of(small, 'small letter')}; all capitals were asked for" if small else \
             "has no capital letters" if not response.isupper() else "is not in English"
 
@@ -81,7 +81,7 @@ class EnglishLowercase(ConstraintType):
         return Demands(case="lower", language="en", exclusive=_ONE_CASE, counts={"capital_words": Range(0, 0)})
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
-        capitals = sum(map(str.isupper, response))
+        capitals = count_upper(response)
         return f"has {relations.count_of(capitals, 'capital letter')}; none is allowed" if capitals else \
             "has no small letters" if not response.islower() else "is not in English"
 
@@ -139,9 +139,9 @@ def _treebank_tokens(text: str) -> list[str]:
     """
     tokens = []
     for chunk in capital_chunks(text):
-        for rest in _APART.split(chunk):
+        for rest in [chunk] if chunk.isalnum() else _APART.split(chunk):
             while "'" in rest and (found := _CLITIC.search(rest)):
                 tokens.append(found.group())
                 rest = rest[:found.start()]
-            tokens += _JOINED.sub(r"\1 ", rest).split()
+            tokens += _JOINED.sub(r"\1 ", rest).split() if len(rest) > 4 else [rest]
     return tokens

@@ -56,8 +56,8 @@ class NumberBulletLists(ConstraintType):
 
     @staticmethod
     def _count_compat(response: str) -> int:
-        stars = re.findall(r"^\s*\*[^\*].*$", response, re.MULTILINE)
-        dashes = re.findall(r"^\s*-.*$", response, re.MULTILINE)
+        stars = re.findall(r"^\s*\*[^\*].*$", response, re.MULTILINE) if "*" in response else []
+        dashes = re.findall(r"^\s*-.*$", response, re.MULTILINE) if "-" in response else []
         return len(stars) + len(dashes)
 
     def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
@@ -140,6 +140,8 @@ class NumberHighlightedSections(ConstraintType):
 
     @staticmethod
     def _count_compat(response: str) -> int:
+        if "*" not in response:
+            return 0
         single = [h for h in re.findall(r"\*[^\n\*]*\*", response) if h.strip("*").strip()]
         double = [h for h in re.findall(r"\*\*[^\n\*]*\*\*", response) if h.strip("*").strip()]
         return len(single) + len(double)

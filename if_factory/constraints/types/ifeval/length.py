@@ -20,6 +20,7 @@ from if_factory.constraints.text import (
     punkt_sentences,
 )
 from if_factory.constraints.text.vocabulary import draw_keyword
+from if_factory.constraints.text.words import runs
 
 
 class _Counted(ConstraintType):
@@ -58,7 +59,7 @@ class _Counted(ConstraintType):
 
 @lru_cache(maxsize=256)
 def _count_runs(response: str) -> int:
-    return len(re.findall(r"\w+", response))
+    return len(runs(response))
 
 
 @lru_cache(maxsize=256)
@@ -136,7 +137,7 @@ class NumberParagraphs(ConstraintType):
     difficulty_hint = 4
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        parts = [p.strip() for p in re.split(r"\s?\*\*\*\s?", response)]
+        parts = [p.strip() for p in re.split(r"\s?\*\*\*\s?", response)] if "***" in response else [response.strip()]
         inner = parts[1 if not parts[0] else 0:-1 if len(parts) > 1 and not parts[-1] else None]
         return all(inner) and len(inner) == int(kwargs["num_paragraphs"])
 
