@@ -70,7 +70,7 @@ def return_freed_memory() -> None:
 @cache
 def _malloc_trim() -> Callable[[int], int] | None:
     libc = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
-    if not hasattr(libc, "malloc_trim"):
+    if libc is None or not hasattr(libc, "malloc_trim"):
         return None
     if "MALLOC_MMAP_THRESHOLD_" not in os.environ:  # the user's own choice stands
         libc.mallopt(_M_MMAP_THRESHOLD, 8 << 20)
