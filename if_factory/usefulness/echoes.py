@@ -105,3 +105,28 @@ def echoes_request(asked: Asked, tokens: list[str], own: list[str]) -> bool:
     opening = tokens[:2] == list(asked_words[:2]) and _QUESTION_WORD.match(tokens[0])
     wanted = set(content(asked_words))
     return bool(opening) or len(wanted & set(own)) >= 0.6 * len(wanted)
+
+
+# Not explain or compare: "Apples fall from trees because of gravity." is an answer, and one word of it is new.
+_WANTS_PROSE = re.compile(r"(?:please )?(?:describe|brainstorm)\b")
+
+
+def adds_nothing(asked: Asked, bare: str) -> bool:
+    """Whether an answer to a request for prose has at most two words of its own.
+
+    "The first snowfall of the year is described as a mountain town in a story."
+    """
+    if not _WANTS_PROSE.match(asked._head) or any(map(str.isdigit, asked.request)):
+        return False
+    # Fewer than six words may be a name; of more than sixty some are new.
+    return 6 <= len(words(bare)) <= 60 and has_few_words(asked, bare, 3)
+
+
+def has_few_words(asked: Asked, bare: str, least: int) -> bool:
+    """Whether fewer than ``least`` content words are neither the request's nor those in which tasks are stated.
+
+    Never where few words, or the words of a given text, may be the answer.
+    """
+    if asked.closed or asked.transforms or asked.fixed_reply:
+        return False
+    return len({w for w in content(words(bare)) if w not in ABOUT_THE_TASK and w not in asked.lower}) < least

@@ -18,6 +18,7 @@ from if_factory.usefulness.asked import Asked, refuses
 from if_factory.usefulness.copies import copies, copies_example
 from if_factory.usefulness.echoes import (
     ABOUT_THE_TASK,
+    adds_nothing,
     copied_words,
     echoes_constraint,
     echoes_request,
@@ -77,6 +78,8 @@ def why_not(asked: Asked, response: str, *, finish_reason: str = "stop") -> Reas
         return "copies_example"
     if reason := _empty_sentences(asked, bare, removed):
         return reason
+    if adds_nothing(asked, bare):
+        return "echoes_request"
     if _speaks_of_itself(bare) and not asked.allows("refusal"):
         return "offers_help_instead"
     if states_a_constraint(asked, bare, removed):
