@@ -4,8 +4,9 @@
 
 The reference's own figure is a recorded one: 2.87, 3.11 and 3.02 s for a whole run over the same rows (start,
 reading and writing included) on 2 CPU cores. Ours is printed with and without the start (imports, reading the file),
-each a fresh process, best and all of five; with a reason for every failed check, and as verdicts alone, which is what
-the reference gives. Sources are compiled before (as pip leaves a package), into a folder that is removed afterwards.
+each a fresh process, best and all of five; with a reason for every failed check, and as verdicts alone, which is
+what the reference gives. Sources are compiled before (as pip leaves a package), into a folder that is removed
+afterwards. Figures: docs/constraints.md, "How long it takes".
 """
 
 from __future__ import annotations

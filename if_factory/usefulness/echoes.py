@@ -107,17 +107,26 @@ def echoes_request(asked: Asked, tokens: list[str], own: list[str]) -> bool:
     return bool(opening) or len(wanted & set(own)) >= 0.6 * len(wanted)
 
 
-_WANTS_PROSE = re.compile(r"(?:please )?(?:describe|explain|compare|brainstorm)\b")
+# Not explain or compare: "Apples fall from trees because of gravity." is an answer, and one word of it is new.
+_WANTS_PROSE = re.compile(r"(?:please )?(?:describe|brainstorm)\b")
 
 
 def adds_nothing(asked: Asked, bare: str) -> bool:
-    """Whether an answer to a request for prose has at most two words beside those of the request and of tasks.
+    """Whether an answer to a request for prose has at most two words of its own.
 
     "The first snowfall of the year is described as a mountain town in a story."
     """
-    if not _WANTS_PROSE.match(asked._head) or asked.closed or asked.transforms or any(map(str.isdigit, asked.request)):
+    if not _WANTS_PROSE.match(asked._head) or any(map(str.isdigit, asked.request)):
         return False
-    tokens = words(bare)
-    if not 6 <= len(tokens) <= 60:
-        return False  # a name, or so many words that some are new
-    return len({w for w in content(tokens) if w not in ABOUT_THE_TASK and w not in asked.lower}) <= 2
+    # Fewer than six words may be a name; of more than sixty some are new.
+    return 6 <= len(words(bare)) <= 60 and has_few_words(asked, bare, 3)
+
+
+def has_few_words(asked: Asked, bare: str, least: int) -> bool:
+    """Whether fewer than ``least`` content words are neither the request's nor those in which tasks are stated.
+
+    Never where few words, or the words of a given text, may be the answer.
+    """
+    if asked.closed or asked.transforms or asked.fixed_reply:
+        return False
+    return len({w for w in content(words(bare)) if w not in ABOUT_THE_TASK and w not in asked.lower}) < least

@@ -11,12 +11,14 @@ from if_factory.embedding import available
 from if_factory.judge.judge import Ask
 from if_factory.records import Candidate, Record, Turn, Usefulness
 from if_factory.usefulness.asked import Asked
+from if_factory.usefulness.echoes import has_few_words
 from if_factory.usefulness.judge import judged
 from if_factory.usefulness.reasons import Reason
 from if_factory.usefulness.relevance import Relevance
 from if_factory.usefulness.repetition import distinct
 from if_factory.usefulness.rules import why_not
 from if_factory.usefulness.settings import THRESHOLD, UsefulnessSpec
+from if_factory.usefulness.strip import without_required
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +81,15 @@ class Gate:
 
     def _by_rules(self, item: Item) -> Reason | None:
         reason = why_not(item.asked, item.response, finish_reason=item.finish_reason)
-        least = self.spec.distinct
-        if reason is None and least and distinct(item.response) < least and not item.asked.allows("repeats_itself"):
+        if reason is not None:
+            return reason
+        asked, least = item.asked, self.spec.distinct
+        if least and distinct(item.response) < least and not asked.allows("repeats_itself"):
             return "repeats_itself"
-        return reason
+        if self.spec.own_words and has_few_words(asked, without_required(item.response, asked.required),
+                                                 self.spec.own_words):
+            return "echoes_request"
+        return None
 
     async def decide_with(self, ask: Ask | None, items: Sequence[Item], *, tries: int = 3,
                           prompts: str | None = None) -> list[Usefulness]:

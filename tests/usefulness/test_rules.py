@@ -78,8 +78,8 @@ REFUSED = [
     ("echoes_constraint", "Compare cash with cards.", "When comparing cash with cards avoid using commas altogether. "
      "Instead use a semicolon to separate the list items.", (NO_COMMA,)),
     # the number before an item says nothing
-    ("echoes_constraint", THUNDER,
-     "1. The answer contains no comma.\n2. The punctuation marks must not contain a comma.", (NO_COMMA,)),
+    ("echoes_constraint", THUNDER, "1. The answer contains no comma.\n2. The punctuation must not contain a comma.",
+     (NO_COMMA,)),
     ("echoes_request", "Describe a small harbor at dawn in winter.", "A small harbor lies at dawn in winter.", ()),
     # no more than two words of its own
     ("echoes_request", "Describe the first snowfall of the year in a mountain town.",
@@ -212,6 +212,10 @@ KEPT = [
     ("How do I start to run?", "Run for ten minutes on the first day. Rest for two days. Run for twelve minutes with a "
      "friend. Run for 15 minutes up a hill. Rest again for a week if your knees ache.", ()),
     ("Describe a small harbor at dawn in winter.", "Grey boats rock in a small harbor, and gulls cry.", ()),
+    ("Explain why apples fall from trees.", "Apples fall from trees because of gravity.", ()),
+    ("Explain why the sky looks blue during the day.",
+     "The sky looks blue during the day because blue light scatters.", ()),
+    ("Compare frogs with toads.", "Toads are drier than frogs and also larger.", ()),
     ("Compare cash with cards.", "Use cash to avoid fees. Use cards to avoid a full purse.", (NO_COMMA,)),
     (THUNDER, "I'd be happy to help. Lightning heats the air until it bursts.", ()),
     (THUNDER, "Why does it rumble? Because lightning heats the air until it bursts.", ()),

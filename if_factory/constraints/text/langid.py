@@ -122,7 +122,6 @@ def _normalized(text: str) -> str:
 
 _ADDRESS = re.compile("://|@")
 _VIETNAMESE_MARKS = re.compile("[\u0300\u0301\u0303\u0309\u0323]")
-_FAR = re.compile("[\u0300-\U0010ffff]")
 
 
 def _clean(text: str) -> str:
@@ -141,7 +140,7 @@ def _clean(text: str) -> str:
     if text.isascii():
         return text
     # langdetect means to leave out Vietnamese letters here, but compares a number with their block's name.
-    others = len(_FAR.findall(text))
+    others = sum(map("\u0300".__le__, text))
     return re.sub("[A-z]", "", text) if others and len(re.findall("[A-z]", text)) * 2 < others else text
 
 

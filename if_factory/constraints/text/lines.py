@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from if_factory.constraints.text.normal import later
+
 
 def lines(text: str) -> list[str]:
     """Lines that are not blank, stripped."""
@@ -15,7 +17,7 @@ def paragraphs(text: str) -> list[str]:
     return [p.strip() for p in re.split(r"\n[ \t\r]*\n", text) if p.strip()]
 
 
-_ITEM = re.compile(r"^[ \t]*(\d{1,6})([.)])[ \t]+(\S.*)$", re.MULTILINE)
+_ITEM = later(r"^[ \t]*(\d{1,6})([.)])[ \t]+(\S.*)$", re.MULTILINE)
 
 
 def numbered_items(text: str) -> list[tuple[int, str, str]]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
+from if_factory.constraints.text.normal import later
+
 BULLETS = "*+-•"
 
 
@@ -62,7 +64,7 @@ def _parser() -> Any:
 
 
 # A header row and its rule below a line that is no row of a table.
-_TABLE = re.compile(r"^([^|\n]*[^|\s][^|\n]*\n)(?=[^\n]*\|[^\n]*\n[ \t]*\|?[ \t]*:?-+:?[ \t|:-]*$)", re.MULTILINE)
+_TABLE = later(r"^([^|\n]*[^|\s][^|\n]*\n)(?=[^\n]*\|[^\n]*\n[ \t]*\|?[ \t]*:?-+:?[ \t|:-]*$)", re.MULTILINE)
 
 
 @lru_cache(maxsize=64)
@@ -118,7 +120,7 @@ def document(text: str) -> Document:
     return found
 
 
-_DOT = re.compile(r"^[ \t]*•[ \t]+(\S.*)$")
+_DOT = later(r"^[ \t]*•[ \t]+(\S.*)$")
 
 
 def _prose(found: Document, raw: str, *, in_list: bool) -> None:
@@ -140,8 +142,8 @@ def _prose(found: Document, raw: str, *, in_list: bool) -> None:
 
 
 # Without fences, deep indentation and rules, what lines open with decides; the parser costs fifty times as much.
-_NEEDS_PARSER = re.compile(r"```|~~~|^(?: {4}| *\t)|^[ ]{0,3}(?:(?:\*[ \t]*){3,}|(?:-[ \t]*){3,})$", re.MULTILINE)
-_BULLET = re.compile(r"^[ ]{0,3}(?:>[ ]?)*([-*+•])[ \t]+(\S.*)$", re.MULTILINE)
+_NEEDS_PARSER = later(r"```|~~~|^(?: {4}| *\t)|^[ ]{0,3}(?:(?:\*[ \t]*){3,}|(?:-[ \t]*){3,})$", re.MULTILINE)
+_BULLET = later(r"^[ ]{0,3}(?:>[ ]?)*([-*+•])[ \t]+(\S.*)$", re.MULTILINE)
 
 
 def bullets(text: str, marks: str = BULLETS) -> list[str]:
@@ -153,8 +155,8 @@ def bullets(text: str, marks: str = BULLETS) -> list[str]:
     return [item for mark, item in document(text).items if mark in marks]
 
 
-_SPAN = re.compile(r"(?<!`)(`++)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
-_LABEL = re.compile(r"^[ ]{0,3}\[([^\[\]\n]+)\]:[ \t]*<?(?:https?://|mailto:|www\.|/|\.)\S*.*$", re.MULTILINE)
+_SPAN = later(r"(?<!`)(`++)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
+_LABEL = later(r"^[ ]{0,3}\[([^\[\]\n]+)\]:[ \t]*<?(?:https?://|mailto:|www\.|/|\.)\S*.*$", re.MULTILINE)
 
 
 def without_spans(raw: str) -> str:
@@ -194,7 +196,7 @@ def placeholders(text: str) -> list[str]:
     return found
 
 
-_TITLE = re.compile(r"(?<![\w)<])<<(?!<)([^\n<>]*[^\s<>][^\n<>]*)>>(?!>)")
+_TITLE = later(r"(?<![\w)<])<<(?!<)([^\n<>]*[^\s<>][^\n<>]*)>>(?!>)")
 
 
 def titles(text: str) -> list[str]:
@@ -214,8 +216,8 @@ def titles(text: str) -> list[str]:
     return found
 
 
-_MARKED = re.compile(r"\*\*(?=[^\s*])([^*]*[^\s*])\*\*|(?<!\*)\*(?=[^\s*])([^*]*[^\s*])\*(?!\*)")
-_BOLD = re.compile(r"(?<!\*)\*\*(?=[^\s*])[^*]*[^\s*]\*\*(?!\*)")
+_MARKED = later(r"\*\*(?=[^\s*])([^*]*[^\s*])\*\*|(?<!\*)\*(?=[^\s*])([^*]*[^\s*])\*(?!\*)")
+_BOLD = later(r"(?<!\*)\*\*(?=[^\s*])[^*]*[^\s*]\*\*(?!\*)")
 
 
 @lru_cache(maxsize=1)
@@ -260,7 +262,7 @@ def count_bold(text: str) -> int:
 
 
 # An indented code block has four blanks or a tab before it, behind nothing but the marks of lists and quotations.
-_INDENTED = re.compile(r"^[ \t>*+\-\d.)]*?(?: {4}|\t)", re.MULTILINE)
+_INDENTED = later(r"^[ \t>*+\-\d.)]*?(?: {4}|\t)", re.MULTILINE)
 
 
 def without_code(text: str) -> str:
@@ -283,7 +285,7 @@ def outside_code(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
     return list(pattern.finditer(without_code(text)))
 
 
-_FENCE = re.compile(r"(`{3,}|~{3,})[ \t]*([^\s`]*)[^\n`]*(?:\n|(?<=[`~]))(.*?)\n?[ \t]*\1", re.DOTALL)
+_FENCE = later(r"(`{3,}|~{3,})[ \t]*([^\s`]*)[^\n`]*(?:\n|(?<=[`~]))(.*?)\n?[ \t]*\1", re.DOTALL)
 
 
 def strip_code_fence(text: str, *languages: str) -> str:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 
+from if_factory.constraints.text.normal import later
 from if_factory.constraints.text.words import first_word
 
 _ABBREVIATIONS = frozenset("""
@@ -45,12 +46,12 @@ _SMALL_STARTERS = frozenset("he however i it she then there these they this we".
 # Written with dots, these stand at the end of sentences; "U.S." stands before nouns as well ("U.S. Congress").
 _NOUNS = frozenset(("d.c", "p.s", "u.a.e", "u.s.a", "u.s.s.r"))
 _MARKS_OF_OTHERS = "。！？｡।॥؟۔։።"
-_STOP = re.compile(
+_STOP = later(
     r"""(?<![.!?…])(?P<mark>[.!?…]++|[""" + _MARKS_OF_OTHERS + r"""]++)(?P<closing>["'”’»)\]}*_」』]*+)"""
     r"""(?:(?=(?P<space>\s+))|$|(?<=[。！？｡」』]))""")
 _OPENING = "\"'“‘«([{*_#>-–—•+ \t\n\r¿¡「『"
-_STRUCTURE = re.compile(r"^[ \t>]*(?:[-*+•#]|\d+[.)][ \t]|```|~~~|\|)|\|[ \t]*:?-", re.MULTILINE)
-_UNDECIDED = re.compile("[\u0e01-\u0e5b\u0e81-\u0edf\u1000-\u109f\u1780-\u17dd]")
+_STRUCTURE = later(r"^[ \t>]*(?:[-*+•#]|\d+[.)][ \t]|```|~~~|\|)|\|[ \t]*:?-", re.MULTILINE)
+_UNDECIDED = later("[\u0e01-\u0e5b\u0e81-\u0edf\u1000-\u109f\u1780-\u17dd]")
 
 
 def sentences(text: str) -> list[str]:
@@ -87,7 +88,7 @@ def split_sentences(text: str) -> list[str]:
     return _divided(text, _is_lower_case(text))
 
 
-_AFTER_STOP = re.compile(r"""(?:^|[.!?…]["'”’»)\]*_]*\s+)["'“‘«(\[*_]*([^\W\d_])""")
+_AFTER_STOP = later(r"""(?:^|[.!?…]["'”’»)\]*_]*\s+)["'“‘«(\[*_]*([^\W\d_])""")
 
 
 def _is_lower_case(text: str) -> bool:
@@ -171,7 +172,7 @@ def _is_abbreviation(before: str, following: str, *, small: bool = False) -> boo
 
 # ---------------------------------------------------------------- as the reference counts
 
-_PUNKT_STOP = re.compile(
+_PUNKT_STOP = later(
     r"""(?P<mark>\.{2,}+|\.|[!?]++)(?:["'\])}]++(?=\s|$)|(?=[\s)";}\]*:@'({\[!?])|$)""")
 
 
