@@ -44,12 +44,16 @@ def distinct(text: str) -> float:
 
 
 def same_sentence(text: str, request: str) -> bool:
-    """Whether half of the sentences, four or more, say the same with other numbers, units or times.
+    """Whether half of the sentences, four or more, begin and say the same with other numbers, units or times.
 
     "Soak it for ten minutes. Soak it again for one hour. Soak it for 24 hours. ..." A refrain is none: it stays as it
     is. Where the request holds a number or asks to count, such lines may be the answer.
     """
     if text.count(".") + text.count("\n") < _LEAST_SAME - 1 or _COUNTS.search(request.lower()):
+        return False
+    # They begin with the same word, or with the same mark of a list: all other texts need no closer look.
+    begins = Counter(line.split(None, 1)[0] for line in _LINE.split(text.casefold()) if line and not line.isspace())
+    if not begins or max(begins.values()) < _LEAST_SAME:
         return False
     found = [content(words(sentence)) for sentence, _ in sentences(text)]
     if len(found) < _LEAST_SAME:
