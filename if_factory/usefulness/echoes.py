@@ -112,14 +112,14 @@ _WANTS_PROSE = re.compile(r"(?:please )?(?:describe|brainstorm)\b")
 
 
 def adds_nothing(asked: Asked, bare: str) -> bool:
-    """Whether an answer to a request for prose has at most two words of its own.
+    """Whether an answer to a request for prose has one word of its own at most.
 
     "The first snowfall of the year is described as a mountain town in a story."
     """
     if not _WANTS_PROSE.match(asked._head) or any(map(str.isdigit, asked.request)):
         return False
     # Fewer than six words may be a name; of more than sixty some are new.
-    return 6 <= len(words(bare)) <= 60 and has_few_words(asked, bare, 3)
+    return 6 <= len(words(bare)) <= 60 and has_few_words(asked, bare, 2)
 
 
 def has_few_words(asked: Asked, bare: str, least: int) -> bool:

@@ -81,11 +81,9 @@ REFUSED = [
     ("echoes_constraint", THUNDER, "1. The answer contains no comma.\n2. The punctuation must not contain a comma.",
      (NO_COMMA,)),
     ("echoes_request", "Describe a small harbor at dawn in winter.", "A small harbor lies at dawn in winter.", ()),
-    # no more than two words of its own
+    # one word of its own at most
     ("echoes_request", "Describe the first snowfall of the year in a mountain town.",
      "The first snowfall of the year is described as a mountain town in a story.", ()),
-    ("echoes_request", "Brainstorm ideas for a science fair project about water.",
-     "The Science Fair Project\n\n# Spectrum: Water: How Does it Work", ()),
     # nothing beside what is demanded
     ("only_required_text", SOAP, "Let us begin.", (OPENING,)),
     ("only_required_text", SOAP, "Let us begin: Let us begin.", (OPENING,)),
