@@ -29,7 +29,8 @@ from torch.utils.checkpoint import checkpoint
 
 IGNORE = -100  # the label of a token that is not scored, in transformers and LLaMA-Factory alike
 CHECKED_TOKENS = 64
-QUARTERS = 4  # a head that is not trained takes its chunks in so many parts
+QUARTERS = 4  # a head that is not trained takes its chunks in so many parts,
+LEAST_CHUNK = 32  # from this many tokens on: products of one or two rows are rounded otherwise than those of many
 
 
 @dataclass
@@ -204,7 +205,7 @@ class _ChunkedHead:
         trained = slopes and any(p.requires_grad for p in self.module.parameters())
         # With gradient checkpointing the logits of a whole chunk would be the peak of a step. A quarter of it takes no
         # longer where weights need no gradient; where they do, each piece adds a tensor of the head's own size.
-        size = self.chunk_size if trained else max(1, self.chunk_size // QUARTERS)
+        size = self.chunk_size if trained or self.chunk_size < LEAST_CHUNK else self.chunk_size // QUARTERS
         pieces = zip(hidden.split(size), targets.split(size), strict=True)
         if trained:
             return torch.cat([checkpoint(self.chunk, h, y, use_reentrant=False) for h, y in pieces])
