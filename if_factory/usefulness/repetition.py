@@ -49,11 +49,11 @@ def same_sentence(text: str, request: str) -> bool:
     "Soak it for ten minutes. Soak it again for one hour. Soak it for 24 hours. ..." A refrain is none: it stays as it
     is. Where the request holds a number or asks to count, such lines may be the answer.
     """
-    if text.count(".") + text.count("\n") < _LEAST_SAME - 1 or _COUNTS.search(request.lower()):
+    if text.count(".") + text.count("\n") < _LEAST_SAME - 1:
         return False
     # They begin with the same word, or with the same mark of a list: all other texts need no closer look.
     begins = Counter(line.split(None, 1)[0] for line in _LINE.split(text.casefold()) if line and not line.isspace())
-    if not begins or max(begins.values()) < _LEAST_SAME:
+    if not begins or max(begins.values()) < _LEAST_SAME or _COUNTS.search(request.lower()):
         return False
     found = [content(words(sentence)) for sentence, _ in sentences(text)]
     if len(found) < _LEAST_SAME:
