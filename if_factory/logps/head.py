@@ -72,8 +72,8 @@ class ChunkedLogps:
 
     Args:
         chunk_size: tokens whose logits may be alive at a time. A head that is trained makes roughly 4 * chunk_size *
-            V * 4 bytes; any other, and every pass without gradients, takes a quarter of the tokens at a time, and
-            makes an eighth of that.
+            V * 4 bytes; any other, and every pass without gradients, takes a quarter of the tokens at a time
+            (from 32 on), and makes an eighth of that.
     """
 
     def __init__(self, chunk_size: int = 1024) -> None:
