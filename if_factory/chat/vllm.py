@@ -36,6 +36,8 @@ _KEEPER = Path(__file__).with_name("keeper.py")
 _SAY_EVERY = 20.0  # seconds between two lines about a server that is starting
 _TAIL = 1 << 18  # bytes of its output that are read again
 _END_SECONDS = 10.0  # between asking a server to end and killing it
+# 0.32.0's CPU build ended in the middle of runs when it read long prompts piece by piece beside other requests.
+_CPU_FLAGS: dict[str, Any] = {"enable-chunked-prefill": False}
 _OURS = ("model", "host", "port", "api-key", "uds", "root-path")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _PROCESS = re.compile(r"^\(\w+ pid=\d+\) ")
@@ -67,7 +69,7 @@ class VllmServer:
     def __init__(self, model: str | Path, environment: VllmEnvironment, *, args: Mapping[str, Any] | None = None,
                  gpus: Sequence[str] = (), start_timeout: float = 1800) -> None:
         self.model, self.environment, self.gpus = str(model), environment, tuple(gpus)
-        self.flags = flags(args or {})
+        self.flags = flags({**(_CPU_FLAGS if environment.cpu else {}), **_named(args or {})})
         self.start_timeout = start_timeout
         self.api_key = secrets.token_urlsafe(32)
         self.port = 0
@@ -305,9 +307,14 @@ def flags(args: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def _named(args: Mapping[str, Any]) -> dict[str, Any]:
+    """By the names that vLLM documents: ``--max_model_len`` is ``max-model-len``."""
+    return {str(key).lstrip("-").replace("_", "-"): value for key, value in args.items()}
+
+
 def gpus_needed(args: Mapping[str, Any]) -> int:
     """GPUs that one server takes with these flags: tensor by pipeline by data parallel."""
-    named = {str(key).lstrip("-").replace("_", "-"): value for key, value in args.items()}
+    named = _named(args)
     n = 1
     for key in ("tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size"):
         value = named.get(key)

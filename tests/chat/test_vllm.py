@@ -306,6 +306,14 @@ def test_flags_are_written_as_vllm_reads_them() -> None:
         "--hf-overrides", '{"a": 1}']
 
 
+def test_the_cpu_build_reads_prompts_whole_unless_told_otherwise(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    cpu, gpu = (VllmEnvironment(tmp_path / "python", "0", cpu) for cpu in (True, False))
+    assert VllmServer(tmp_path, cpu).flags == ["--no-enable-chunked-prefill"]
+    assert VllmServer(tmp_path, cpu, args={"enable_chunked_prefill": True}).flags == ["--enable-chunked-prefill"]
+    assert VllmServer(tmp_path, gpu).flags == []
+
+
 @pytest.mark.parametrize("args", [{"host": "0.0.0.0"}, {"port": 1}, {"api_key": "k"}, {"--model": "m"}, {"a b": 1},
                                   {"": 1}])
 def test_flags_that_the_run_sets_and_words_that_are_none_are_refused(args: dict[str, Any]) -> None:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -81,14 +86,27 @@ def test_losses_and_rewards_are_those_of_trl_alone(root: Path, tmp_path: Path) -
     assert len(set(losses(ours, "reward"))) > 1
 
 
-def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(root: Path, tmp_path: Path) -> None:
-    whole = train(config(root, tmp_path / "whole", max_steps=4))
-    train(config(root, tmp_path / "parts", max_steps=4, save_strategy="steps", save_steps=2))
-    (tmp_path / "parts" / "trainer_state.json").unlink()
-    parts = train(config(root, tmp_path / "parts", max_steps=4,
-                         resume_from_checkpoint=str(tmp_path / "parts" / "checkpoint-2")))
-    assert losses(parts, "reward") == losses(whole, "reward")
-    assert losses(parts) == pytest.approx(losses(whole), abs=1e-6)
+def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(root: Path, tmp_path: Path) -> None:
+    """SIGKILL after the second checkpoint; the same command continues, and its curve is the uninterrupted one."""
+    whole = train(config(root, tmp_path / "whole", max_steps=6))
+    keys = config(root, tmp_path / "killed", max_steps=6, save_strategy="steps", save_steps=1)
+    process = subprocess.Popen([sys.executable, "-m", "if_factory", "train", write_yaml(tmp_path / "x.yaml", keys)],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+                               env={**os.environ, "OMP_NUM_THREADS": "1"})
+    try:
+        for _ in range(6000):  # tenths of a second
+            if (tmp_path / "killed" / "checkpoint-3" / "trainer_state.json").exists() or process.poll() is not None:
+                break
+            time.sleep(0.1)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    saved = sorted((tmp_path / "killed").glob("checkpoint-*/trainer_state.json"))
+    assert 2 <= len(saved) < 6, "it was to be killed in the middle"
+    assert not (tmp_path / "killed" / "trainer_state.json").exists()
+    went_on = train(keys)
+    assert losses(went_on, "reward") == losses(whole, "reward")
+    assert losses(went_on) == pytest.approx(losses(whole), abs=1e-6)
 
 
 def test_held_out_prompts_are_answered_and_rewarded(root: Path, tmp_path: Path) -> None:
