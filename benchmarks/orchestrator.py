@@ -1,4 +1,5 @@
-"""2,000 requests through the whole of if_factory, bespokelabs-curator and distilabel, against one fake endpoint.
+"""2,000 requests through the whole of if_factory and its peers (bespokelabs-curator, distilabel, NeMo Data Designer),
+against one fake endpoint.
 
     python benchmarks/orchestrator.py --venvs /tmp/if_factory_peers
 
@@ -31,7 +32,8 @@ import psutil
 
 HERE = Path(__file__).parent
 REPO = HERE.parent
-PEERS = {"curator": ["bespokelabs-curator==0.1.31"], "distilabel": ["distilabel[openai]==1.5.3", "requests"]}
+PEERS = {"curator": ["bespokelabs-curator==0.1.31"], "distilabel": ["distilabel[openai]==1.5.3", "requests"],
+         "data_designer": ["data-designer==0.9.7"]}
 SYSTEMS = ("if_factory", *PEERS)
 TAIL, DELAY = 5.0, 0.05
 SCENARIOS = {

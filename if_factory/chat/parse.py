@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
@@ -42,6 +42,25 @@ def was_cut() -> bool:
 def echoes(text: str, asked: str) -> bool:
     """Whether ``text`` stands in what was ``asked``: small models give the prompt's example or the task back."""
     return " ".join(text.lower().split()).strip(" .\"'") in _on_one_line(asked)
+
+
+def repeats_wording(text: str, asked: str, given: Iterable[str] = ()) -> bool:
+    """Whether ``text`` has five words in a row from ``asked`` that stand in nothing of what was ``given`` in it.
+
+    Small models weave the question's own instructions into what they write: "make it compatible with all of them and
+    repeat none" as a requirement for an answer. Words of the task, which a text may well repeat, are ``given``.
+    """
+    parts = sorted({_on_one_line(part) for part in given if part.strip()}, key=len, reverse=True)
+    left = _on_one_line(asked)
+    for part in parts:
+        left = left.replace(part, "\0")
+    own = frozenset().union(*map(_runs, left.split("\0"))) - frozenset().union(*map(_runs, parts))
+    return not own.isdisjoint(_runs(_on_one_line(text)))
+
+
+def _runs(text: str) -> frozenset[tuple[str, ...]]:
+    words = re.findall(r"\w+", text)
+    return frozenset(zip(*(words[i:] for i in range(5)), strict=False))
 
 
 @lru_cache(maxsize=16)  # what was asked is compared with every item of the answer

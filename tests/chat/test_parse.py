@@ -16,6 +16,7 @@ from if_factory.chat.parse import (
     parse_json,
     parse_score,
     parse_tagged,
+    repeats_wording,
 )
 from if_factory.chat.thinking import strip_thinking
 
@@ -146,6 +147,22 @@ class Chat:
 
 def read_a(text: str) -> str | Failure:
     return parse_tagged(text, "a")
+
+
+ASKED = ("The task:\nCompare tea and coffee for me, please.\nThe new requirement must be compatible with all of them "
+         "and repeat none. It demands an example of a cup. Do not answer the task, and ask for nothing else.")
+
+
+@pytest.mark.parametrize(("text", "repeats"), [
+    ("The task and the new requirement are compatible with all of them and repeat none.", True),  # by a 1.5B model
+    ("Write at least 40 words, and ask for nothing else.", True),
+    ("Compare tea and coffee for me, please, with an example of a cup.", False),  # the task's own words are given
+    ("Name one drawback of each.", False),
+    ("", False)])
+def test_a_text_that_takes_over_the_questions_instructions_is_seen_and_words_of_the_task_are_free(
+        text: str, repeats: bool) -> None:
+    given = ["Compare tea and coffee for me, please.", "an example of a cup", ""]
+    assert repeats_wording(text, ASKED, given) is repeats
 
 
 @pytest.mark.parametrize(("text", "echo"), [

@@ -339,6 +339,14 @@ def test_an_instruction_that_stays_contradictory_is_rejected_after_a_bounded_num
     assert usage.tally("consistency", "teacher").requests == 8 * (2 * rounds + 1)
 
 
+def test_a_refined_task_may_not_take_over_the_words_of_the_question():
+    """Seen of a 1.5B model: "Write a budget. Find the two parts of the request that are hardest to do together.\""""
+    task = "Write a budget. Rewrite the task so that it is compatible with the requirements."
+    result, _, _ = play(teacher(consistency=contradicts, refine=lambda r: json.dumps({"task": task, "drop": []})),
+                        {"prompt_variant": "small", "tries": 2})
+    assert reasons(result) == {("consistency", "refinement_echo"): 8}
+
+
 def test_a_refinement_may_not_drop_every_constraint():
     result, _, _ = play(teacher(consistency=contradicts,
                                 refine=lambda r: json.dumps({"task": "Anything.", "drop": list(range(1, 9))})))
@@ -347,7 +355,7 @@ def test_a_refinement_may_not_drop_every_constraint():
 
 @pytest.mark.parametrize(("first", "second"), [
     ("exactly 50 words", "at least 100"), ("", ""), ("...", "..."), ("Help me", "Help me"),
-    ("Help me", "help ME.")])
+    ("Help me", "help ME."), ("the two parts of the request that are hardest to do together", "Help me")])
 def test_a_contradiction_between_parts_that_the_request_does_not_have_is_none_that_anybody_saw(first, second):
     """Seen of a 1.5B judge: it gave the reason that stood in the prompt as an example; 4 of 6 were rejected."""
     said = json.dumps({"first": first, "second": second, "possible": False})

@@ -136,7 +136,8 @@ def test_a_contradicting_soft_constraint_is_replaced_by_one_of_another_aspect():
     (lambda q: "word " * 100, "soft_constraint_too_long"),
     # seen of a small teacher: the task's own sentence, and one of the instructions it was given
     (lambda q: q.partition("<task>\n")[2].partition("\n</task>")[0].upper(), "soft_constraint_echo"),
-    (lambda q: "Do not answer the task, do not change it", "soft_constraint_echo")])
+    (lambda q: "Do not answer the task, do not change it", "soft_constraint_echo"),
+    (lambda q: "Make sure that the answer suits this task and makes the answer better", "soft_constraint_echo")])
 def test_a_constraint_that_cannot_be_written_costs_bounded_calls_and_is_counted(write, reason):
     result, emission, usage, _ = play(SEEDS[:2], {"steps": 2, "soft_share": 0.5, "soft_tries": 2},
                                       teacher=world(write=write))

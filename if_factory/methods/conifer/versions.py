@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
-from if_factory.chat.parse import Failure, ask_parsed, echoes, parse_json
+from if_factory.chat.parse import Failure, ask_parsed, echoes, parse_json, repeats_wording
 from if_factory.chat.schemas import schema_of
 from if_factory.constraints.compose import compose
 from if_factory.constraints.conflicts import conflict
@@ -180,8 +180,10 @@ async def _worded(record: Record, ctx: Context, options: Options, version: str, 
             return found
         if not found.version.strip():
             return Failure("no_version")
-        repeats = _plain(found.version) in wordings or echoes(found.version, ask)
-        return Failure("version_repeats") if repeats else found
+        if _plain(found.version) in wordings or echoes(found.version, ask):
+            return Failure("version_repeats")
+        given = (record.prompt, version, *(text for item in (*items, *new) for text in item))
+        return Failure("echo") if repeats_wording(found.version, ask, given) else found
 
     found = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": ask}], read,
                              schema=schema_of(_Version))

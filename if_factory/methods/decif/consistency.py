@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import AliasChoices, BaseModel, Field
 
 from if_factory.chat.base import Completion
-from if_factory.chat.parse import Failure, ask_parsed, echoes, parse_json
+from if_factory.chat.parse import Failure, ask_parsed, echoes, parse_json, repeats_wording
 from if_factory.judge.judge import ask_until_read, judge_of, mark_for, shown
 from if_factory.judge.reply import read_one
 from if_factory.methods.decif.options import Options, prompt
@@ -78,7 +78,7 @@ async def make_consistent(record: Record, ctx: Context, *, options: Options) -> 
     unfounded: list[str] = []
     while True:
         found = await _judged(record, ctx, options)
-        if isinstance(found, Failure) and found.reason != "too_few_parts":
+        if isinstance(found, Failure) and found.reason not in ("too_few_parts", "echo"):
             raise Dropped(f"consistency_{found.reason}", found.detail)
         # Nobody has seen a contradiction if it is named by nothing, or by demands that the request does not make.
         # Should there be one all the same, no answer will pass.
@@ -99,7 +99,11 @@ async def _judged(record: Record, ctx: Context, options: Options) -> Judged | Fa
 
     def read(reply: Completion) -> Judged | Failure:
         found = read_one(reply, Judged, "possible")
-        if isinstance(found, Failure) or found.possible or len(found.named()) > 1:
+        if isinstance(found, Failure) or found.possible:
+            return found
+        if any(repeats_wording(part, text, [record.prompt]) for part in found.named()):
+            return Failure("echo", "name demands of the request, and nothing of this question")
+        if len(found.named()) > 1:
             return found
         return Failure("too_few_parts", "a request is impossible only if two or more different demands of it exclude "
                                         "each other; name them")
@@ -131,8 +135,16 @@ async def _refined(record: Record, judged: Judged, ctx: Context, options: Option
     reason = f"{judged.reason}\n{judged.analysis}".strip()
     text = prompt("refine", options).render(task=record.extra["task"], instruction=record.prompt,
                                             requirements=requirements, reason=reason)
+
+    def read(reply: str) -> _Refined | Failure:
+        found = parse_json(reply, _Refined)
+        if isinstance(found, Failure):
+            return found
+        echo = repeats_wording(found.task, text, [record.extra["task"], record.prompt, *requirements])
+        return Failure("echo", found.task[:80]) if echo else found
+
     revised = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": text}],
-                               lambda reply: parse_json(reply, _Refined), schema=_refined_schema(options),
+                               read, schema=_refined_schema(options),
                                tries=options.tries)
     if isinstance(revised, Failure):
         raise Dropped(f"refinement_{revised.reason}", revised.detail)

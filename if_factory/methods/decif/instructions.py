@@ -8,13 +8,14 @@ teacher when it writes the criteria. The teacher weaves all of it into the instr
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from pydantic import AliasChoices, BaseModel, Field
 
 from if_factory.chat.lists import parse_items
-from if_factory.chat.parse import Failure, ask_parsed, echoes, parse_json
+from if_factory.chat.parse import Failure, ask_parsed, echoes, parse_json, repeats_wording
 from if_factory.constraints.soft import Aspect, draw, pool
 from if_factory.judge.verdicts import criterion
 from if_factory.methods.base import template
@@ -54,7 +55,8 @@ async def write(record: Record, ctx: Context, *, options: Options) -> Record:
     soft = [place for place in places if isinstance(place, Aspect)]
     checked = [place.text for place in places if isinstance(place, Constraint)]
     text = prompt("instruction", options).render(aspects=soft, checked=checked, **record.extra)
-    written = await _written(text, len(soft), ctx, options)
+    given = [*map(str, record.extra.values()), *checked, *(aspect.write for aspect in soft)]
+    written = await _written(text, len(soft), ctx, options, given)
     if isinstance(written, Failure):
         raise Dropped(f"instruction_{written.reason}", written.detail)
     texts = iter(written.requirements.values())
@@ -67,14 +69,15 @@ async def write(record: Record, ctx: Context, *, options: Options) -> Record:
     return await phrased(made, ctx, options)
 
 
-async def _written(text: str, soft: int, ctx: Context, options: Options) -> Written | Failure:
+async def _written(text: str, soft: int, ctx: Context, options: Options, given: Sequence[str]
+                   ) -> Written | Failure:
     """What the teacher wrote; if no try words every requirement, the last that is an instruction at least."""
     usable: list[Written] = []
 
     def read(reply: str) -> Written | Failure:
-        found = read_written(reply, soft, text, most_words=_MOST_WORDS if options.small else None)
+        found = read_written(reply, soft, text, given, most_words=_MOST_WORDS if options.small else None)
         if isinstance(found, Failure) and found.reason == "missing_requirement":
-            whole = read_written(reply, 0, text)
+            whole = read_written(reply, 0, text, given)
             if not isinstance(whole, Failure):
                 usable.append(whole)
         return found
@@ -92,13 +95,14 @@ def _worded(requirement: str) -> str:
     return requirement.strip() if re.search(r"\w", requirement) else ""
 
 
-def read_written(text: str, soft: int, asked: str = "", *, most_words: int | None = None) -> Written | Failure:
+def read_written(text: str, soft: int, asked: str = "", given: Sequence[str] = (), *,
+                 most_words: int | None = None) -> Written | Failure:
     """The instruction and exactly one requirement for each number from 1 to ``soft``, in that order.
 
     With ``soft=0`` the requirements are those that the reply has.
 
     Reasons: those of ``parse_json``; ``no_task``, ``task_too_long``, ``missing_requirement``, and ``echo`` for an
-    instruction that occurs in what was ``asked``.
+    instruction that occurs in what was ``asked`` or repeats its wording, but for what was ``given`` in it.
     """
     found = parse_json(text, Written)
     if isinstance(found, Failure):
@@ -108,7 +112,7 @@ def read_written(text: str, soft: int, asked: str = "", *, most_words: int | Non
         return Failure("no_task", task[:80])
     if most_words is not None and len(task.split()) > most_words:
         return Failure("task_too_long", f"{len(task.split())} words")
-    if echoes(task, asked):
+    if echoes(task, asked) or repeats_wording(task, asked, given):
         return Failure("echo", task[:80])
     if not soft:
         return Written(instruction=task, requirements=found.requirements)

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from if_factory.chat.parse import Failure, ask_parsed, echoes, parse_json
+from if_factory.chat.parse import Failure, ask_parsed, echoes, parse_json, repeats_wording
 from if_factory.constraints.join import join
 from if_factory.judge.criteria import judge_numbered
 from if_factory.judge.judge import judge_of, mark_for, shown
@@ -68,7 +68,8 @@ async def _woven(instruction: str, constraints: Sequence[Constraint], ctx: Conte
         if isinstance(found, Failure):
             return found
         again = found.rewritten.strip()
-        return Failure("echo") if echoes(again, text) else again
+        given = (instruction, *(c.text for c in constraints))
+        return Failure("echo") if echoes(again, text) or repeats_wording(again, text, given) else again
 
     again = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": text}], read,
                              schema=_REWRITTEN_SCHEMA, tries=options.tries)

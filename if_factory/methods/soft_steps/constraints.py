@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from if_factory.chat.parse import Failure, ask_parsed, echoes, parse_json
+from if_factory.chat.parse import Failure, ask_parsed, echoes, parse_json, repeats_wording
 from if_factory.constraints.join import join, sentence
 from if_factory.constraints.soft import Aspect, draw, draw_aspects, pool
 from if_factory.judge.criteria import judge_criteria
@@ -90,7 +90,9 @@ async def _write_soft(record: Record, aspect: Aspect, fixed: list[Constraint], d
         ask = template(NAME, "write", options.prompts).render(
             prompt=record.seed_prompt, family=each.family, demand=each.write, chosen=[c.text for c in fixed])
         written = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": ask}],
-                                   partial(_read_written, fixed=fixed, asked=ask), schema=_WRITTEN_SCHEMA)
+                                   partial(_read_written, fixed=fixed, asked=ask,
+                                           given=[record.seed_prompt, each.write, *(c.text for c in fixed)]),
+                                   schema=_WRITTEN_SCHEMA)
         if isinstance(written, Failure):
             failure = Failure(f"soft_constraint_{written.reason}")
         elif not written:
@@ -102,11 +104,13 @@ async def _write_soft(record: Record, aspect: Aspect, fixed: list[Constraint], d
     return failure
 
 
-def _read_written(text: str, fixed: Sequence[Constraint], asked: str = "") -> str | Failure:
+def _read_written(text: str, fixed: Sequence[Constraint], asked: str = "", given: Sequence[str] = ()
+                  ) -> str | Failure:
     """The constraint as one line; empty where the teacher says that the aspect does not suit the task.
 
     Reasons: those of ``parse_json``; ``empty``, ``too_long``, ``repeated``, and ``echo`` for a line that occurs in
-    what was ``asked``: a sentence of the task demands nothing new.
+    what was ``asked`` (a sentence of the task demands nothing new) or that repeats its wording, but for what was
+    ``given`` in it.
     """
     found = parse_json(text, _SoftConstraint)
     if isinstance(found, Failure):
@@ -120,7 +124,7 @@ def _read_written(text: str, fixed: Sequence[Constraint], asked: str = "") -> st
         return Failure("too_long")
     if line.lower() in {c.text.lower() for c in fixed}:
         return Failure("repeated")
-    return Failure("echo") if echoes(line, asked) else line
+    return Failure("echo") if echoes(line, asked) or repeats_wording(line, asked, given) else line
 
 
 async def _inconsistent(record: Record, text: str, fixed: Sequence[Constraint], ctx: Context,
