@@ -42,6 +42,8 @@ _TEXT_PARTS = ("text", "output_text")
 def end_of(word: object) -> str:
     """A server's finish reason as ``stop``, ``length``, ``content_filter``, ``refusal``, ``tool_calls`` or
     ``error``; a word that is not known, in lower case. No reason at all is a natural end."""
+    if word == "stop":
+        return "stop"
     text = str(word if word is not None else "").strip().rpartition(".")[2].lower().removeprefix("finish_reason_")
     return _MEANING.get(text.replace("-", "_").replace(" ", "_"), text)
 
