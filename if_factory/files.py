@@ -322,6 +322,7 @@ class TemporaryLines:
         self._folder = folder
         self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(folder) if folder else None)  # noqa: SIM115
         self._ends = array("Q", [0])
+        self._at_end = True
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -329,11 +330,14 @@ class TemporaryLines:
     def append(self, text: bytes) -> None:
         """Raises ``UserError``: the disk is full."""
         try:
-            self._file.seek(self._ends[-1])
+            if not self._at_end:
+                self._file.seek(self._ends[-1])
+                self._at_end = True
             self._file.write(text)
         except OSError as e:
             import tempfile
 
+            self._at_end = False
             raise UserError(f"cannot write a temporary file: {e.strerror or e}",
                             where=str(self._folder or tempfile.gettempdir()),
                             fix="free space and run the same command again; answers logged so far are kept"
@@ -343,5 +347,6 @@ class TemporaryLines:
     def __getitem__(self, place: int) -> bytes:
         if not 0 <= place < len(self):
             raise IndexError(place)
+        self._at_end = False
         self._file.seek(self._ends[place])
         return self._file.read(self._ends[place + 1] - self._ends[place])

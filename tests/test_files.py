@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock, Timeout
 
-from if_factory.files import Hold
+from if_factory.files import Hold, TemporaryLines
 
 
 def test_one_holds_a_lock_until_it_is_released(tmp_path: Path) -> None:
@@ -74,3 +74,14 @@ def test_where_there_is_no_flock_filelock_takes_over(tmp_path: Path, monkeypatch
 def test_a_folder_that_is_not_there_is_an_error_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         Hold(tmp_path / "nowhere" / "lock")
+
+
+def test_temporary_lines_are_read_and_appended_in_any_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("if_factory.files._IN_MEMORY", 40)
+    lines, expected = TemporaryLines(tmp_path), []
+    for i in range(30):
+        expected.append(b"%d" % i * (i % 7))
+        lines.append(expected[-1])
+        if i % 3 == 0:
+            assert lines[i // 2] == expected[i // 2]
+    assert list(map(lines.__getitem__, range(30))) == expected

@@ -26,7 +26,8 @@ _IDLE_SECONDS = 15.0  # after which a connection is not used again: something on
 _NAMES_SECONDS = 10.0  # for which a host's addresses are believed
 _STAGGER = 0.25  # seconds after which the next of a host's addresses is tried beside the one before (RFC 8305)
 _MOST_HEAD = 65536  # bytes of a reply's head
-_END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
+_END_OF_HEAD = re.compile(rb"\n\r?\n")
+_STATUS = re.compile(r"HTTP/1\.(\d) ([0-9]{3})(?: .*)?\r?", re.DOTALL)
 _SIZE = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\n]*)?\r?")
 
 Answer = tuple[int, Mapping[str, str], bytes]  # status, headers by name in lower case, body
@@ -96,11 +97,13 @@ class PlainTransport:
             raise
         finally:
             late.cancel()
-        if connection.reply.stays_open and not connection.transport.is_closing():
+        transport = connection.transport
+        # An answer may come before all has been sent: then the server is not through with the request.
+        if connection.reply.stays_open and not transport.is_closing() and not transport.get_write_buffer_size():
             connection.idle_since = loop.time()
             self._idle.append(connection)
         else:
-            connection.transport.close()
+            transport.abort()
         return connection.reply
 
     def _waiting_one(self, now: float) -> _Connection | None:
@@ -115,8 +118,11 @@ class PlainTransport:
     async def _connect(self, until: float) -> _Connection:
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout_at(until):
-                addresses = await self._resolve(loop)
+            addresses = self._known(loop.time())
+            if not addresses:
+                async with asyncio.timeout_at(until):
+                    addresses = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+                self._addresses = loop.time(), addresses
             async with asyncio.timeout_at(min(until, loop.time() + CONNECT_SECONDS)):
                 if len(addresses) == 1 and addresses[0][0] == socket.AF_INET:
                     transport, connection = await loop.create_connection(self._new_connection, *addresses[0][4])
@@ -133,12 +139,10 @@ class PlainTransport:
     def _new_connection(self) -> _Connection:
         return _Connection(self._open)
 
-    async def _resolve(self, loop: asyncio.AbstractEventLoop) -> list[Any]:
+    def _known(self, now: float) -> list[Any]:
+        """The host's addresses, if they were looked up lately."""
         since, addresses = self._addresses
-        if not addresses or loop.time() - since > _NAMES_SECONDS:
-            addresses = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-            self._addresses = loop.time(), addresses
-        return addresses
+        return addresses if now - since < _NAMES_SECONDS else []
 
 
 async def _first_to_connect(loop: asyncio.AbstractEventLoop, addresses: list[Any]) -> socket.socket:
@@ -272,10 +276,10 @@ class Reply:
 
     def _read_head(self, head: str) -> None:
         first, *lines = head.split("\n")
-        version, _, rest = first.partition(" ")
-        if not version.startswith("HTTP/1.") or not (rest[:3].isdecimal() and rest[3:4] in ("", " ", "\r")):
+        found = _STATUS.fullmatch(first)
+        if found is None:
             raise ValueError("no HTTP/1 reply")
-        status = int(rest[:3])
+        status = int(found[2])
         if status < 200:
             if status in (0, 101):
                 raise ValueError("another protocol")
@@ -286,11 +290,10 @@ class Reply:
             if not colon:
                 raise ValueError("a header without a colon")
             name = name.strip().lower()
-            value = value.strip()
-            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+            headers[name] = f"{headers[name]}, {value.strip()}" if name in headers else value.strip()
         self.status = status
         connection = headers.get("connection", "").lower()
-        self.stays_open = "keep-alive" in connection if version == "HTTP/1.0" else "close" not in connection
+        self.stays_open = "keep-alive" in connection if found[1] == "0" else "close" not in connection
         if status in (204, 304):
             self._length = 0
         elif coding := headers.get("transfer-encoding"):

@@ -223,6 +223,20 @@ async def test_a_connection_with_bytes_that_nobody_asked_for_is_not_used_again()
         assert server.connections == 3
 
 
+async def test_a_connection_whose_request_was_answered_before_it_was_read_is_not_used_again() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+        await asyncio.sleep(0.2)
+
+    async with Server(talk) as server:
+        transport = server.transport(seconds=1)
+        for _ in range(2):
+            assert (await transport.request("POST", "/", b"x" * 30_000_000))[0] == 413
+        await transport.close()
+        assert server.connections == 2
+
+
 async def test_a_connection_that_was_idle_for_long_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
