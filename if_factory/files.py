@@ -248,6 +248,62 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     return written
 
 
+class Hold:
+    """The lock of a file that one process at a time may use. It ends with ``release`` or with the process.
+
+    filelock's own lock, where the system and the disk have ``flock``; importing filelock takes as long as 200 requests.
+
+    Raises:
+        BlockingIOError: another process has it.
+        OSError: the file cannot be opened.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self._other: Any = None
+        try:
+            self._file: IO[bytes] | None = _flocked(str(path))
+        except (ImportError, NotImplementedError):
+            from filelock import FileLock, Timeout
+
+            self._file, self._other = None, FileLock(str(path), timeout=0)
+            try:
+                self._other.acquire()
+            except Timeout:
+                raise BlockingIOError from None
+
+    def release(self) -> None:
+        if self._other is not None:
+            self._other.release()
+        if self._file is not None:
+            import fcntl
+
+            fcntl.flock(self._file, fcntl.LOCK_UN)  # a process that was forked from this one may have it open too
+            self._file.close()
+            self._file = None
+
+
+def _flocked(path: str) -> IO[bytes]:
+    import fcntl
+
+    def opened(name: str, flags: int) -> int:
+        return os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+
+    while True:
+        file = open(path, "ab", opener=opened)  # noqa: SIM115
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(file.fileno()).st_nlink:  # else it was deleted meanwhile, and another process makes a new one
+                return file
+        except OSError as e:
+            file.close()
+            if e.errno in (errno.EAGAIN, errno.EACCES):
+                raise BlockingIOError from None
+            if e.errno in (errno.ENOSYS, errno.EOPNOTSUPP):
+                raise NotImplementedError from None
+            raise
+        file.close()
+
+
 _IN_MEMORY = 8 * 2**20  # bytes up to which there is no file at all
 
 
@@ -266,6 +322,7 @@ class TemporaryLines:
         self._folder = folder
         self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(folder) if folder else None)  # noqa: SIM115
         self._ends = array("Q", [0])
+        self._at_end = True
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -273,11 +330,14 @@ class TemporaryLines:
     def append(self, text: bytes) -> None:
         """Raises ``UserError``: the disk is full."""
         try:
-            self._file.seek(self._ends[-1])
+            if not self._at_end:
+                self._file.seek(self._ends[-1])
+                self._at_end = True
             self._file.write(text)
         except OSError as e:
             import tempfile
 
+            self._at_end = False
             raise UserError(f"cannot write a temporary file: {e.strerror or e}",
                             where=str(self._folder or tempfile.gettempdir()),
                             fix="free space and run the same command again; answers logged so far are kept"
@@ -287,5 +347,6 @@ class TemporaryLines:
     def __getitem__(self, place: int) -> bytes:
         if not 0 <= place < len(self):
             raise IndexError(place)
+        self._at_end = False
         self._file.seek(self._ends[place])
         return self._file.read(self._ends[place + 1] - self._ends[place])

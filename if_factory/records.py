@@ -20,7 +20,8 @@ from if_factory.verdicts import Verdict as Verdict
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Validators are built at first use: a run uses few of the models, and building all takes as long as 100 requests.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Usefulness(_Frozen):
@@ -85,12 +86,17 @@ class Turn(_Frozen):
 
 
 # Made once: `json.dumps` with settings of its own makes an encoder for every call.
-_canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str).encode
+canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str).encode
 
 
 def content_id(*parts: Any) -> str:
     """A 16-hex-digit hash of JSON-able parts: the same content has the same id in every run."""
-    return hashlib.blake2b(_canonical(parts).encode(), digest_size=8).hexdigest()
+    return id_of_json(canonical(parts))
+
+
+def id_of_json(text: str) -> str:
+    """``content_id`` of the parts whose list is ``text`` in ``canonical`` JSON."""
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def content_id_of_list(texts: Iterable[str]) -> str:
@@ -230,9 +236,9 @@ class Record(_Frozen):
 
     def messages(self) -> list[dict[str, str]]:
         """The chat sent to a model: system, history, prompt."""
-        turns = [Turn(role="system", content=self.system)] if self.system else []
-        turns += [*self.history, Turn(role="user", content=self.prompt)]
-        return [{"role": t.role, "content": t.content} for t in turns]
+        first = [{"role": "system", "content": self.system}] if self.system else []
+        return [*first, *({"role": t.role, "content": t.content} for t in self.history),
+                {"role": "user", "content": self.prompt}]
 
 
 # ---------------------------------------------------------------- what leaves the factory

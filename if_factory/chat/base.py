@@ -5,11 +5,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field
+from json.encoder import encode_basestring_ascii
 from typing import Any, Protocol
 
 from if_factory.errors import UserError
-from if_factory.records import content_id
+from if_factory.records import canonical, id_of_json
+
+quoted = encode_basestring_ascii  # a text as JSON
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 CUT_IN_THINKING = "cut_in_thinking"  # finish reasons of answers that are reasoning and nothing else:
 ONLY_THINKING = "only_thinking"  # cut by the token limit, or ended by the model
@@ -40,20 +45,76 @@ class ChatRequest:
     schema: dict[str, Any] | None = None
     stop: tuple[str, ...] = ()
     extra_body: dict[str, Any] | None = None
+    # What `_texts` makes: key, body and log line are put together from the same texts.
+    _made: tuple[dict[str, str], str] | None = field(default=None, init=False, repr=False, compare=False)
 
     def fields(self) -> dict[str, Any]:
         """Name to value, not copied: ``dataclasses.asdict`` would deep-copy the messages of every request.
 
         ``extra_body`` is left out where there is none, so that logs from before it existed still hold.
         """
-        found = {name: getattr(self, name) for name in self.__slots__}
-        if not self.extra_body:
-            del found["extra_body"]
-        return found
+        return {name: getattr(self, name) for name in (_FIELDS if self.extra_body else _FIELDS[:-1])}
 
     def key(self) -> str:
         """The content address under which the answer is logged: everything above, nothing else."""
-        return content_id(self.fields())
+        t, messages = self._texts()
+        extra = f'"extra_body":{canonical(self.extra_body)},' if self.extra_body else ""
+        schema = "null" if self.schema is None else canonical(self.schema)
+        stop = canonical(self.stop) if self.stop else "[]"
+        return id_of_json(f'[{{{extra}"max_tokens":{t["max_tokens"]},"messages":{messages},"model":{t["model"]},'
+                          f'"sample":{t["sample"]},"schema":{schema},"seed":{t["seed"]},"stop":{stop},'
+                          f'"temperature":{t["temperature"]},"top_p":{t["top_p"]}}}]')
+
+    def json(self) -> str:
+        """``fields()`` as JSON without blanks."""
+        return "{" + ",".join([f'"{name}":{text}' for name, text in self.texts().items()]) + "}"
+
+    def texts(self) -> dict[str, str]:
+        """``fields()`` with each value as JSON without blanks. Not to be changed."""
+        return self._texts()[0]
+
+    def _texts(self) -> tuple[dict[str, str], str]:
+        """``texts()``, and the messages once more with their keys sorted; made once."""
+        if (made := self._made) is None:
+            messages, in_order = _messages_json(self.messages)
+            texts = {"model": json_of(self.model), "messages": messages}
+            for name in _FIELDS[2:] if self.extra_body else _FIELDS[2:-1]:
+                texts[name] = json_of(getattr(self, name))
+            made = texts, in_order
+            object.__setattr__(self, "_made", made)
+        return made
+
+
+_FIELDS = tuple(name for name in ChatRequest.__slots__ if name != "_made")
+
+
+def json_of(value: Any) -> str:
+    """``value`` as ``json.dumps`` writes it without blanks; what most values are is written at once."""
+    kind = type(value)
+    if kind is str:
+        return quoted(value)
+    if kind is int or (kind is float and -1e300 < value < 1e300):
+        return repr(value)
+    if value is None:
+        return "null"
+    if kind is tuple and not value:
+        return "[]"
+    return _encode(value)
+
+
+def _messages_json(messages: tuple[dict[str, str], ...]) -> tuple[str, str]:
+    """``messages`` as JSON, and the same with sorted keys; each text is read once."""
+    plain, in_order = [], []
+    for message in messages:
+        if list(message) != ["role", "content"]:
+            return _encode(messages), canonical(messages)
+        role, content = message.values()
+        if type(role) is not str or type(content) is not str:
+            return _encode(messages), canonical(messages)
+        role, content = quoted(role), quoted(content)
+        plain.append(f'{{"role":{role},"content":{content}}}')
+        in_order.append(f'{{"content":{content},"role":{role}}}')
+    return f"[{','.join(plain)}]", f"[{','.join(in_order)}]"
 
 
 @dataclass(frozen=True, slots=True)

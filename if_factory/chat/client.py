@@ -12,11 +12,13 @@ import logging
 import random
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Protocol, runtime_checkable
 
 from if_factory.chat.base import Backend, ChatRequest, Completion, RequestFailed, ServerGone, Transient
 from if_factory.chat.budget import Budget, Price, Tally, Usage
 from if_factory.chat.log import ResponseLog
+from if_factory.chat.places import Places
 from if_factory.chat.replies import without_reasoning
 from if_factory.errors import UserError
 
@@ -82,12 +84,13 @@ class ChatClient:
         self.extra_body = extra_body or None
         self.sampling = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens}
         self.elsewhere = 0  # requests that workers in other processes have in flight
-        self._slots = asyncio.Semaphore(concurrency)
+        self._slots = Places(concurrency)
         self._in_flight: dict[str, asyncio.Future[Completion]] = {}
         self._lost_in_a_row = 0
         self._answered = False
         self._gone_since: float | None = None
         self._identity: asyncio.Task[None] | None = None
+        self._compared = asyncio.Event()
 
     async def chat(self, messages: Sequence[dict[str, str]], *, stage: str, sample: int = 0,
                    schema: dict[str, Any] | None = None, stop: Sequence[str] = (),
@@ -162,9 +165,9 @@ class ChatClient:
         self.budget.finish(completion, usd)
 
     async def _ask(self, request: ChatRequest, key: str, stage: str, tally: Tally) -> Completion:
-        await self.same_model()
         try:
             async with self._slots:
+                await self.same_model()
                 self.budget.start()
                 began = time.monotonic()
                 try:
@@ -276,8 +279,9 @@ class ChatClient:
             if self.log is None or not isinstance(self.backend, TellsIdentity):
                 return
             self._identity = asyncio.create_task(self._compare(self.log, self.backend))
+            self._identity.add_done_callback(lambda _: self._compared.set())
         if not self._identity.done():
-            await asyncio.wait([self._identity])
+            await self._compared.wait()
         self._identity.result()
 
     async def _compare(self, log: ResponseLog, backend: TellsIdentity) -> None:
@@ -298,6 +302,7 @@ def _wait(state: Any) -> float:
     return max(own, asked + random.uniform(0, 0.1 * asked + 0.05))
 
 
+@lru_cache(maxsize=1024)
 def _sent_seed(seed: int, sample: int) -> int:
     """31 bits: the widest seed that every server takes. Hashed, so seeds 0 and 1 share no sample."""
     return int.from_bytes(hashlib.blake2b(f"{seed}:{sample}".encode(), digest_size=4).digest()) >> 1

@@ -1,27 +1,24 @@
 """Any OpenAI-compatible server over HTTP: vLLM, SGLang, llama.cpp, the cloud.
 
-One aiohttp session per backend. It turns what can go wrong into the kinds of ``base.Backend`` and leaves waiting
-and retrying to the client; only a server that still loads its model at the start is waited for here.
+It turns what can go wrong into the kinds of ``base.Backend`` and leaves waiting and retrying to the client; only a
+server that still loads its model at the start is waited for here. Bytes are sent by ``plain.py`` or ``web.py``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import email.utils
-import json
 import logging
 import os
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
-from urllib.request import getproxies, proxy_bypass
+from typing import TYPE_CHECKING, Any
 
-import aiohttp
-from yarl import URL
-
-from if_factory.chat.base import ChatRequest, Completion, RequestFailed, ServerGone, Transient
+from if_factory.chat.address import read_address
+from if_factory.chat.base import ChatRequest, Completion, RequestFailed, ServerGone, Transient, json_of, quoted
 from if_factory.chat.catalogue import about, chat_models, listed
+from if_factory.chat.plain import Answer, PlainTransport
 from if_factory.chat.replies import (
     KNOWN_ENDS,
     ServerError,
@@ -33,8 +30,10 @@ from if_factory.chat.replies import (
 from if_factory.chat.schemas import has_bounds, schema_id, sendable
 from if_factory.errors import UserError
 
+if TYPE_CHECKING:
+    from if_factory.chat.web import WebTransport
+
 _logger = logging.getLogger(__name__)
-_encode = json.JSONEncoder(separators=(",", ":")).encode
 _CONNECT_WAITS = (0.2, 0.5, 1.0)  # seconds; a server that is restarting a worker is back by then
 _LOADING_WAIT = 3.0  # seconds between two looks at a server that loads its model
 # Optional fields in the order in which they are given up: a field that says nothing (top_p 1) first.
@@ -66,17 +65,12 @@ class OpenAIBackend:
                  revive: Revive | None = None, api_key: str | None = None,
                  known: Mapping[str, Any] | None = None) -> None:
         try:
-            given = URL(base_url)
+            self._address = read_address(base_url)
         except ValueError:
-            given = URL()
-        if given.scheme not in ("http", "https") or not given.host:
             raise UserError(f"'{base_url}' is not a URL", where="base_url",
-                            fix="write it with its scheme, e.g. http://localhost:8000/v1")
-        path = given.raw_path.rstrip("/").removesuffix("/chat/completions")
-        self._base = given.with_path(path, encoded=True).with_query(None).with_fragment(None)
-        self._query = given.query
-        self.base_url = str(self._base.with_user(None)).rstrip("/")  # for people: no query, no password
-        self._url = self._at("/chat/completions")
+                            fix="write it with its scheme, e.g. http://localhost:8000/v1") from None
+        self.base_url = self._address.origin + self._address.path  # for people: no query, no password
+        self._target = self._address.target("/chat/completions")
         self.model = model or ""
         self.api_key_env = api_key_env
         self._api_key = api_key
@@ -85,13 +79,13 @@ class OpenAIBackend:
         self.timeout = timeout
         self.wait = wait
         self.revive = revive
-        self._session: aiohttp.ClientSession | None = None
+        self._transport: PlainTransport | WebTransport | None = None
         self._closed = False
         self._discovery: asyncio.Lock | None = None
         self._answered = False
         self._refused: frozenset[str] = frozenset()  # optional fields this server does not take
         self._levels: dict[str, int] = {}  # schema -> 0 sent whole, 1 without its bounds, 2 not sent
-        self._sendable: dict[tuple[str, int], dict[str, Any]] = {}  # schema, level -> what is sent of it
+        self._sendable: dict[tuple[str, int], str] = {}  # schema, level -> what is sent of it
         self._schema_faults: Counter[str] = Counter()  # schema -> HTTP 500 in a row
         self._warned: set[str] = set()
 
@@ -157,27 +151,24 @@ class OpenAIBackend:
     async def identity(self) -> dict[str, Any]:
         """What the server says its model is (see ``catalogue.about``); empty where it says nothing."""
         try:
-            status, _, body = await self._once("GET", self._at("/models"), None, seconds=5)
+            status, _, body = await self._sender().request("GET", self._address.target("/models"), None, seconds=5)
         except (UserError, Transient, RequestFailed):
             return {}
         return {**about(listed(body), self.model), **self._known} if status == 200 else {}
 
     async def close(self) -> None:
         self._closed = True
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        if self._transport is not None:
+            await self._transport.close()
+            self._transport = None
 
     # ------------------------------------------------------------ sending
-
-    def _at(self, path: str) -> URL:
-        return self._base.with_path(self._base.raw_path.rstrip("/") + path, encoded=True).with_query(self._query)
 
     async def _listed(self) -> list[dict[str, Any]]:
         """The entries of the list of models, when the server has loaded its own."""
         deadline = time.monotonic() + self.wait
         while True:
-            status, headers, body = await self._send("GET", self._at("/models"), None)
+            status, headers, body = await self._send("GET", self._address.target("/models"), None)
             if status in (401, 403):
                 raise await self._error(read_error(status, body), headers, None)
             if status != 503:
@@ -191,33 +182,35 @@ class OpenAIBackend:
             await asyncio.sleep(min(_LOADING_WAIT, max(0.0, deadline - time.monotonic())))
 
     def _body(self, request: ChatRequest, refused: frozenset[str], schema: str, level: int) -> bytes:
-        body: dict[str, Any] = {"model": request.model, "messages": request.messages}
+        texts = request.texts()
+        body = {"model": texts["model"], "messages": texts["messages"]}
         limit = next((f for f in ("max_tokens", "max_completion_tokens") if f not in refused), None)
-        for field, value in (("temperature", request.temperature), ("top_p", request.top_p),
-                             (limit, request.max_tokens), ("seed", request.seed), ("stop", request.stop or None)):
+        for field, name, value in (("temperature", "temperature", request.temperature),
+                                   ("top_p", "top_p", request.top_p), (limit, "max_tokens", request.max_tokens),
+                                   ("seed", "seed", request.seed), ("stop", "stop", request.stop or None)):
             if field and value is not None and field not in refused:
-                body[field] = value
+                body[field] = texts[name]
         if request.schema is not None and level < 2 and "response_format" not in refused:
             if (sent := self._sendable.get((schema, level))) is None:
-                sent = self._sendable[schema, level] = sendable(request.schema, bounds=level == 0)
-            body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": sent}}
+                sent = self._sendable[schema, level] = json_of({"type": "json_schema", "json_schema": {
+                    "name": "answer", "schema": sendable(request.schema, bounds=level == 0)}})
+            body["response_format"] = sent
         for field, value in (request.extra_body or {}).items():
             if value is None:
                 body.pop(field, None)
             else:
-                body[field] = value
-        return _encode(body).encode()
+                body[field] = json_of(value)
+        return ("{" + ",".join([f"{quoted(field)}:{text}" for field, text in body.items()]) + "}").encode()
 
-    async def _post(self, request: ChatRequest, refused: frozenset[str], schema: str,
-                    level: int) -> tuple[int, Any, bytes]:
-        status, headers, answer = await self._send("POST", self._url, self._body(request, refused, schema, level))
+    async def _post(self, request: ChatRequest, refused: frozenset[str], schema: str, level: int) -> Answer:
+        status, headers, answer = await self._send("POST", self._target, self._body(request, refused, schema, level))
         return status_of(status, answer), headers, answer
 
-    async def _send(self, method: str, url: URL, body: bytes | None) -> tuple[int, Any, bytes]:
+    async def _send(self, method: str, target: str, body: bytes | None) -> Answer:
         """Status, headers and body; a server that is not there is asked a few times more."""
         for wait in (*_CONNECT_WAITS, None):
             try:
-                return await self._once(method, url, body)
+                return await self._sender().request(method, target, body)
             except ServerGone:
                 if self.revive is not None and await self.revive():
                     raise Transient("server_restarted") from None
@@ -226,38 +219,12 @@ class OpenAIBackend:
                 await asyncio.sleep(wait)
         raise AssertionError("the last wait is None")
 
-    async def _once(self, method: str, url: URL, body: bytes | None, seconds: float | None = None,
-                    ) -> tuple[int, Any, bytes]:
-        session = self._session or self._connect()
-        timeout = aiohttp.ClientTimeout(total=seconds) if seconds else session.timeout
-        try:
-            # A redirected POST would become a GET.
-            async with session.request(method, url, data=body, allow_redirects=False, timeout=timeout) as response:
-                return response.status, response.headers, await response.read()
-        except (aiohttp.ClientSSLError, aiohttp.ClientConnectorCertificateError) as e:
-            raise UserError(f"no secure connection: {self._clean(str(e))}", where=self.base_url,
-                            fix="check the certificate, or use http:// if the server has none") from None
-        except aiohttp.ClientHttpProxyError as e:
-            raise UserError(f"the proxy {self._proxy()} refuses the connection (HTTP {e.status})",
-                            where=self.base_url,
-                            fix="correct the proxy's variables, or name the server in $no_proxy") from None
-        except aiohttp.ClientProxyConnectionError as e:
-            raise UserError(f"the proxy {self._proxy()} does not answer: {e.os_error.strerror or e.os_error}",
-                            where=self.base_url,
-                            fix="correct the proxy's variables, or name the server in $no_proxy") from None
-        except aiohttp.ClientConnectorError as e:
-            raise ServerGone(f"no server answers: {e.os_error.strerror or e.os_error}", where=self.base_url,
-                             fix="start the server or correct base_url, then run the same command again; "
-                             "answers so far are kept") from None
-        except TimeoutError:
-            raise Transient("timeout") from None
-        except (aiohttp.ClientError, OSError, ValueError):
-            raise Transient("connection_lost") from None
-
     def _key(self) -> str:
         return self._api_key or os.environ.get(self.api_key_env, "").strip()
 
-    def _connect(self) -> aiohttp.ClientSession:
+    def _sender(self) -> PlainTransport | WebTransport:
+        if self._transport is not None:
+            return self._transport
         if self._closed:
             raise RequestFailed("the model is closed")
         key = self._key()
@@ -266,27 +233,35 @@ class OpenAIBackend:
             if not (key.isascii() and key.isprintable()):
                 raise UserError("the key has characters that no key has", where=f"${self.api_key_env}",
                                 fix="set it again")
-            if "/deployments/" in self._base.path:  # Azure's own form of the API
+            if "/deployments/" in self._address.path:  # Azure's own form of the API
                 headers["api-key"] = key
             else:
                 headers["Authorization"] = f"Bearer {key}"
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self.concurrency), headers=headers,
-            timeout=aiohttp.ClientTimeout(total=self.timeout, sock_connect=10),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=bool(self._proxy()))  # looking for a proxy costs time on every request
-        return self._session
+        proxy, address = self._proxy(), self._address
+        if address.scheme == "http" and not address.user and not proxy:
+            self._transport = PlainTransport(address, headers, limit=self.concurrency, seconds=self.timeout,
+                                             where=self.base_url)
+        else:
+            from if_factory.chat.web import WebTransport
+
+            self._transport = WebTransport(address, headers, limit=self.concurrency, seconds=self.timeout,
+                                           where=self.base_url, proxy=proxy, clean=self._clean)
+        return self._transport
 
     def _proxy(self) -> str:
         """The proxy from the environment that stands before this server, without its password; empty if none.
 
         A proxy is for the outside world: it cannot reach a server on this machine's loopback.
         """
-        host = self._base.host or ""
-        if host == "localhost" or host.startswith("127.") or host == "::1" or proxy_bypass(host):
+        host = self._address.host
+        if host == "localhost" or host.startswith("127.") or host == "::1":
+            return ""
+        from urllib.request import getproxies, proxy_bypass  # much to import for a server on this machine
+
+        if proxy_bypass(host):
             return ""
         found = getproxies()
-        return found.get(self._base.scheme, found.get("all", "")).rpartition("@")[2]
+        return found.get(self._address.scheme, found.get("all", "")).rpartition("@")[2]
 
     # ------------------------------------------------------------ what went wrong
 
@@ -363,10 +338,10 @@ class OpenAIBackend:
             if served and self.model not in served:
                 return UserError(f"the server does not serve '{self.model}'", where=self.base_url,
                                  fix=f"name one of: {', '.join(served[:20])}")
-            return UserError("no chat API at this address (HTTP 404)", where=str(self._url.with_query(None)),
+            return UserError("no chat API at this address (HTTP 404)", where=f"{self.base_url}/chat/completions",
                              fix="check base_url; it ends in /v1 for nearly every server")
         if status < 400 or status == 405:
-            return UserError(f"no chat API at this address (HTTP {status})", where=str(self._url.with_query(None)),
+            return UserError(f"no chat API at this address (HTTP {status})", where=f"{self.base_url}/chat/completions",
                              fix=f"check base_url{_redirect(headers)}")
         if request is not None and error.limit_too_high(request):
             return UserError(f"the server does not give {request.max_tokens} tokens: {text}", where=self.base_url,
@@ -391,12 +366,12 @@ class OpenAIBackend:
 
 
 def _redirect(headers: Any) -> str:
-    return f"; it points to {headers['Location']}" if "Location" in headers else ""
+    return f"; it points to {headers['location']}" if "location" in headers else ""
 
 
 def _retry_after(headers: Any) -> float | None:
     """Seconds, from ``Retry-After`` in either of its forms (seconds, or a date)."""
-    value = headers.get("Retry-After", "").strip()
+    value = headers.get("retry-after", "").strip()
     try:
         return max(0.0, float(value))
     except ValueError:

@@ -13,14 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from if_factory.chat.base import ChatRequest, Completion
+from if_factory.chat.base import ChatRequest, Completion, json_of, quoted
 from if_factory.errors import UserError
-from if_factory.files import dump_json, write_atomic
+from if_factory.files import Hold, dump_json, write_atomic
 
 _START = b'{"key":"'
-_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class ResponseLog:
@@ -37,17 +34,18 @@ class ResponseLog:
         self.path = path
         self._offsets: dict[str, int] = {}
         self._counted: set[int] = set()
-        self._lock = FileLock(f"{path}.lock", timeout=0)
+        lock: Hold | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
+            self._lock = lock = Hold(f"{path}.lock")
             # unbuffered: a read must see what the last write put there
             self._file = open(path, "ab+", buffering=0)  # noqa: SIM115
-        except Timeout:
+        except BlockingIOError:
             raise UserError("another run is writing to this response log", where=str(path),
                             fix="wait for it to end, or give this run its own folder") from None
         except OSError as e:
-            self._lock.release()
+            if lock is not None:
+                lock.release()
             raise UserError(f"cannot open: {e.strerror or e}", where=str(path)) from None
         try:
             self._end = self._scan()
@@ -192,7 +190,7 @@ class ResponseLog:
 
 def line_of(key: str, request: ChatRequest, completion: Completion, stage: str) -> bytes:
     """An answer as its line in the log."""
-    return (_encode({"key": key, "stage": stage, "request": request.fields(),
-                     "completion": {"text": completion.text, "finish_reason": completion.finish_reason,
-                                    "prompt_tokens": completion.prompt_tokens,
-                                    "completion_tokens": completion.completion_tokens}}) + "\n").encode()
+    return (f'{{"key":{quoted(key)},"stage":{quoted(stage)},"request":{request.json()},'
+            f'"completion":{{"text":{quoted(completion.text)},"finish_reason":{quoted(completion.finish_reason)},'
+            f'"prompt_tokens":{json_of(completion.prompt_tokens)},'
+            f'"completion_tokens":{json_of(completion.completion_tokens)}}}}}\n').encode()

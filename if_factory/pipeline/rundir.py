@@ -21,8 +21,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import yaml
-
 from if_factory.chat.budget import Usage
 from if_factory.chat.log import ResponseLog
 from if_factory.errors import UserError, deprecated
@@ -86,6 +84,8 @@ class RunDir:
                     raise UserError(f"this folder holds a run with {key} {before.get(key)!r}, the recipe has "
                                     f"{recipe.get(key)!r}", where=str(self.path),
                                     fix="give this run another folder with --out, or delete this one")
+        import yaml  # much to import for a run without a recipe
+
         plain = json.loads(json.dumps(dict(recipe), default=str))
         write_atomic(self.path / "recipe.yaml", yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
 
@@ -117,6 +117,8 @@ class RunDir:
 
     def recipe(self) -> dict[str, Any]:
         """The recipe of the latest run here, as loaded from YAML."""
+        import yaml
+
         path = self.path / "recipe.yaml"
         if not path.exists():
             raise UserError("there is no run here", where=str(self.path), fix="make one with `if-factory run`")

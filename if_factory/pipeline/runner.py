@@ -207,6 +207,7 @@ class Runner:
         return [item.record for item in sorted(self.arrived, key=lambda item: item.path)]
 
     def _fill(self) -> None:
+        loop = asyncio.get_running_loop()
         try:
             while not self.draining and len(self.tasks) < self.window:
                 item = self.waiting.pop() if self.waiting else next(self.source, None)
@@ -216,7 +217,7 @@ class Runner:
                     self._arrive([item])
                     continue
                 self.ledger.rows[item.stage + 1].taken += 1
-                task = asyncio.create_task(self._carry(item))
+                task = loop.create_task(self._carry(item))
                 self.tasks[task] = item
                 task.add_done_callback(self._done)
         except Exception as e:  # from the inputs: they are read here, a little at a time

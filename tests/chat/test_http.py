@@ -73,7 +73,7 @@ async def test_passing_faults_are_transient_and_keep_retry_after(
 @pytest.mark.parametrize(("value", "expected"), [
     ("", None), ("soon", None), ("-3", 0.0), ("1.5", 1.5), ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0)])
 def test_retry_after_is_read_in_all_its_forms(value: str, expected: float | None) -> None:
-    assert _retry_after({"Retry-After": value}) == expected
+    assert _retry_after({"retry-after": value}) == expected
 
 
 async def test_a_dropped_connection_and_a_timeout_are_transient(serve: Serve) -> None:
@@ -402,3 +402,19 @@ async def test_the_same_request_is_the_same_bytes(serve: Serve) -> None:
     await ask(url, sample=0, seed=1)
     assert bodies[0] == bodies[1]
     assert json.loads(bodies[0])["seed"] == 1
+
+
+async def test_a_body_has_its_fields_in_one_order_and_no_blanks(serve: Serve) -> None:
+    bodies: list[bytes] = []
+
+    async def handler(r: web.BaseRequest) -> web.Response:
+        bodies.append(await r.read())
+        return answer("x")
+
+    url = await serve(handler)
+    await ask(url, temperature=1, top_p=None, stop=("ü",), seed=3, schema={"type": "object"},
+              extra_body={"seed": None, "max_tokens": 5, "é": {"a": [1.5, None]}})
+    assert bodies == [
+        b'{"model":"fake","messages":[{"role":"user","content":"hello"}],"temperature":1,"max_tokens":5,'
+        b'"stop":["\\u00fc"],"response_format":{"type":"json_schema","json_schema":{"name":"answer",'
+        b'"schema":{"type":"object"}}},"\\u00e9":{"a":[1.5,null]}}']

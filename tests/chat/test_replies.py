@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from if_factory.chat.base import CUT_IN_THINKING, ONLY_THINKING, Transient
-from if_factory.chat.replies import end_of, read_error, read_reply
+from if_factory.chat.replies import _loaded, end_of, read_error, read_reply
 from tests.chat.conftest import request
 
 
@@ -222,3 +223,18 @@ def test_errors_are_read_in_all_their_shapes(body: bytes, words: str) -> None:
     error = read_error(400, body)
     assert words in error.words
     assert "top_p" not in error.words  # what a server quotes of the request says nothing about the kind
+
+
+@pytest.mark.parametrize("body", [
+    b'{"a": "\xc3\xbc \xed\xa0\x80 \\ud800"}', b' {"a": 1}', b'{"a": 1} \r\n', b'{"a": 1} x', b'{"a": 1', b"[1]", b"",
+    b'{"a": "\xff"}', b'\xef\xbb\xbf{"a": 1}', '{"a": "ü"}'.encode("utf-16"), '{"a": "ü"}'.encode("utf-32-le"),
+    b'{"a": NaN}',
+    b'{"a": ' + b"[" * 100_000])
+def test_a_body_is_loaded_as_the_library_loads_it(body: bytes) -> None:
+    def result(load: Callable[[bytes], object]) -> str:
+        try:
+            return repr(load(body))
+        except (ValueError, RecursionError) as e:
+            return type(e).__name__
+
+    assert result(_loaded) == result(json.loads)

@@ -1,0 +1,338 @@
+"""HTTP/1.1 to a server that is asked directly: no TLS, no proxy. Everything else goes through ``web.py``.
+
+Most servers of a long run stand in the same room, and a general client (aiohttp) takes more of the CPU than all the
+rest of a request. Here a request is one write, its reply is read where it arrives, and a connection carries one request
+at a time and is kept for the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import zlib
+from asyncio.staggered import staggered_race
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, cast
+
+from if_factory.chat.address import Address
+from if_factory.chat.base import ServerGone, Transient
+from if_factory.chat.places import Places
+from if_factory.version import __version__
+
+CONNECT_SECONDS = 10.0
+_IDLE_SECONDS = 15.0  # after which a connection is not used again: something on the way may have forgotten it
+_NAMES_SECONDS = 10.0  # for which a host's addresses are believed
+_STAGGER = 0.25  # seconds after which the next of a host's addresses is tried beside the one before (RFC 8305)
+_MOST_HEAD = 65536  # bytes of a reply's head
+_END_OF_HEAD = re.compile(rb"\n\r?\n")
+_STATUS = re.compile(r"HTTP/1\.(\d) ([0-9]{3})(?: .*)?\r?", re.DOTALL)
+_SIZE = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\n]*)?\r?")
+
+Answer = tuple[int, Mapping[str, str], bytes]  # status, headers by name in lower case, body
+
+
+def nobody_answers(where: str, error: OSError) -> ServerGone:
+    """For a connection that was not made."""
+    return ServerGone(f"no server answers: {error.strerror or error}", where=where,
+                      fix="start the server or correct base_url, then run the same command again; "
+                      "answers so far are kept")
+
+
+class PlainTransport:
+    """Requests to one host, over as many connections as ``limit`` at most.
+
+    Args:
+        headers: of every request; printable ASCII.
+        limit: requests on the way at once; further ones wait.
+        seconds: for one answer, from asking to the last byte, where a request names no other time.
+        where: the server's address, for people.
+    """
+
+    def __init__(self, address: Address, headers: Mapping[str, str], *, limit: int, seconds: float,
+                 where: str) -> None:
+        self._host, self._port, self._where, self._seconds = address.host, address.port, where, seconds
+        lines = {"Host": address.netloc, "Accept": "*/*", "Accept-Encoding": "gzip, deflate",
+                 "User-Agent": f"if-factory/{__version__}", **headers}
+        self._head = "".join(f"{name}: {value}\r\n" for name, value in lines.items()).encode("ascii")
+        self._places = Places(limit)
+        self._idle: list[_Connection] = []
+        self._open: set[_Connection] = set()
+        self._addresses: tuple[float, list[Any]] = 0.0, []
+
+    async def request(self, method: str, target: str, body: bytes | None, seconds: float | None = None) -> Answer:
+        """Status, headers and body. ``target`` is what stands behind the host in the URL; ``seconds`` as at the class.
+
+        Raises:
+            ServerGone: nothing listens there.
+            Transient: no answer in time, or the connection was lost.
+        """
+        until = asyncio.get_running_loop().time() + (seconds or self._seconds)
+        length = b"\r\n" if body is None else b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+        sent = b"%b %b HTTP/1.1\r\n%b%b" % (method.encode(), target.encode("ascii"), self._head, length)
+        try:
+            async with self._places:
+                reply = await self._ask(sent, until)
+            return reply.status, reply.headers, reply.content()
+        except TimeoutError:
+            raise Transient("timeout") from None
+        except (OSError, ValueError):
+            raise Transient("connection_lost") from None
+
+    async def close(self) -> None:
+        for connection in list(self._open):
+            connection.transport.abort()
+        await asyncio.sleep(0)
+
+    async def _ask(self, sent: bytes, until: float) -> Reply:
+        loop = asyncio.get_running_loop()
+        connection = self._waiting_one(loop.time()) or await self._connect(until)
+        reply = connection.ask(sent)
+        late = loop.call_at(until, connection.too_late)
+        try:
+            await reply
+        except BaseException:  # cancelled too: what may still come belongs to nobody
+            connection.transport.abort()
+            raise
+        finally:
+            late.cancel()
+        transport = connection.transport
+        # An answer may come before all has been sent: then the server is not through with the request.
+        if connection.reply.stays_open and not transport.is_closing() and not transport.get_write_buffer_size():
+            connection.idle_since = loop.time()
+            self._idle.append(connection)
+        else:
+            transport.abort()
+        return connection.reply
+
+    def _waiting_one(self, now: float) -> _Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.transport.is_closing():
+                if now - connection.idle_since < _IDLE_SECONDS:
+                    return connection
+                connection.transport.close()
+        return None
+
+    async def _connect(self, until: float) -> _Connection:
+        loop = asyncio.get_running_loop()
+        try:
+            addresses = self._known(loop.time())
+            if not addresses:
+                async with asyncio.timeout_at(until):
+                    addresses = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+                self._addresses = loop.time(), addresses
+            async with asyncio.timeout_at(min(until, loop.time() + CONNECT_SECONDS)):
+                if len(addresses) == 1 and addresses[0][0] == socket.AF_INET:
+                    transport, connection = await loop.create_connection(self._new_connection, *addresses[0][4])
+                else:
+                    sock = await _first_to_connect(loop, addresses)
+                    transport, connection = await loop.create_connection(self._new_connection, sock=sock)
+        except OSError as e:
+            if isinstance(e, TimeoutError) and e.errno is None:
+                raise  # ours, not the network's
+            raise nobody_answers(self._where, e) from None
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        return connection
+
+    def _new_connection(self) -> _Connection:
+        return _Connection(self._open)
+
+    def _known(self, now: float) -> list[Any]:
+        """The host's addresses, if they were looked up lately."""
+        since, addresses = self._addresses
+        return addresses if now - since < _NAMES_SECONDS else []
+
+
+async def _first_to_connect(loop: asyncio.AbstractEventLoop, addresses: list[Any]) -> socket.socket:
+    """Raises ``OSError``: none of them does."""
+
+    async def connect(found: Any) -> socket.socket:
+        sock = socket.socket(*found[:3])
+        try:
+            sock.setblocking(False)
+            await loop.sock_connect(sock, found[4])
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    sock, _, failed = await staggered_race([partial(connect, found) for found in addresses], _STAGGER)
+    if not isinstance(sock, socket.socket):
+        raise next((e for e in failed if isinstance(e, OSError)), OSError("no address"))
+    return sock
+
+
+class _Connection(asyncio.Protocol):
+    """One connection: at most one request on the way."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, open_ones: set[_Connection]) -> None:
+        self._open_ones = open_ones
+        self._waiting: asyncio.Future[None] | None = None
+        self.reply = Reply()
+        self.idle_since = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are none by descent
+        self._open_ones.add(self)
+
+    def ask(self, sent: bytes) -> asyncio.Future[None]:
+        """Done when ``reply`` is whole. ``TimeoutError`` after ``too_late``, ``ConnectionError`` if it never is."""
+        self.reply = Reply()
+        self._waiting = asyncio.get_running_loop().create_future()
+        self.transport.write(sent)
+        return self._waiting
+
+    def data_received(self, data: bytes) -> None:
+        waiting = self._waiting
+        if waiting is None or waiting.done():  # nobody asked for it
+            self.transport.abort()
+            return
+        try:
+            if self.reply.feed(data):
+                self._waiting = None
+                waiting.set_result(None)
+        except ValueError as e:
+            self._fail(ConnectionError(str(e)))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._open_ones.discard(self)
+        if self._waiting is not None and exc is None and self.reply.ended():
+            if not self._waiting.done():
+                self._waiting.set_result(None)
+        else:
+            self._fail(ConnectionError("closed in the middle"))
+
+    def too_late(self) -> None:
+        self._fail(TimeoutError())
+
+    def _fail(self, error: OSError) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_exception(error)
+
+
+class Reply:
+    """A reply as it arrives. ``feed`` it what comes until it says that it is whole.
+
+    Attributes:
+        status: of the reply; interim ones (100 and the like) are skipped.
+        headers: by name in lower case.
+        stays_open: the connection may carry another request.
+    """
+
+    __slots__ = ("_at", "_chunked", "_data", "_length", "_parts", "headers", "status", "stays_open")
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._length: int | None = None
+        self._chunked = False
+        self._at = 0  # chunked: where the next chunk begins
+        self._parts: list[bytes] = []
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.stays_open = False
+
+    def feed(self, data: bytes) -> bool:
+        """Whether the reply is whole now. Raises ``ValueError``: it is no HTTP/1 reply."""
+        self._data += data
+        while not self.status:
+            end = _END_OF_HEAD.search(self._data)
+            if end is None:
+                if len(self._data) > _MOST_HEAD:
+                    raise ValueError("a head without end")
+                return False
+            head = self._data[:end.start()].decode("utf-8", "replace")
+            del self._data[:end.end()]
+            self._read_head(head)
+        if self._chunked:
+            return self._read_chunks()
+        if self._length is None or len(self._data) < self._length:
+            return False
+        self._finish(bytes(self._data[:self._length]), self._length)
+        return True
+
+    def ended(self) -> bool:
+        """Whether the reply is whole because the connection has ended."""
+        if not self.status or self._chunked or self._length is not None:
+            return False
+        self._finish(bytes(self._data), len(self._data))
+        return True
+
+    def content(self) -> bytes:
+        """The body, unpacked. Raises ``ValueError``: it cannot be."""
+        body, packing = b"".join(self._parts), self.headers.get("content-encoding", "").lower()
+        if packing in ("", "identity") or not body:
+            return body
+        if packing not in ("gzip", "x-gzip", "deflate"):
+            raise ValueError(f"content in {packing}")
+        try:
+            bare = packing == "deflate" and body[0] & 15 != 8  # some send it without zlib's frame
+            return zlib.decompress(body, -15 if bare else 47)
+        except zlib.error as e:
+            raise ValueError(str(e)) from None
+
+    def _read_head(self, head: str) -> None:
+        first, *lines = head.split("\n")
+        found = _STATUS.fullmatch(first)
+        if found is None:
+            raise ValueError("no HTTP/1 reply")
+        status = int(found[2])
+        if status < 200:
+            if status in (0, 101):
+                raise ValueError("another protocol")
+            return
+        headers = self.headers
+        for line in lines:
+            name, colon, value = line.partition(":")
+            if not colon:
+                raise ValueError("a header without a colon")
+            name = name.strip().lower()
+            headers[name] = f"{headers[name]}, {value.strip()}" if name in headers else value.strip()
+        self.status = status
+        connection = headers.get("connection", "").lower()
+        self.stays_open = "keep-alive" in connection if found[1] == "0" else "close" not in connection
+        if status in (204, 304):
+            self._length = 0
+        elif coding := headers.get("transfer-encoding"):
+            self._chunked = coding.rpartition(",")[2].strip().lower() == "chunked"
+        elif (length := headers.get("content-length")) is not None:
+            if not (length.isascii() and length.isdecimal()):
+                raise ValueError("no length")
+            self._length = int(length)
+        if self._length is None and not self._chunked:
+            self.stays_open = False
+
+    def _read_chunks(self) -> bool:
+        data = self._data
+        while (end := data.find(b"\n", self._at)) >= 0:
+            line = _SIZE.fullmatch(data, self._at, end)
+            if line is None:
+                raise ValueError("no size of a chunk")
+            size, begin = int(line[1], 16), end + 1
+            if size == 0:
+                return self._read_trailer(begin)
+            if len(data) < begin + size + 2:
+                return False
+            if data[begin + size:begin + size + 2] != b"\r\n":
+                raise ValueError("a chunk without end")
+            self._parts.append(bytes(data[begin:begin + size]))
+            self._at = begin + size + 2
+        if len(data) - self._at > _MOST_HEAD:
+            raise ValueError("a size without end")
+        return False
+
+    def _read_trailer(self, begin: int) -> bool:
+        while (end := self._data.find(b"\n", begin)) >= 0:
+            if not self._data[begin:end].strip():
+                self._finish(b"", end + 1)
+                return True
+            begin = end + 1
+        return False
+
+    def _finish(self, last: bytes, used: int) -> None:
+        self._parts.append(last)
+        self.stays_open = self.stays_open and len(self._data) == used
+        self._data = bytearray()
