@@ -137,6 +137,7 @@ class Usage:
     def __init__(self) -> None:
         self.tallies: dict[tuple[str, str], Tally] = {}
         self.failures: Counter[str] = Counter()  # reason -> requests lost or refused
+        self.own_limits: set[tuple[str, str]] = set()  # where the method sets max_tokens itself: nothing to set there
 
     def tally(self, stage: str, role: str) -> Tally:
         found = self.tallies.get((stage, role))
@@ -160,13 +161,15 @@ _MOST_CUT = 0.02  # a larger share of cut answers is said: what is lost are the 
 def cut_notes(usage: Usage, limits: Mapping[str, int | None]) -> list[str]:
     """A sentence for every stage and role of whose answers the token limit cut more than 2 %, and what to set.
 
+    Not where the method sets the limit: DecIF's lists are bounded, and whole items of a cut one are kept.
+
     Args:
         limits: role -> ``max_tokens`` in force; ``None`` is the server's own limit.
     """
     notes = []
     for (stage, role), t in usage.tallies.items():
         answers = t.requests + t.replayed
-        if t.truncated <= _MOST_CUT * answers:
+        if t.truncated <= _MOST_CUT * answers or (stage, role) in usage.own_limits:
             continue
         limit = limits.get(role)
         by = "the server's own limit" if limit is None else f"max_tokens {limit}"

@@ -112,6 +112,8 @@ class ChatClient:
                               **{**self.sampling, **sampling})
         key = request.key()
         tally = self.usage.tally(stage, self.role)
+        if "max_tokens" in sampling:
+            self.usage.own_limits.add((stage, self.role))
         if (logged := self.replay(key, tally)) is not None:
             return logged
         while (asked := self._in_flight.get(key)) is not None:

@@ -101,6 +101,14 @@ def test_more_than_two_percent_of_cut_answers_are_said_with_what_to_set() -> Non
     assert "extra_body" in note
 
 
+async def test_a_limit_that_the_method_sets_itself_is_not_to_be_raised_in_the_recipe() -> None:
+    """Seen of DecIF: of lists bounded at 1,100 tokens it was said that max_tokens 350 cut them."""
+    model = client(lambda r: Completion("x", "length"))
+    await model.chat(user("q"), stage="scenarios", max_tokens=1100)
+    await model.chat(user("q"), stage="respond")
+    assert [note.partition(":")[0] for note in cut_notes(model.usage, {"teacher": 350})] == ["respond"]
+
+
 # ---------------------------------------------------------------- a server that goes away
 
 
