@@ -1,20 +1,21 @@
 """HTTP/1.1 to a server that is asked directly: no TLS, no proxy. Everything else goes through ``web.py``.
 
 Most servers of a long run stand in the same room, and a general client (aiohttp) takes more of the CPU than all the
-rest of a request. Here a request is one write, its reply is read where it arrives, and a connection carries one request
-at a time and is kept for the next.
+rest of a request. Here a request is one write, its reply is read where it arrives (by httptools), and a connection
+carries one request at a time and is kept for the next.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 import zlib
 from asyncio.staggered import staggered_race
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, cast
+
+from httptools import HttpParserError, HttpResponseParser
 
 from if_factory.chat.address import Address
 from if_factory.chat.base import ServerGone, Transient
@@ -26,9 +27,6 @@ _IDLE_SECONDS = 15.0  # after which a connection is not used again: something on
 _NAMES_SECONDS = 10.0  # for which a host's addresses are believed
 _STAGGER = 0.25  # seconds after which the next of a host's addresses is tried beside the one before (RFC 8305)
 _MOST_HEAD = 65536  # bytes of a reply's head
-_END_OF_HEAD = re.compile(rb"\n\r?\n")
-_STATUS = re.compile(r"HTTP/1\.(\d) ([0-9]{3})(?: .*)?\r?", re.DOTALL)
-_SIZE = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\n]*)?\r?")
 
 Answer = tuple[int, Mapping[str, str], bytes]  # status, headers by name in lower case, body
 
@@ -223,43 +221,36 @@ class Reply:
         stays_open: the connection may carry another request.
     """
 
-    __slots__ = ("_at", "_chunked", "_data", "_length", "_parts", "headers", "status", "stays_open")
+    __slots__ = ("_head", "_parser", "_parts", "_whole", "headers", "status", "stays_open")
 
     def __init__(self) -> None:
-        self._data = bytearray()
-        self._length: int | None = None
-        self._chunked = False
-        self._at = 0  # chunked: where the next chunk begins
+        self._parser = HttpResponseParser(self)
+        self._head = 0  # bytes of it so far
         self._parts: list[bytes] = []
+        self._whole = False
         self.status = 0
         self.headers: dict[str, str] = {}
         self.stays_open = False
 
     def feed(self, data: bytes) -> bool:
         """Whether the reply is whole now. Raises ``ValueError``: it is no HTTP/1 reply."""
-        self._data += data
-        while not self.status:
-            end = _END_OF_HEAD.search(self._data)
-            if end is None:
-                if len(self._data) > _MOST_HEAD:
-                    raise ValueError("a head without end")
-                return False
-            head = self._data[:end.start()].decode("utf-8", "replace")
-            del self._data[:end.end()]
-            self._read_head(head)
-        if self._chunked:
-            return self._read_chunks()
-        if self._length is None or len(self._data) < self._length:
-            return False
-        self._finish(bytes(self._data[:self._length]), self._length)
-        return True
+        try:
+            self._parser.feed_data(data)
+        except HttpParserError as e:
+            if not self._whole:
+                raise ValueError(str(e)) from e
+            self.stays_open = False  # there is more, which nobody asked for
+        if self._whole:
+            del self._parser  # which holds this reply: the two would wait for the garbage collector
+        elif not self.status:
+            self._head += len(data)
+            if self._head > _MOST_HEAD:
+                raise ValueError("a head without end")
+        return self._whole
 
     def ended(self) -> bool:
         """Whether the reply is whole because the connection has ended."""
-        if not self.status or self._chunked or self._length is not None:
-            return False
-        self._finish(bytes(self._data), len(self._data))
-        return True
+        return bool(self.status) and not self.headers.keys() & {"content-length", "transfer-encoding"}
 
     def content(self) -> bytes:
         """The body, unpacked. Raises ``ValueError``: it cannot be."""
@@ -274,65 +265,33 @@ class Reply:
         except zlib.error as e:
             raise ValueError(str(e)) from None
 
-    def _read_head(self, head: str) -> None:
-        first, *lines = head.split("\n")
-        found = _STATUS.fullmatch(first)
-        if found is None:
-            raise ValueError("no HTTP/1 reply")
-        status = int(found[2])
-        if status < 200:
-            if status in (0, 101):
-                raise ValueError("another protocol")
+    # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        if self._whole:
+            raise ValueError("a second reply")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.status:  # behind a chunked body: nothing that is needed
             return
-        headers = self.headers
-        for line in lines:
-            name, colon, value = line.partition(":")
-            if not colon:
-                raise ValueError("a header without a colon")
-            name = name.strip().lower()
-            headers[name] = f"{headers[name]}, {value.strip()}" if name in headers else value.strip()
-        self.status = status
-        connection = headers.get("connection", "").lower()
-        self.stays_open = "keep-alive" in connection if found[1] == "0" else "close" not in connection
-        if status in (204, 304):
-            self._length = 0
-        elif coding := headers.get("transfer-encoding"):
-            self._chunked = coding.rpartition(",")[2].strip().lower() == "chunked"
-        elif (length := headers.get("content-length")) is not None:
-            if not (length.isascii() and length.isdecimal()):
-                raise ValueError("no length")
-            self._length = int(length)
-        if self._length is None and not self._chunked:
-            self.stays_open = False
+        key, text, headers = name.decode("latin-1").lower(), value.decode("utf-8", "replace").strip(), self.headers
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
 
-    def _read_chunks(self) -> bool:
-        data = self._data
-        while (end := data.find(b"\n", self._at)) >= 0:
-            line = _SIZE.fullmatch(data, self._at, end)
-            if line is None:
-                raise ValueError("no size of a chunk")
-            size, begin = int(line[1], 16), end + 1
-            if size == 0:
-                return self._read_trailer(begin)
-            if len(data) < begin + size + 2:
-                return False
-            if data[begin + size:begin + size + 2] != b"\r\n":
-                raise ValueError("a chunk without end")
-            self._parts.append(bytes(data[begin:begin + size]))
-            self._at = begin + size + 2
-        if len(data) - self._at > _MOST_HEAD:
-            raise ValueError("a size without end")
-        return False
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status < 100 or status == 101 or self._parser.get_http_version() not in ("1.0", "1.1"):
+            raise ValueError("another protocol")
+        if status < 200:
+            self.headers.clear()
+        else:
+            self.status = status
 
-    def _read_trailer(self, begin: int) -> bool:
-        while (end := self._data.find(b"\n", begin)) >= 0:
-            if not self._data[begin:end].strip():
-                self._finish(b"", end + 1)
-                return True
-            begin = end + 1
-        return False
+    def on_body(self, body: bytes) -> None:
+        if not self.status:
+            raise ValueError("an interim reply with a body")
+        self._parts.append(body)
 
-    def _finish(self, last: bytes, used: int) -> None:
-        self._parts.append(last)
-        self.stays_open = self.stays_open and len(self._data) == used
-        self._data = bytearray()
+    def on_message_complete(self) -> None:
+        if self.status:
+            self._whole = True
+            self.stays_open = self._parser.should_keep_alive()
