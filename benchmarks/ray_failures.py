@@ -92,12 +92,17 @@ def compare(method: str, seeds: int, delay: float, number: int, disturb: Callabl
         finally:
             over.set()
             thread.join()
-        same = all(Path(tmp, "ray", f).read_bytes() == Path(tmp, "local", f).read_bytes() for f in OUTCOME)
+        other = [f for f in OUTCOME if Path(tmp, "ray", f).read_bytes() != Path(tmp, "local", f).read_bytes()]
+        for name in other:
+            both = zip(*(Path(tmp, engine, name).read_text(encoding="utf-8").splitlines()
+                         for engine in ("local", "ray")), strict=False)
+            print(name, *(f"\n  {a[:300]}\n  {b[:300]}" for a, b in both if a != b))
     again = server.requests - 2 * whole
     print(f"{method}, {seeds} seeds, {whole} requests, {number} workers, {time.monotonic() - began:.0f} s: "
           f"{killed[0]} killed, {in_flight.deaths} deaths of workers noticed; {again} requests asked again, "
-          f"{in_flight.requests} were in flight; files {'the same' if same else 'DIFFER'}", flush=True)
-    return same and again <= in_flight.requests
+          f"{in_flight.requests} were in flight; files {'DIFFER: ' + ', '.join(other) if other else 'the same'}",
+          flush=True)
+    return not other and again <= in_flight.requests
 
 
 def on_nodes(nodes: int, run: Callable[[Callable[[threading.Event], int]], bool], after: float) -> bool:

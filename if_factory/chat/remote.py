@@ -20,6 +20,7 @@ from if_factory.chat.budget import Budget, BudgetExceeded, Tally, Usage
 from if_factory.chat.client import ChatClient
 from if_factory.chat.log import line_of
 
+_KEEP_SECONDS = 10.0
 _PAUSE = 0.004  # seconds for which messages gather: a call for each would cost more than the request
 
 
@@ -81,6 +82,7 @@ class Channel:
         self._any = asyncio.Event()
         self._claims: dict[int, asyncio.Future[Reply]] = {}
         self._numbers = count()
+        self._unkept: set[asyncio.Future[Reply]] = set()  # answers on their way
 
     def send(self, message: Message) -> None:
         self._out.append(message)
@@ -109,7 +111,17 @@ class Channel:
         """Send an answer; done when the coordinator has it."""
         number, reply = self._expect()
         self.send(Answered(number, key, completion, line))
+        self._unkept.add(reply)
+        reply.add_done_callback(self._unkept.discard)
         return reply
+
+    async def kept(self) -> None:
+        """Wait until the coordinator has every answer sent so far: work that is handed in must not outlive its answers.
+
+        Gives up after ten seconds: a coordinator that failed replies no more.
+        """
+        if self._unkept:
+            await asyncio.wait(self._unkept, timeout=_KEEP_SECONDS)
 
     def _expect(self) -> tuple[int, asyncio.Future[Reply]]:
         number, reply = next(self._numbers), asyncio.get_running_loop().create_future()

@@ -67,6 +67,8 @@ class _Batch(Runner):
             self._halt()
             if self.tasks:
                 await asyncio.gather(*self.tasks, return_exceptions=True)
+        # A worker killed between its outcome and its last messages left records with answers that nobody had logged.
+        await self.channel.kept()
         last = end == len(self.stages)
         return Outcome(self.ledger.rows[start + 1:end + 1],
                        [(item.path, line_of(item.record) if last else item.record) for item in self.arrived],

@@ -152,6 +152,18 @@ async def test_a_worker_holds_no_more_than_twice_its_places(tmp_path: Path) -> N
         assert o.usage.total().requests == 9
 
 
+async def test_work_is_handed_in_only_after_its_answers_are_kept() -> None:
+    """A worker killed right after it had handed in a record took answers with it that nobody had logged or counted."""
+    channel = Channel()
+    await channel.kept()  # nothing is on its way
+    channel.answered("k", Completion("", "stop"), b"{}\n")
+    waiting = asyncio.create_task(channel.kept())
+    [answer] = await channel.take()
+    assert not waiting.done()
+    channel.deliver([(answer.number, None)])  # type: ignore[union-attr]
+    await asyncio.wait_for(waiting, 1)
+
+
 async def test_the_budget_holds_over_all_workers(tmp_path: Path) -> None:
     async with office(tmp_path, max_requests=5) as o:
         o.backend.go.set()
