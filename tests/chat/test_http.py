@@ -390,14 +390,19 @@ async def test_a_server_that_lists_no_model_is_a_user_error(serve: Serve, body: 
     await backend.close()
 
 
-async def test_the_same_request_is_the_same_bytes(serve: Serve) -> None:
+async def bodies_sent_to(serve: Serve) -> tuple[list[bytes], str]:
+    """The bodies that will have come, and the URL of the server that notes them."""
     bodies: list[bytes] = []
 
     async def handler(r: web.BaseRequest) -> web.Response:
         bodies.append(await r.read())
         return answer("x")
 
-    url = await serve(handler)
+    return bodies, await serve(handler)
+
+
+async def test_the_same_request_is_the_same_bytes(serve: Serve) -> None:
+    bodies, url = await bodies_sent_to(serve)
     await ask(url, sample=0, seed=1)
     await ask(url, sample=0, seed=1)
     assert bodies[0] == bodies[1]
@@ -405,13 +410,7 @@ async def test_the_same_request_is_the_same_bytes(serve: Serve) -> None:
 
 
 async def test_a_body_has_its_fields_in_one_order_and_no_blanks(serve: Serve) -> None:
-    bodies: list[bytes] = []
-
-    async def handler(r: web.BaseRequest) -> web.Response:
-        bodies.append(await r.read())
-        return answer("x")
-
-    url = await serve(handler)
+    bodies, url = await bodies_sent_to(serve)
     await ask(url, temperature=1, top_p=None, stop=("ü",), seed=3, schema={"type": "object"},
               extra_body={"seed": None, "max_tokens": 5, "é": {"a": [1.5, None]}})
     assert bodies == [
