@@ -146,6 +146,7 @@ class VllmServer:
     async def _is_ready(self, session: aiohttp.ClientSession) -> bool:
         try:
             async with session.get(self.base_url.removesuffix("/v1") + "/health") as reply:
+                await reply.read()  # a connection closed with bytes unread is reset: the server would log an error
                 if reply.status != 200:
                     return False
             async with session.get(f"{self.base_url}/models") as reply:

@@ -64,6 +64,11 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+class Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Write nothing when a client goes away, as uvicorn does: what is written last is the server's last words."""
+
+
 def note_start(start: dict[str, object]) -> int:
     """The number of this start; two servers may start at the same moment."""
     note = FOLDER / f".{os.getpid()}"
@@ -97,7 +102,7 @@ def main() -> None:
         print("RuntimeError: Engine core initialization failed. See root cause above.", file=sys.stderr, flush=True)
         sys.exit(1)
     Handler.name, Handler.root = given.served_model_name or given.model, given.model
-    ThreadingHTTPServer((given.host, int(given.port)), Handler).serve_forever()
+    Server((given.host, int(given.port)), Handler).serve_forever()
 
 
 if __name__ == "__main__":
