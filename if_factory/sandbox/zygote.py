@@ -84,24 +84,22 @@ def lock_in(options: dict[str, Any]) -> dict[str, Any]:
     options["memory"] = address_space() + options["memory_mb"] * (1 << 20)
     state: dict[str, Any] = {"landlock": 0, "seccomp": False}
     options["filter"] = None
-    if options["level"] == "landlock+seccomp":
+    strongest = options["level"] == "landlock+seccomp"
+    if strongest:
         jail.no_new_privileges()
         state["landlock"] = jail.landlock(*standard_library())
-        jail.filter_calls(jail.compiled(jail.SERVER))
-        options["filter"] = jail.compiled(jail.VERIFIER)
-    else:
-        try:
-            jail.no_new_privileges()
-            jail.filter_calls(jail.compiled(jail.SERVER))
-            options["filter"] = jail.compiled(jail.VERIFIER)
-        except (OSError, AttributeError):  # not Linux, or no seccomp
-            pass
-    state["seccomp"] = options["filter"] is not None
     if sys.platform == "linux":
-        jail.drop_capabilities()
+        jail.drop_capabilities()  # the filter refuses that
         jail.hide_from_debuggers()
+    try:
+        jail.no_new_privileges()
+        jail.filter_calls(jail.compiled(jail.SERVER))
+        options["filter"], state["seccomp"] = jail.compiled(jail.VERIFIER), True
+    except (OSError, AttributeError):  # not Linux, or no seccomp
+        if strongest:
+            raise
     gc_freeze()
-    if options["level"] == "landlock+seccomp" and (hole := first_hole(options)):
+    if strongest and (hole := first_hole(options)):
         raise OSError(f"the kernel accepted the locks, yet {hole} worked")
     return state
 
