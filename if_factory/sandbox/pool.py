@@ -233,7 +233,7 @@ class Pool:
         found = _Run([])
         while True:
             left = inputs[len(found.answers):]
-            body = json.dumps({"source": source, "inputs": left, "entry": entry, "run": run}).encode()
+            body = json.dumps({"source": source, "inputs": left, "entry": entry}).encode()
             try:
                 end, raw = worker.server(run).ask(body, len(left), self.limits.total_seconds + _GRACE)
             except ServerDied:
