@@ -167,6 +167,7 @@ class Extra(TypedDict, total=False):
     unread_answers: dict[str, int]  # answers that could not be parsed, by reason
     unread_cases: int
     cases: Sequence[Any]  # test cases that survived cross-validation
+    case_votes: dict[str, list[bool | str]]  # by their text, what each function that survived said
     back_translations: list[str]
     consistency: list[Any]  # relation of the instruction to each back-translation
     instructions: list[str]

@@ -13,8 +13,10 @@ import ctypes
 import os
 import resource
 import struct
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from typing import Any
 
 # name -> (x86_64, aarch64); aarch64 has only the *at forms of the old path calls.
 SYSCALLS: dict[str, tuple[int | None, int | None]] = {
@@ -134,12 +136,15 @@ def _libc() -> ctypes.CDLL:
 
 
 def _syscall(name: str, *args: object) -> int:
-    number = SYSCALLS[name][list(_ARCH).index(machine())]
-    found = int(_libc().syscall(ctypes.c_long(number or 0), *args))
+    found = int(_libc().syscall(_number(name), *args))
     if found < 0:
         e = ctypes.get_errno()
         raise NotEnforced(e, f"{name}: {os.strerror(e)}")
     return found
+
+
+def _number(name: str) -> ctypes.c_long:
+    return ctypes.c_long(SYSCALLS[name][list(_ARCH).index(machine())] or 0)
 
 
 def _prctl(option: int, value: int) -> None:
@@ -159,8 +164,12 @@ def filter_calls(code: bytes) -> None:
     Raises:
         NotEnforced: no seccomp here, or ``no_new_privs`` is not set (``no_new_privileges``).
     """
+    _syscall("seccomp", *_install(code))
+
+
+def _install(code: bytes) -> tuple[object, ...]:
     filt = _Filter(len(code) // 8, code)
-    _syscall("seccomp", ctypes.c_ulong(1), ctypes.c_ulong(0), ctypes.byref(filt))  # SECCOMP_SET_MODE_FILTER
+    return ctypes.c_ulong(1), ctypes.c_ulong(0), ctypes.byref(filt)  # SECCOMP_SET_MODE_FILTER
 
 
 def no_new_privileges() -> None:
@@ -212,24 +221,47 @@ def drop_capabilities() -> None:
         _syscall("capset", header, bytes(24))
 
 
-def die_with_parent() -> None:
-    _prctl(_PR_SET_PDEATHSIG, _SIGKILL)
-
-
 def hide_from_debuggers() -> None:
     """No other process of this user may trace this one or read its memory or its environment."""
     _prctl(_PR_SET_DUMPABLE, 0)
 
 
-def limit(memory: int, cpu_seconds: int) -> None:
-    """Resource limits: address space in bytes, CPU in seconds; no files written, no processes, 16 descriptors.
-
-    A limit that the system does not know or refuses (macOS: address space) is passed over.
-    """
-    limits: Sequence[tuple[str, int]] = (
-        ("RLIMIT_AS", memory), ("RLIMIT_CPU", cpu_seconds), ("RLIMIT_FSIZE", 0), ("RLIMIT_CORE", 0),
-        ("RLIMIT_NOFILE", 16), ("RLIMIT_NPROC", 0), ("RLIMIT_MEMLOCK", 0), ("RLIMIT_MSGQUEUE", 0))
-    for name, value in limits:
+def limit_files() -> None:
+    """Limits that the fork server shares with its children: nothing is written to a file, 16 descriptors."""
+    for name, value in (("RLIMIT_FSIZE", 0), ("RLIMIT_CORE", 0), ("RLIMIT_NOFILE", 16), ("RLIMIT_MEMLOCK", 0),
+                        ("RLIMIT_MSGQUEUE", 0)):
         if (which := getattr(resource, name, None)) is not None:
             with contextlib.suppress(ValueError, OSError):
                 resource.setrlimit(which, (value, value))
+
+
+def child_lock(memory: int, code: bytes | None) -> tuple[Callable[[], None], Callable[[int], None]]:
+    """What a child calls: it dies with its parent, has ``memory`` bytes of address space and no processes of its own,
+    and makes the system calls of a ``compiled`` filter only. And what the fork server calls before it forks, with
+    the seconds of CPU that the child may use.
+
+    The calls are prepared here, so that little is left to do in each child. A limit that the system does not know or
+    refuses (macOS: address space) is passed over; otherwise ``NotEnforced`` is raised.
+    """
+    libc, pair, zero = _libc(), ctypes.c_ulong * 2, ctypes.c_ulong(0)
+    cpu = pair()
+    calls: list[tuple[Any, tuple[object, ...], str]] = []
+    if sys.platform == "linux":
+        death = ctypes.c_int(_PR_SET_PDEATHSIG), ctypes.c_ulong(_SIGKILL), zero, zero, zero
+        calls.append((libc.prctl, death, "prctl"))
+    for name, value in (("RLIMIT_AS", pair(memory, memory)), ("RLIMIT_NPROC", pair()), ("RLIMIT_CPU", cpu)):
+        if (which := getattr(resource, name, None)) is not None:
+            calls.append((libc.setrlimit, (ctypes.c_int(which), value), ""))
+    if code is not None:
+        calls.append((libc.syscall, (_number("seccomp"), *_install(code)), "seccomp"))
+
+    def lock() -> None:
+        for call, args, name in calls:
+            if call(*args) and name:
+                e = ctypes.get_errno()
+                raise NotEnforced(e, f"{name}: {os.strerror(e)}")
+
+    def allow_cpu(seconds: int) -> None:
+        cpu[0] = cpu[1] = seconds
+
+    return lock, allow_cpu

@@ -107,6 +107,6 @@ def bwrap() -> list[str]:
 
 def environment(hash_seed: int) -> dict[str, str]:
     """All that the fork server is told; it clears even this before it forks."""
-    own = {"PYTHONHASHSEED": str(hash_seed), "PYTHONUTF8": "1", "TZ": "UTC0", "LC_ALL": "C.UTF-8"}
+    own = {"PYTHONHASHSEED": str(hash_seed), "PYTHONUTF8": "1", "LD_BIND_NOW": "1", "TZ": "UTC0", "LC_ALL": "C.UTF-8"}
     # A Python whose own shared library is found by this variable does not start without it.
     return own | {k: v for k in ("LD_LIBRARY_PATH",) if (v := os.environ.get(k))}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import socket
 import struct
@@ -17,6 +16,7 @@ from if_factory.sandbox import probe
 from if_factory.sandbox.probe import HERE, Isolation
 
 _START_SECONDS = 60.0
+FRAME = struct.Struct("=16sII")  # as in child.py: nonce, position, length
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Server:
     """A fork server process and the socket to it. Not for two threads at once."""
 
     def __init__(self, isolation: Isolation, limits: Limits, run: int) -> None:
-        options = {"level": isolation.level, **asdict(limits)}
+        options = {"level": isolation.level, "run": run, **asdict(limits)}
         ours, theirs = socket.socketpair()
         prefix = probe.bwrap() if isolation.level == "bwrap" else []
         with theirs:
@@ -75,9 +75,14 @@ class Server:
             self._socket.sendall(struct.pack("=II", count, len(body)) + body)
         except OSError as e:
             raise ServerDied(str(e)) from e
-        line, _, rest = self._receive(seconds).partition(b"\n")
-        head, stream = json.loads(line), io.BytesIO(rest)
-        return head["end"], [stream.read(size) for size in head["sizes"]]
+        end, _, stream = self._receive(seconds).partition(b"\n")
+        answers, at = [], 0
+        while at < len(stream):
+            start = at + FRAME.size
+            _, _, length = FRAME.unpack_from(stream, at)
+            at = start + length
+            answers.append(stream[start:at])
+        return end.decode(), answers
 
     def _receive(self, seconds: float) -> bytes:
         deadline = time.monotonic() + seconds

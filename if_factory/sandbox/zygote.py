@@ -1,13 +1,13 @@
 """The jailed fork server: imports the standard library, locks itself in, and forks one child per function.
 
-Runs as a script under ``python -P -s -S -B`` with an environment of four variables, never as a module of the
+Runs as a script under ``python -P -s -S -B`` with an environment of five variables, never as a module of the
 package. Standard library only, since nothing else can be read once the locks are on.
 
 Protocol, over the socket whose descriptor is the first argument. Parent: number of inputs and length of the
-body (two uint32), then a JSON body. Server: length (uint32), then a JSON line about how the child ended, then
-the child's answers, whose sizes the line gives. Child to server, over a pipe of its own: nonce, position,
-length, JSON. The child is never believed about anything but its own function: it has one pipe, made for it and
-closed after it, and knows no other child's nonce.
+body (two uint32), then a JSON body. Server: length (uint32), then a line about how the child ended, then the
+child's answers as they came. Child to server, over a pipe of its own: nonce, position, length, JSON. The child is
+never believed about anything but its own function: it has one pipe, made for it and closed after it, and knows no
+other child's nonce.
 """
 
 from __future__ import annotations
@@ -19,17 +19,21 @@ import select
 import signal
 import struct
 import sys
-import time
 from collections.abc import Callable
+from time import clock_gettime, monotonic  # before the child's clock stops those of the module
 from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import child  # type: ignore[import-not-found]  # siblings, by their bare names
-import jail  # type: ignore[import-not-found]
+_register, os.register_at_fork = os.register_at_fork, lambda **hooks: None  # else `random` seeds itself in every child
+import child  # type: ignore[import-not-found]  # noqa: E402  siblings, by their bare names
+import jail  # type: ignore[import-not-found]  # noqa: E402
 
+os.register_at_fork = _register
 sys.path.pop(0)
 
 MAX_REPLIES = 64 << 20
+QUIET_MS = 10  # so long no answer wakes this process, which would take turns with the child; its time is noted after
+KILL = int(signal.SIGKILL)
 
 # Imported before the fork, so that a function's own import costs nothing. Every page of memory makes every fork
 # dearer, so only what verifiers use often is here.
@@ -81,27 +85,28 @@ def lock_in(options: dict[str, Any]) -> dict[str, Any]:
     load(PRELOAD)
     sys.stdin = sys.stdout = sys.stderr = open(os.devnull, "r+", encoding="utf-8")  # noqa: SIM115
     os.environ.clear()
+    options["work"] = child.prepared(options)
     options["memory"] = address_space() + options["memory_mb"] * (1 << 20)
     state: dict[str, Any] = {"landlock": 0, "seccomp": False}
     options["filter"] = None
-    if options["level"] == "landlock+seccomp":
+    strongest = options["level"] == "landlock+seccomp"
+    if strongest:
         jail.no_new_privileges()
         state["landlock"] = jail.landlock(*standard_library())
-        jail.filter_calls(jail.compiled(jail.SERVER))
-        options["filter"] = jail.compiled(jail.VERIFIER)
-    else:
-        try:
-            jail.no_new_privileges()
-            jail.filter_calls(jail.compiled(jail.SERVER))
-            options["filter"] = jail.compiled(jail.VERIFIER)
-        except (OSError, AttributeError):  # not Linux, or no seccomp
-            pass
-    state["seccomp"] = options["filter"] is not None
     if sys.platform == "linux":
-        jail.drop_capabilities()
+        jail.drop_capabilities()  # the filter refuses that
         jail.hide_from_debuggers()
+    try:
+        jail.no_new_privileges()
+        jail.filter_calls(jail.compiled(jail.SERVER))
+        options["filter"], state["seccomp"] = jail.compiled(jail.VERIFIER), True
+    except (OSError, AttributeError):  # not Linux, or no seccomp
+        if strongest:
+            raise
+    jail.limit_files()
+    options["lock"], options["allow_cpu"] = jail.child_lock(options["memory"], options["filter"])
     gc_freeze()
-    if options["level"] == "landlock+seccomp" and (hole := first_hole(options)):
+    if strongest and (hole := first_hole(options)):
         raise OSError(f"the kernel accepted the locks, yet {hole} worked")
     return state
 
@@ -173,8 +178,10 @@ def first_hole(options: dict[str, Any]) -> str:
         "a socket": lambda: importlib.import_module("_socket").socket(),
         "reading /proc/self/environ": lambda: os.open("/proc/self/environ", os.O_RDONLY)}
 
+    options["allow_cpu"](2)
+
     def answer() -> bytes:
-        child.enter(options, 1)
+        options["lock"]()
         for name, attempt in attempts.items():
             try:
                 attempt()
@@ -194,86 +201,85 @@ def supervise(control: int, body: bytes, count: int, options: dict[str, Any]) ->
     """Fork, collect ``count + 1`` answers (loading, then each input) within the limits, make sure it is dead."""
     r, w = os.pipe()
     nonce = os.urandom(16)
+    options["allow_cpu"](int(min(options["cpu_seconds"] * (count + 1), options["total_seconds"])) + 2)
     pid = os.fork()
     if not pid:
         try:
             os.close(r)
             os.close(control)
-            child.work(w, nonce, body, count, options)
+            options["work"](w, nonce, body)
         finally:
             os._exit(0)
     os.close(w)
     answers, end = collect(r, control, pid, nonce, count, options)
-    os.kill(pid, signal.SIGKILL)
+    os.kill(pid, KILL)
     _, status = os.waitpid(pid, 0)
     os.close(r)
     if end == "died":
         code = os.waitstatus_to_exitcode(status)
         end = f"exit {code}" if code >= 0 else f"signal {-code}"
-    line = json.dumps({"end": end, "sizes": [len(a) for a in answers]})
-    return line.encode() + b"\n" + b"".join(answers)
+    return end.encode() + b"\n" + answers
 
 
-def collect(r: int, control: int, pid: int, nonce: bytes, count: int,
-            options: dict[str, Any]) -> tuple[list[bytes], str]:
-    """The answers, and why there are no more: done, cpu, wall, total, forged, died.
+def collect(r: int, control: int, pid: int, nonce: bytes, count: int, options: dict[str, Any]) -> tuple[bytes, str]:
+    """The answers as they came, and why there are no more: done, cpu, wall, total, forged, died.
 
     The CPU and wall clocks restart with every answer, and are read from outside the child.
     """
-    poller = select.poll()
-    poller.register(r, select.POLLIN)
-    poller.register(control, 0)  # a parent that is gone reports itself as hung up
-    answers: list[bytes] = []
-    buffer = bytearray()
-    step = began = time.monotonic()
+    step = began = monotonic()
     step_cpu = 0.0
     wait: float = options["cpu_seconds"]
-    while len(answers) <= count:
-        ready = poller.poll(max(1, wait * 1000 + 1))
-        if any(fd == control for fd, _ in ready):
-            os.kill(pid, signal.SIGKILL)
+    known = at = 0
+    buffer = bytearray()
+    poller = select.poll()
+    poller.register(control, 0)  # a parent that is gone reports itself as hung up
+    poller.register(r, 0)  # and so does a child that is gone; most are, by then
+    poller.poll(QUIET_MS)
+    poller.register(r, select.POLLIN)
+    while True:
+        ready = dict(poller.poll(max(1, wait * 1000 + 1)))
+        if control in ready:
+            os.kill(pid, KILL)
             os._exit(1)
-        now, cpu = time.monotonic(), cpu_time(pid)
+        before = known
         if ready:
             part = os.read(r, 1 << 16)
             if not part:
-                return answers, "died"
+                return bytes(buffer[:at]), "died"
             buffer += part
-            if len(buffer) > MAX_REPLIES:
-                return answers, "forged"
-            known = len(answers)
-            if not split(buffer, nonce, answers, options["reply_bytes"]):
-                return answers, "forged"
-            if len(answers) > known:
-                step, step_cpu = now, cpu
-        if cpu - step_cpu >= options["cpu_seconds"]:
-            return answers, "cpu"
-        if now - step >= options["wall_seconds"]:
-            return answers, "wall"
-        if now - began >= options["total_seconds"]:
-            return answers, "total"
+            known, at = whole(buffer, nonce, known, at, options["reply_bytes"])
+            if known < 0 or len(buffer) > MAX_REPLIES:
+                return b"", "forged"
+            if known > count:
+                return bytes(buffer[:at]), "done"
+        now, cpu = monotonic(), cpu_time(pid)
+        if known > before:
+            step, step_cpu = now, cpu
+        for used, limit in ((cpu - step_cpu, "cpu"), (now - step, "wall"), (now - began, "total")):
+            if used >= options[f"{limit}_seconds"]:
+                return bytes(buffer[:at]), limit
         wait = min(options["cpu_seconds"] - cpu + step_cpu, options["wall_seconds"] - now + step,
                    options["total_seconds"] - now + began)
-    return answers, "done"
 
 
-def split(buffer: bytearray, nonce: bytes, answers: list[bytes], cap: int) -> bool:
-    """Move whole answers out of the buffer; False if one is not what the child's own runner would send."""
-    while len(buffer) >= child.FRAME.size:
-        mark, position, length = child.FRAME.unpack_from(buffer)
-        if mark != nonce or position != len(answers) or length > cap:
-            return False
-        if len(buffer) < child.FRAME.size + length:
+def whole(buffer: bytearray, nonce: bytes, known: int, at: int, cap: int) -> tuple[int, int]:
+    """How many answers are there and where the last one ends, if ``known`` end at ``at``; -1 answers if one is not
+    what the child's own runner would send."""
+    size = child.FRAME.size
+    while len(buffer) >= at + size:
+        mark, position, length = child.FRAME.unpack_from(buffer, at)
+        if mark != nonce or position != known or length > cap:
+            return -1, at
+        if len(buffer) < at + size + length:
             break
-        answers.append(bytes(buffer[child.FRAME.size:child.FRAME.size + length]))
-        del buffer[:child.FRAME.size + length]
-    return True
+        known, at = known + 1, at + size + length
+    return known, at
 
 
 def cpu_time(pid: int) -> float:
     """CPU seconds of a process, from its own clock (the id is what ``clock_getcpuclockid`` computes)."""
     try:
-        return time.clock_gettime((~pid << 3) | 2)
+        return clock_gettime((~pid << 3) | 2)
     except OSError:  # not Linux; RLIMIT_CPU and the wall clock remain
         return 0.0
 

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from if_factory.methods.autoif.votes import put_to_vote
+from if_factory.constraints.generated import shared_pool
+from if_factory.methods.autoif.votes import put_to_former_vote, put_to_vote, said
 from if_factory.records import Candidate, Constraint
 
 TRUE, FALSE = "def evaluate(r):\n    return True", "def evaluate(r):\n    return False"
@@ -45,3 +46,14 @@ def test_constraints_with_a_checker_are_decided_by_it():
     assert not good.refused()
     assert bad.refused()
     assert good.votes == [{}]
+
+
+def test_a_former_vote_counts_as_the_same_functions_run_again():
+    constraint = Constraint(type="generated:function", kind="generated_code",
+                            kwargs={"functions": [TRUE, CRASH, "def evaluate(r):\n    return 'a' in r"]})
+    candidates = [Candidate(text=t, source="test") for t in ("a", "b")]
+    voted = asyncio.run(put_to_vote([constraint], candidates))
+    votes = {c.text: said(shared_pool().run(source, [c.text]).verdicts[0] for source in constraint.kwargs["functions"])
+             for c in candidates}
+    assert votes == {"a": [True, "raised ValueError: ", True], "b": [True, "raised ValueError: ", False]}
+    assert put_to_former_vote(constraint, candidates, votes) == voted

@@ -1,6 +1,7 @@
 """Attacks on what lies outside the jail: files, environment, processes, network, programs. One test each."""
 
 import os
+import re
 import socket
 from pathlib import Path
 
@@ -224,3 +225,10 @@ def test_daemon_thread_does_not_outlive_its_function(pool: Pool, secret: Path) -
 def test_kernel_interface_is_out_of_reach(pool: Pool, call: str) -> None:
     """Namespaces, mounts, io_uring, bpf, perf, userfaultfd, shared memory."""
     libc_refused(pool, f"libc.{call}")
+
+
+def test_no_capability_of_root_is_left(pool: Pool) -> None:
+    """The fork server has none, so its children have none."""
+    status = Path(f"/proc/{pool._workers[0].server(0).process.pid}/status").read_text()
+    held = {name: int(value, 16) for name, value in re.findall(r"(Cap(?:Inh|Prm|Eff|Amb)):\s*(\w+)", status)}
+    assert held == {"CapInh": 0, "CapPrm": 0, "CapEff": 0, "CapAmb": 0}

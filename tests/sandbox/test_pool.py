@@ -9,6 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -154,6 +155,18 @@ def test_the_same_call_gives_the_same_value_in_every_fork_server(strong: None, p
         for again in (other, pool):
             assert again.run(source, ["a", "b", "a"]).values == first.values
         assert first.values[0] == first.values[2]  # what ran before does not matter
+
+
+def test_random_numbers_are_those_of_the_run_and_the_input(pool: Pool) -> None:
+    source = ("import random\nfrom random import choice\nFIRST = random.random()\n"
+              "def evaluate(x): return [FIRST, choice('abc'), random.gauss(0, 1)]\n")
+    for run in (0, 1):
+        first, own = Random(run).random(), Random(f"{run} 'x'")
+        assert pool._once(pool._workers[0], source, ["x"], "evaluate", run).answers[0].value == [
+            first, own.choice("abc"), own.gauss(0, 1)]
+    seeds_itself = "import random\ndef evaluate(x):\n    random.seed(x)\n    return random.random()"
+    assert pool.run(seeds_itself, [5]).values == (Random(5).random(),)
+
 
 
 def test_the_frozen_classes_still_are_what_they_were(pool: Pool) -> None:

@@ -116,10 +116,10 @@ def test_bubblewrap_hides_files_and_network(monkeypatch: pytest.MonkeyPatch, tmp
             assert pool.run(source, ["a"]).reasons == ("ended the process with status 13",)
 
 
-def test_the_fork_server_is_told_four_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fork_server_is_told_five_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "key")
     monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
-    assert set(probe.environment(1)) == {"PYTHONHASHSEED", "PYTHONUTF8", "TZ", "LC_ALL"}
+    assert set(probe.environment(1)) == {"PYTHONHASHSEED", "PYTHONUTF8", "LD_BIND_NOW", "TZ", "LC_ALL"}
 
 
 def test_importing_the_constraints_does_not_import_the_sandbox() -> None:

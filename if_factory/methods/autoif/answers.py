@@ -11,7 +11,7 @@ from if_factory.errors import UserError
 from if_factory.inputs.seeds import builtin, read_seeds
 from if_factory.judge.judge import judge_of, judge_score
 from if_factory.methods.autoif.options import NAME, Options
-from if_factory.methods.autoif.votes import put_to_vote
+from if_factory.methods.autoif.votes import Voted, put_to_former_vote, put_to_vote
 from if_factory.methods.base import template
 from if_factory.pipeline.stage import Context
 from if_factory.records import Candidate, Record
@@ -25,7 +25,7 @@ async def put_on_queries(record: Record, ctx: Context, *, options: Options) -> l
     for query in rng.sample(available, min(options.queries_per_instruction, len(available))):
         child = query.child(join(query.prompt, constraints, rng), constraints, difficulty=len(constraints))
         child = child.model_copy(update={"parent": record.id, "extra": {**query.extra, **record.extra}})
-        children.append(child.with_extra(without=("cases",), instructions=[c.text for c in constraints]))
+        children.append(child.with_extra(without=("cases", "case_votes"), instructions=[c.text for c in constraints]))
     if options.dpo_instruction:
         bare = record.child(sentence(constraints[0].text), constraints[:1], difficulty=1)
         children.append(bare.with_extra(instructions=[constraints[0].text], bare=True))
@@ -55,17 +55,16 @@ def queries(source: str, characters: tuple[int, int]) -> list[Record]:
 async def respond(record: Record, ctx: Context, *, options: Options) -> Record:
     """K answers, each run through every function; the difficulty is how many of them fail."""
     if record.extra.get("bare"):
-        given = (case[0] for case in record.extra["cases"])
-        texts = dict.fromkeys(text for text in given if isinstance(text, str) and text.strip())
-        candidates = [Candidate(text=text, source="test_case", model="teacher") for text in texts]
-    else:
-        asks = [(role, i) for role, n in samples(options, ctx.has("student")).items() for i in range(n)]
-        answers = await asyncio.gather(*(ctx.chat(role, record.messages(), sample=i) for role, i in asks))
-        sampled = [Candidate(text=a.text.strip(), source="generation", model=role, finish_reason=a.finish_reason)
-                   for (role, _), a in zip(asks, answers, strict=True)]
-        candidates = list({c.text: c for c in reversed(sampled)}.values())[::-1]
-        candidates = await ctx.useful(record, candidates)
-    return await _checked(record, candidates)
+        former = record.extra["case_votes"]  # the functions have just run over them, for cross-validation
+        candidates = [Candidate(text=text, source="test_case", model="teacher") for text in former if text.strip()]
+        return _checked(record, put_to_former_vote(record.constraints[0], candidates, former))
+    asks = [(role, i) for role, n in samples(options, ctx.has("student")).items() for i in range(n)]
+    answers = await asyncio.gather(*(ctx.chat(role, record.messages(), sample=i) for role, i in asks))
+    sampled = [Candidate(text=a.text.strip(), source="generation", model=role, finish_reason=a.finish_reason)
+               for (role, _), a in zip(asks, answers, strict=True)]
+    candidates = list({c.text: c for c in reversed(sampled)}.values())[::-1]
+    candidates = await ctx.useful(record, candidates)
+    return _checked(record, await put_to_vote(record.constraints, candidates))
 
 
 def samples(options: Options, student: bool) -> dict[str, int]:
@@ -75,14 +74,13 @@ def samples(options: Options, student: bool) -> dict[str, int]:
     return {"student": options.student_samples, "teacher": options.teacher_samples}
 
 
-async def _checked(record: Record, candidates: list[Candidate]) -> Record:
-    """What each function says on each answer; the more answers fail, the harder the prompt."""
-    voted = await put_to_vote(record.constraints, candidates)
+def _checked(record: Record, voted: list[Voted]) -> Record:
+    """The answers with what each function said; the more of them fail, the harder the prompt."""
     decided = [v.candidate for v in voted if v.candidate.verified or v.candidate.failed_positions]
     failing = sum(not c.verified for c in decided) / len(decided) if decided else 0.0
     record = record.with_candidates(*(v.candidate for v in voted)).model_copy(
         update={"difficulty": len(record.constraints) + (0 if record.extra.get("bare") else round(failing, 3))})
-    return record.with_extra(without=("cases",), votes=[v.votes for v in voted])
+    return record.with_extra(without=("cases", "case_votes"), votes=[v.votes for v in voted])
 
 
 async def score(record: Record, ctx: Context, *, options: Options) -> Record:

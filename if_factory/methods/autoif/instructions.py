@@ -32,6 +32,7 @@ from if_factory.methods.autoif.cross_validation import (
     parse_written,
 )
 from if_factory.methods.autoif.options import NAME, Options
+from if_factory.methods.autoif.votes import said
 from if_factory.methods.base import template
 from if_factory.pipeline.stage import Context, Dropped, Each
 from if_factory.records import Constraint, Record, content_id
@@ -225,8 +226,12 @@ async def cross_validated(record: Record, ctx: Context, *, options: Options) -> 
                             kwargs={"functions": [source for source, _ in found.functions],
                                     "accuracy": [share for _, share in found.functions],
                                     "more_than": options.response_accuracy})
+    heard = {source: result.verdicts for source, result in zip(functions, results, strict=True)}
+    place = {text: i for i, text in enumerate(inputs) if isinstance(text, str)}
+    votes = {text: said(heard[source][place[text]] for source, _ in found.functions)
+             for text, _ in found.cases if isinstance(text, str)}
     child = record.child(record.prompt, [constraint], difficulty=1)
-    return child.with_extra(without=("written",), cases=found.cases)
+    return child.with_extra(without=("written",), cases=found.cases, case_votes=votes)
 
 
 def _values(result: FunctionResult) -> list[Any] | None:

@@ -7,7 +7,7 @@ enough to be chosen and not bad enough to be rejected (AutoIF: accuracy above 0.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from if_factory.constraints.generated import functions_of, name, shared_pool, tally
@@ -17,7 +17,9 @@ from if_factory.records import Candidate, Constraint, Outcome, Verdict
 
 # What the functions of one constraint say: function name -> true, false, or nothing; empty for other constraints.
 Votes = dict[str, bool | None]
+_Column = list[tuple[Verdict, Votes]]  # of one constraint, by answer
 _SAID = {Outcome.PASS: True, Outcome.FAIL: False, Outcome.NO_VERDICT: None}
+_HEARD = {True: Verdict(outcome=Outcome.PASS), False: Verdict(outcome=Outcome.FAIL)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +52,35 @@ async def put_to_vote(constraints: Sequence[Constraint], candidates: Sequence[Ca
         UserError: generated code cannot be isolated on this machine, or a constraint's type is unknown.
     """
     texts = [c.text for c in candidates]
-    columns = await asyncio.gather(*(_column(constraint, texts) for constraint in constraints))
-    return [Voted(candidate.model_copy(update={"verdicts": tuple(verdict for verdict, _ in row)}),
-                  [votes for _, votes in row]) for candidate, *row in zip(candidates, *columns, strict=True)]
+    return _voted(candidates, await asyncio.gather(*(_column(constraint, texts) for constraint in constraints)))
 
 
-async def _column(constraint: Constraint, texts: Sequence[str]) -> list[tuple[Verdict, Votes]]:
+async def _column(constraint: Constraint, texts: Sequence[str]) -> _Column:
     if constraint.kind != "generated_code":
         return [(verify(text, [constraint])[0], {}) for text in texts]
-    sources = functions_of(constraint)
-    results = await asyncio.gather(*(shared_pool().arun(source, texts) for source in sources))
-    by_text = [[result.verdicts[i] for result in results] for i in range(len(texts))]
-    return [(tally(constraint, votes), {name(s): _SAID[v.outcome] for s, v in zip(sources, votes, strict=True)})
+    results = await asyncio.gather(*(shared_pool().arun(source, texts) for source in functions_of(constraint)))
+    return _tallied(constraint, [[result.verdicts[i] for result in results] for i in range(len(texts))])
+
+
+def said(verdicts: Iterable[Verdict]) -> list[bool | str]:
+    """What functions said on a text, to be kept with a record: true, false, or why there is no verdict."""
+    return [v.passed if v.passed or v.failed else v.reason for v in verdicts]
+
+
+def put_to_former_vote(constraint: Constraint, candidates: Sequence[Candidate],
+                       former: Mapping[str, Sequence[bool | str]]) -> list[Voted]:
+    """As ``put_to_vote``, of candidates over whose texts the functions have run: ``said``, by text."""
+    by_text = [[_HEARD[one] if isinstance(one, bool) else Verdict(outcome=Outcome.NO_VERDICT, reason=one)
+                for one in former[c.text]] for c in candidates]
+    return _voted(candidates, [_tallied(constraint, by_text)])
+
+
+def _tallied(constraint: Constraint, by_text: Sequence[Sequence[Verdict]]) -> _Column:
+    names = [name(source) for source in functions_of(constraint)]
+    return [(tally(constraint, votes), {n: _SAID[v.outcome] for n, v in zip(names, votes, strict=True)})
             for votes in by_text]
+
+
+def _voted(candidates: Sequence[Candidate], columns: Sequence[_Column]) -> list[Voted]:
+    return [Voted(candidate.model_copy(update={"verdicts": tuple(verdict for verdict, _ in row)}),
+                  [votes for _, votes in row]) for candidate, *row in zip(candidates, *columns, strict=True)]
