@@ -197,8 +197,8 @@ def run(recipe: Recipe | AnyPath, out: AnyPath, *, observer: Observer | None = N
             workers = stack.enter_context(connected_for(recipe, ray_address, ray_workers))
             stages = partial(stages_on_ray, recipe, workers)
         result, usage = wait(run_recipe(recipe, folder.log, observer=observer, wave=wave, run_stages=stages))
-        emission = _counted(recipe, result.records, workers) if workers else \
-            emit(recipe, result.records, keep=False, verified=True)
+        emission = _counted(recipe, result.records, workers) if workers and len(result.records) > _TOGETHER else \
+            emit(recipe, result.records, keep=False, verified=workers is None)
         sandbox = isolation_used()
         folder.write(result, usage, emission.counts(), sandbox=sandbox,
                      usefulness=emission.usefulness())
