@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -45,8 +46,9 @@ def connected(address: str | None, workers: int | None) -> Iterator[int]:
         local: dict[str, Any] = {"num_cpus": workers or _cpus(), "include_dashboard": False} \
             if address == "local" else {}
         try:
+            _require_listener(address)
             ray.init(address=address, logging_level=logging.WARNING, **local)
-        except (ConnectionError, RuntimeError, ValueError) as e:
+        except (OSError, RuntimeError, ValueError) as e:
             raise UserError(f"Ray cannot be reached: {e}", where=f"--ray-address {address}",
                             fix="look whether it runs with `ray status`; without an address one is started here"
                             ) from None
@@ -55,6 +57,13 @@ def connected(address: str | None, workers: int | None) -> Iterator[int]:
     finally:
         if mine:
             ray.shutdown()
+
+
+def _require_listener(address: str) -> None:
+    """Raises ``OSError`` where nothing listens at ``HOST:PORT``: Ray itself goes on trying for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def _cpus() -> int:
