@@ -11,7 +11,9 @@ does as it is told costs, with the methods' default options but for what scripte
 embeddings is off, as it is where the ``[embed]`` extra is not installed: IF_FACTORY_EMBEDDINGS=on includes it.
 
 With ``--parent`` the package of another checkout runs the same cases, in turn with this one's: of each the round with
-the least CPU is shown, and whether both wrote the same files.
+the least CPU is shown, and whether both wrote the same files. With ``--ray 2`` the same cases run on Ray with two
+workers, too. Ray's processes are no children of the run, so CPU seconds are then those of the whole machine without
+the endpoint: for a quiet one only.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -52,15 +56,32 @@ def cpu_seconds(who: int) -> float:
     return used.ru_utime + used.ru_stime
 
 
-async def measure(name: str, case: Case, seeds: int, folder: Path, code: Path) -> Measured:
+@dataclass(frozen=True)
+class System:
+    """A checkout, and the words of its command beyond the usual; ``whole`` counts the machine's CPU time."""
+
+    code: Path
+    more: tuple[str, ...] = ()
+    whole: bool = False
+
+
+def machine_seconds() -> float:
+    used = psutil.cpu_times()
+    return float(used.user + used.nice + used.system)
+
+
+async def measure(name: str, case: Case, seeds: int, folder: Path, system: System) -> Measured:
     server = case.server()
     path = write_recipe(folder, name, await server.start(), seeds)
     began = time.monotonic()
     own, children = cpu_seconds(resource.RUSAGE_SELF), cpu_seconds(resource.RUSAGE_CHILDREN)
-    peak = await finish(await start(path, folder / "run", code))
+    machine = machine_seconds()
+    peak = await finish(await start(path, folder / "run", system.code, system.more))
     wall = time.monotonic() - began
     own = cpu_seconds(resource.RUSAGE_SELF) - own
     children = cpu_seconds(resource.RUSAGE_CHILDREN) - children
+    if system.whole:
+        children = machine_seconds() - machine - own
     await server.stop()
     files = {name: (folder / "run" / name).read_bytes() for name in OUTCOME}
     # Answers are logged as they come; sorted, they are the same.
@@ -90,25 +111,31 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=300)
     parser.add_argument("--methods", default=",".join(CASES), help="with commas between them")
     parser.add_argument("--parent", type=Path, help="another checkout, to run the same cases with its package")
+    parser.add_argument("--ray", type=int, metavar="WORKERS", help="run on Ray, too, with so many workers")
     parser.add_argument("--rounds", type=int, default=1, help="runs of each; the one with the least CPU is shown")
     given = parser.parse_args()
     os.environ.setdefault("IF_FACTORY_EMBEDDINGS", "off")
-    systems = {"": REPO, **({" (parent)": given.parent.resolve()} if given.parent else {})}
+    systems = {"": System(REPO, whole=bool(given.ray))}
+    if given.parent:
+        systems[" (parent)"] = System(given.parent.resolve())
+    if given.ray:
+        words = ("--engine", "ray", "--ray-workers", str(given.ray))
+        systems[f" (Ray, {given.ray} workers)"] = System(REPO, words, whole=True)
     print(f"| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}")
     for name in given.methods.split(","):
-        runs: dict[str, list[Measured]] = {system: [] for system in systems}
+        runs: dict[str, list[Measured]] = {label: [] for label in systems}
         for _ in range(given.rounds):  # taken in turn, so that a busy moment hits both
-            for system, code in systems.items():
+            for label, system in systems.items():
                 with tempfile.TemporaryDirectory() as folder:
-                    runs[system].append(asyncio.run(measure(name, CASES[name], given.seeds, Path(folder), code)))
-        best = {system: min(found, key=lambda run: run.cpu) for system, found in runs.items()}
-        for system, run in best.items():
-            print(f"| {' | '.join(cells(name + system, given.seeds, run))} |", flush=True)
-        if given.parent:
-            mine, theirs = best.values()
+                    runs[label].append(asyncio.run(measure(name, CASES[name], given.seeds, Path(folder), system)))
+        best = {label: min(found, key=lambda run: run.cpu) for label, found in runs.items()}
+        for label, run in best.items():
+            print(f"| {' | '.join(cells(name + label, given.seeds, run))} |", flush=True)
+        for label, theirs in list(best.items())[1:]:
+            mine = best[""]
             differ = [file for file in mine.files if mine.files[file] != theirs.files[file]]
-            same = f"files differ: {', '.join(differ)}" if differ else "the same files"
-            print(f"{name}: CPU {mine.cpu / theirs.cpu:.2f} of the parent's; {same}", file=sys.stderr, flush=True)
+            same = f"DIFFERENT files: {', '.join(differ)}" if differ else "the same files"
+            print(f"{name}: CPU {mine.cpu / theirs.cpu:.2f} of{label}; {same}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

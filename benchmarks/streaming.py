@@ -119,7 +119,7 @@ def step(name: str, folder: Path, out: Path, more: dict[str, Any]) -> None:
     elif name == "report":
         api.report(folder, out=out / "report.html")
     else:
-        from if_factory.evaluation.audit import to_json
+        from if_factory.evaluation.audit_report import to_json
 
         os.chdir(out)  # the result names the file as it was given
         Path("audit.json").write_text(to_json(api.audit("synthetic_sft.jsonl")))

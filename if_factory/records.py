@@ -138,6 +138,7 @@ class Extra(TypedDict, total=False):
     feedback: str  # on the first failing attempt; empty if it could not be parsed
     attempt: int  # position of that attempt among the candidates
     turn_of: str  # id of the record whose history this one is part of
+    answer_of_another_level: bool  # a later turn of its conversation has the same answer
     # Suri
     removed_lines: dict[str, int]  # lines removed by cleaning, by reason
     piece: int  # position of the segment in its text

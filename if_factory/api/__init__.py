@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from if_factory.api.batching import BatchReport, WaveReport, batch
+    from if_factory.api.calibrating import calibrate, calibrate_usefulness
     from if_factory.api.catalogue import ConstraintExample, constraint_types, init
     from if_factory.api.common import as_recipe, load_plugins, load_recipe, prepare, recipe_of_run, seeds_of
     from if_factory.api.data import Plan, Preview, RunReport, emit, plan, preview, run, run_recipe
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from if_factory.api.measuring import (
         RepetitionReport,
         audit,
-        calibrate,
-        calibrate_usefulness,
         evaluate,
         long_form,
         rank,
@@ -94,8 +93,8 @@ _MODULES = {
     "data": "Plan Preview RunReport emit plan preview run run_recipe",
     "datasets": "ExportReport check export replay_rows",
     "training": "Curriculum curriculum doctor vllm_env tokenize train write_model",
-    "measuring": "RepetitionReport audit calibrate calibrate_usefulness evaluate long_form rank repetition report "
-                 "scaling",
+    "calibrating": "calibrate calibrate_usefulness",
+    "measuring": "RepetitionReport audit evaluate long_form rank repetition report scaling",
     "models": "judge_at open_models",
     "passrates": "DifficultyReport difficulty",
     "reinforcement": "RlReport export_rl serve_rewards",

@@ -88,7 +88,8 @@ def stages_of(recipe: Recipe) -> tuple[list[Stage], Useful]:
     """The stages of a run, and what decides for them whether answers attempt their requests."""
     gate, stages = gate_of(recipe), recipe.definition.stages(recipe.method_options())
     if judges_usefulness(recipe):
-        stages = [*stages, judge_stage(gate)]
+        at = next((i for i, stage in enumerate(stages) if stage.joins_answers), len(stages))
+        stages = [*stages[:at], judge_stage(gate), *stages[at:]]
     return stages, partial(decided_aside, gate)
 
 

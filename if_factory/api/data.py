@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -33,6 +32,8 @@ from if_factory.methods.base import Emission, PlannedCalls
 from if_factory.pipeline.result import Observer, RunResult
 from if_factory.pipeline.rundir import RunDir
 from if_factory.pipeline.runner import run as run_stages
+from if_factory.pipeline.spool import Spool, line_of, record_of
+from if_factory.pipeline.spread import in_blocks, spread
 from if_factory.recipe import Recipe
 from if_factory.records import Example, Record
 from if_factory.usefulness.gate import Gate, decided
@@ -189,14 +190,15 @@ def run(recipe: Recipe | AnyPath, out: AnyPath, *, observer: Observer | None = N
         if batch is None:
             refuse_pending(folder.path)
         wave = stack.enter_context(open_wave(batch, folder.path)) if batch is not None else None
-        stages: RunStages = run_stages
+        workers, stages = None, run_stages
         if engine == "ray":
-            from if_factory.api.on_ray import connected, stages_on_ray
+            from if_factory.api.on_ray import connected_for, stages_on_ray
 
-            workers = stack.enter_context(connected(recipe, ray_address, ray_workers))
+            workers = stack.enter_context(connected_for(recipe, ray_address, ray_workers))
             stages = partial(stages_on_ray, recipe, workers)
         result, usage = wait(run_recipe(recipe, folder.log, observer=observer, wave=wave, run_stages=stages))
-        emission = emit(recipe, result.records, keep=False, verified=engine == "local")
+        emission = _counted(recipe, result.records, workers) if workers and len(result.records) > _TOGETHER else \
+            emit(recipe, result.records, keep=False, verified=workers is None)
         sandbox = isolation_used()
         folder.write(result, usage, emission.counts(), sandbox=sandbox,
                      usefulness=emission.usefulness())
@@ -257,12 +259,27 @@ def emit(recipe: Recipe, records: Iterable[Record], *, keep: bool = True,
     verified = not forget_time_outs() and verified
     gate, method = gate_of(recipe), recipe.definition
     options, out, deciders = recipe.method_options(), Emission(keep, take=take), set(gate.deciders)
-    for chunk in _chunks(records, _TOGETHER):
+    for chunk in in_blocks(records, _TOGETHER):
+        forget_time_outs()  # nor does a block depend on those before it, which another process may have
         for record in _checked(gate, chunk, again=not verified):
             deciders.update(c.usefulness.decided_by for c in record.candidates if c.usefulness)
             method.emit(record, options, out, recipe.seed)
-    out.deciders = tuple(who for who in ("rules", "relevance", "judge") if who in deciders)
+    out.decided_by(deciders)
     return out
+
+
+def _counted(recipe: Recipe, records: Sequence[Record], workers: int) -> Emission:
+    """``emit`` with ``keep=False`` on Ray, by blocks of records, which travel as the lines they are kept as."""
+    lines = records.lines() if isinstance(records, Spool) else map(line_of, records)
+    out = emit(recipe, (), keep=False)
+    for part in spread(partial(_counter, recipe), in_blocks(lines, _TOGETHER), workers):
+        out.count(part)
+    return out
+
+
+def _counter(recipe: Recipe) -> Callable[[Sequence[bytes]], Emission]:
+    """What ``_counted`` does with a block."""
+    return lambda lines: emit(recipe, map(record_of, lines), keep=False)
 
 
 def _checked(gate: Gate, records: Sequence[Record], *, again: bool) -> Iterable[Record]:
@@ -283,9 +300,3 @@ def _is_decided(record: Record) -> bool:
 
 
 _TOGETHER = 64  # records whose answers are embedded together
-
-
-def _chunks(records: Iterable[Record], size: int) -> Iterator[list[Record]]:
-    rest = iter(records)
-    while chunk := list(islice(rest, size)):
-        yield chunk

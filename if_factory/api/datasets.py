@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar, get_args
 
 from if_factory.api.common import AnyPath, recipe_of_run
 from if_factory.api.data import emit
+from if_factory.api.engines import Engine, workers_of
 from if_factory.errors import UserError
 from if_factory.exporting.acceptance import CheckReport, check_dataset, local_names
 from if_factory.exporting.card import write_card
@@ -21,6 +23,7 @@ from if_factory.inputs.general import General, read_general
 from if_factory.inputs.selection import require_languages
 from if_factory.methods.base import Emission
 from if_factory.pipeline.rundir import RunDir
+from if_factory.pipeline.spread import spread
 from if_factory.recipe import Recipe
 from if_factory.records import Example
 from if_factory.rewards.difficulty import Rate, id_of, read_rates
@@ -230,7 +233,8 @@ def _parts(rates: Sequence[float | None], own: Sequence[float], cut: Bins) -> li
 
 
 def check(folder: AnyPath, names: Sequence[str] = (), *, model: str | None = None, template: str | None = None,
-          cutoff_len: int | None = None, say: Callable[[int], None] | None = None) -> list[CheckReport]:
+          cutoff_len: int | None = None, say: Callable[[int], None] | None = None, engine: Engine = "local",
+          ray_address: str | None = None, ray_workers: int | None = None) -> list[CheckReport]:
     """Which rows of the datasets in a folder LLaMA-Factory would drop, and why. Nothing is written.
 
     Args:
@@ -239,19 +243,36 @@ def check(folder: AnyPath, names: Sequence[str] = (), *, model: str | None = Non
         model: count, with this model's tokenizer, the rows of which ``cutoff_len`` cuts a token.
         template: LLaMA-Factory template, for its tool format and for counting tokens.
         cutoff_len: in tokens; default as our curricula have it.
-        say: told the number of rows read so far.
+        say: told the number of rows read so far; on Ray of each dataset as a whole.
+        engine, ray_address, ray_workers: as ``run`` has them; datasets are spread, each to one worker.
 
     Raises:
-        UserError: there is no dataset_info.json, or no dataset of that name, or no tokenizer.
+        UserError: there is no dataset_info.json, or no dataset of that name, or no tokenizer; or Ray cannot be
+            reached.
     """
     folder = Path(folder)
-    reports = [check_dataset(folder, name, template=template, say=say) for name in names or local_names(folder)]
-    if model is not None:
-        for report in reports:
-            if report.accepted and not report.prompts:
-                encoder = Encoder(model, {"template": template, "mask_history": report.stage == "sft"})
-                report.cut_lines, report.cut = cut_lines(folder, report.name, report.stage, encoder, cutoff_len)
+    names = names or local_names(folder)
+    with workers_of(engine, ray_address, ray_workers) as workers:
+        opens = partial(_checker, folder, model, template, cutoff_len, say if workers is None else None)
+        reports = []
+        for report in spread(opens, names, workers):
+            reports.append(report)
+            if say and workers:
+                say(report.rows)
     return reports
+
+
+def _checker(folder: Path, model: str | None, template: str | None, cutoff_len: int | None,
+             say: Callable[[int], None] | None) -> Callable[[str], CheckReport]:
+    """What ``check`` does with a dataset."""
+    def check(name: str) -> CheckReport:
+        report = check_dataset(folder, name, template=template, say=say)
+        if model is not None and report.accepted and not report.prompts:
+            encoder = Encoder(model, {"template": template, "mask_history": report.stage == "sft"})
+            report.cut_lines, report.cut = cut_lines(folder, report.name, report.stage, encoder, cutoff_len)
+        return report
+
+    return check
 
 
 def replay_rows(recipe: Recipe, sft_rows: int = 0) -> General | None:

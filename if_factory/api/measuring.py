@@ -1,4 +1,4 @@
-"""Before and after: evaluate, rank, repetition, scaling, audit, calibrate a judge, report."""
+"""Before and after: evaluate, rank, repetition, scaling, audit, report."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from if_factory.api.common import AnyPath, wait
+from if_factory.api.engines import Engine, workers_of
 from if_factory.api.evaluation import run as run_evaluation
 from if_factory.api.evaluation import suite_like
 from if_factory.api.models import judge_at
@@ -18,8 +19,8 @@ from if_factory.chat.log import ResponseLog
 from if_factory.constraints.verify import Mode
 from if_factory.errors import UserError
 from if_factory.evaluation import repetition as counting
-from if_factory.evaluation.audit import AuditReport
 from if_factory.evaluation.audit import audit as audit_file
+from if_factory.evaluation.audit_report import AuditReport
 from if_factory.evaluation.long_form import LongForm
 from if_factory.evaluation.passrate import Item, Results
 from if_factory.evaluation.progress import Progress
@@ -29,13 +30,7 @@ from if_factory.evaluation.repetition import Repetition, Tokens
 from if_factory.evaluation.scaling import Base, Fit, Point, fit, read_points
 from if_factory.evaluation.scaling import markdown as scaling_table
 from if_factory.files import dump_json, write_atomic, write_jsonl
-from if_factory.judge.calibration import Calibration, read_labelled
-from if_factory.judge.calibration import calibrate as measure_judge
-from if_factory.judge.judge import Variant
-from if_factory.records import Usefulness
 from if_factory.training.run import adapters_by_stage, adapters_of
-from if_factory.usefulness.calibration import GateFigures, Step, calibrate_gate, figures, read_answers, sweep
-from if_factory.usefulness.gate import Gate
 from if_factory.usefulness.settings import UsefulnessSpec
 
 # Shows progress, as click.progressbar does: a context manager with ``update(steps, label)``.
@@ -254,7 +249,8 @@ def repetition(generations: Sequence[AnyPath], *, column: str | None = None, tok
 
 
 def audit(dataset: AnyPath, *, constraints: AnyPath | None = None, mode: Mode = "strict",
-          ifeval_compat: bool = False, useful: bool = False, relevance: str = "auto") -> AuditReport:
+          ifeval_compat: bool = False, useful: bool = False, relevance: str = "auto", engine: Engine = "local",
+          ray_address: str | None = None, ray_workers: int | None = None) -> AuditReport:
     """Re-check any dataset's answers against its own constraints.
 
     Args:
@@ -264,101 +260,14 @@ def audit(dataset: AnyPath, *, constraints: AnyPath | None = None, mode: Mode = 
         ifeval_compat: decide as the reference checkers do where they err.
         useful: also say how many answers attempt their request, by rules and, as ``relevance`` says (``auto``,
             ``off`` or a model), by relevance.
+        engine, ray_address, ray_workers: as ``run`` has them; blocks of rows are spread.
 
     Raises:
-        UserError: the file cannot be read, or no row has constraints.
+        UserError: the file cannot be read, or no row has constraints; or Ray cannot be reached.
     """
-    gate = Gate(UsefulnessSpec(relevance=relevance)) if useful else None
-    return audit_file(Path(dataset), constraints=constraints, mode=mode, ifeval_compat=ifeval_compat, gate=gate)
-
-
-@dataclass(frozen=True)
-class GateReport:
-    """The usefulness gate on labelled rows: by split, and the thresholds that were tried."""
-
-    figures: dict[str, GateFigures]
-    steps: list[Step]
-    deciders: tuple[str, ...]
-    threshold: float
-
-
-def calibrate_usefulness(labelled: AnyPath, out: AnyPath, *, judge: str | None = None, model: str | None = None,
-                         api_key_env: str = "OPENAI_API_KEY", concurrency: int = 16, tries: int = 3,
-                         prompts: str | None = None, relevance: str = "auto",
-                         threshold: float | None = None) -> GateReport:
-    """Measure the usefulness gate against labelled answers: precision, recall, by reason, decider and split.
-
-    Args:
-        labelled: rows ``{prompt, response, answers}`` (docs/usefulness.md).
-        out: folder for usefulness.json, decided.jsonl and the log of replies.
-        judge: a URL, ``embedded`` or ``embedded:/path/to.gguf``; default no judge.
-        relevance: ``auto``, ``off`` or a sentence-transformers model.
-        threshold: of relevance; default the calibrated one.
-
-    Raises:
-        UserError: a row is wrong, or the judge cannot be reached.
-    """
-    out, rows = Path(out), read_answers(Path(labelled))
-    gate = Gate(UsefulnessSpec(relevance=relevance, threshold=threshold))
-
-    async def decide() -> list[Usefulness]:
-        if judge is None:
-            return await calibrate_gate(rows, gate)
-        async with judge_at(judge, out, name=model, api_key_env=api_key_env, concurrency=concurrency) as asked:
-            return await calibrate_gate(rows, gate, partial(asked.chat, stage="calibrate"), tries=tries,
-                                        prompts=prompts)
-
-    found = wait(decide())
-    scored = gate.decide([row.item for row in rows], whole=True)  # an opening's score is none to try thresholds on
-    splits = {row.split for row in rows}
-    groups = {"all": rows} if len(splits) == 1 else {s: [r for r in rows if r.split == s] for s in sorted(splits)}
-    said = {row.row: u for row, u in zip(rows, found, strict=True)}
-    report = GateReport({name: figures(group, [said[r.row] for r in group]) for name, group in groups.items()},
-                        sweep(rows, scored), (*gate.deciders, *(["judge"] if judge else [])), gate.threshold)
-    write_atomic(out / "usefulness.json", dump_json({
-        "deciders": list(report.deciders), "threshold": report.threshold,
-        "figures": {name: f.as_dict() for name, f in report.figures.items()},
-        "sweep": [{"threshold": s.threshold, "precision": s.refused_rightly.as_dict(),
-                   "recall": s.refused.as_dict(), "kept": s.kept.as_dict()} for s in report.steps]}, indent=2) + "\n")
-    write_jsonl(out / "decided.jsonl", ({"row": row.row, "label": row.answers, **u.model_dump(mode="json")}
-                                        for row, u in zip(rows, found, strict=True)))
-    return report
-
-
-def calibrate(labelled: AnyPath, out: AnyPath, *, judge: str = "embedded", model: str | None = None,
-              api_key_env: str = "OPENAI_API_KEY", concurrency: int = 16, low: float = 1, high: float = 5,
-              samples: int = 1, tries: int = 3, prompts: str | None = None,
-              prompt_variant: Variant = "full") -> Calibration:
-    """Measure a judge against labelled rows: accuracy, kappa, position bias, unread replies.
-
-    Args:
-        labelled: rows of pairs, criteria or scores with their labels (docs/judge.md).
-        out: folder for calibration.json, judged.jsonl and the log of replies.
-        judge: a URL, ``embedded``, or ``embedded:/path/to.gguf``.
-        model: its name there; default the first it serves.
-        api_key_env: environment variable that holds the key.
-        concurrency: requests in flight.
-        low, high: the ends of the scale of scores.
-        samples: scores averaged per row.
-        tries: requests per judgement.
-        prompts: folder with judge templates of your own.
-        prompt_variant: ``full`` or ``small``, as the option of the methods.
-
-    Raises:
-        UserError: a row is wrong, or the judge cannot be reached.
-    """
-    out, rows = Path(out), read_labelled(Path(labelled), low, high)
-
-    async def ask() -> Calibration:
-        async with judge_at(judge, out, name=model, api_key_env=api_key_env, concurrency=concurrency) as asked:
-            return await measure_judge(partial(asked.chat, stage="calibrate"), rows, low=low, high=high,
-                                       samples=samples, tries=tries, prompts=prompts, variant=prompt_variant)
-
-    found = wait(ask())
-    figures = {kind: f.as_dict() for kind, f in found.figures.items()}
-    write_atomic(out / "calibration.json", dump_json(figures, indent=2) + "\n")
-    write_jsonl(out / "judged.jsonl", found.judged)
-    return found
+    with workers_of(engine, ray_address, ray_workers) as workers:
+        return audit_file(Path(dataset), constraints=constraints, mode=mode, ifeval_compat=ifeval_compat,
+                          useful=UsefulnessSpec(relevance=relevance) if useful else None, workers=workers)
 
 
 def scaling(points: AnyPath | Mapping[str, Sequence[Point]], out: AnyPath, *, base: Base = "e",

@@ -1,15 +1,14 @@
-"""``run`` with ``engine="ray"``: connecting to a cluster, and a recipe's parts for its workers."""
+"""``run`` with ``engine="ray"``: a recipe's parts for the workers."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from if_factory.api.common import prepare, stages_of
+from if_factory.api.engines import connected
 from if_factory.api.models import open_models
 from if_factory.chat.budget import Budget, Usage
 from if_factory.chat.client import ChatClient
@@ -24,16 +23,12 @@ from if_factory.records import Record
 
 
 @contextlib.contextmanager
-def connected(recipe: Recipe, address: str | None, workers: int | None) -> Iterator[int]:
-    """Connected to Ray inside the block; the number of workers to start there.
+def connected_for(recipe: Recipe, address: str | None, workers: int | None) -> Iterator[int]:
+    """``connected`` for a run; the number of workers to start, which share the models' places.
 
     Raises:
-        UserError: Ray is not installed, the cluster cannot be reached, or the recipe cannot be run on it.
+        UserError: also if the recipe cannot be run on Ray.
     """
-    try:
-        import ray
-    except ImportError:
-        raise UserError("the engine `ray` needs Ray", fix='pip install "if-factory[ray]"') from None
     for role, spec in sorted(recipe.models.items()):
         if spec.ours:
             raise UserError(f"`{spec.endpoint}` is started by the run itself, and the workers may be on other machines",
@@ -43,23 +38,8 @@ def connected(recipe: Recipe, address: str | None, workers: int | None) -> Itera
     if workers and most and workers > most:
         raise UserError(f"{workers} workers cannot share {most} requests in flight at each URL", where="--ray-workers",
                         fix="raise `concurrency` of every model to at least the number of workers, or take fewer")
-    mine = not ray.is_initialized()
-    if mine:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere unasked
-        address = address or os.environ.get("RAY_ADDRESS") or "local"
-        local: dict[str, Any] = {"num_cpus": workers or _cpus(), "include_dashboard": False} \
-            if address == "local" else {}
-        try:
-            ray.init(address=address, logging_level=logging.WARNING, **local)
-        except (ConnectionError, RuntimeError, ValueError) as e:
-            raise UserError(f"Ray cannot be reached: {e}", where=f"--ray-address {address}",
-                            fix="look whether it runs with `ray status`; without an address one is started here"
-                            ) from None
-    try:
-        yield workers or min(most or 1, max(1, int(ray.cluster_resources().get("CPU", 1))))
-    finally:
-        if mine:
-            ray.shutdown()
+    with connected(address, workers) as cpus:
+        yield workers or min(most or 1, cpus)
 
 
 async def stages_on_ray(recipe: Recipe, workers: int, stages: Sequence[Stage], inputs: Iterable[Record],
@@ -82,8 +62,3 @@ async def _parts(recipe: Recipe, channel: Channel) -> AsyncIterator[Parts]:
     async with open_models(recipe, None, Usage(), Budget(), partial(RemoteClient, channel)) as models:
         stages, useful = stages_of(recipe)
         yield Parts(stages, models, useful)
-
-
-def _cpus() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from if_factory.api.common import AnyPath, wait
+from if_factory.api.engines import Engine, workers_of
 from if_factory.api.models import judge_at
 from if_factory.errors import UserError
 from if_factory.exporting.formats import provenance_path
@@ -59,7 +60,8 @@ class Decontamination:
 def contamination(dataset: AnyPath, out: AnyPath, *, against: Sequence[AnyPath], cosine: float = 0.8,
                   ngram: int = 13, embed: str | None = None, judge: str | None = None,
                   judge_model: str | None = None, api_key_env: str = "OPENAI_API_KEY",
-                  top: int = 1) -> Contamination:
+                  top: int = 1, engine: Engine = "local", ray_address: str | None = None,
+                  ray_workers: int | None = None) -> Contamination:
     """Compare the prompts of a dataset with benchmarks; writes nearest.jsonl and, with matplotlib, similarity.png.
 
     Args:
@@ -73,9 +75,11 @@ def contamination(dataset: AnyPath, out: AnyPath, *, against: Sequence[AnyPath],
         judge_model: its name there; default the first it serves.
         api_key_env: environment variable that holds the judge's key.
         top: nearest training prompts the judge sees per benchmark prompt.
+        engine, ray_address, ray_workers: as ``run`` has them; blocks of prompts are spread. Embeddings and the
+            judge stay here.
 
     Raises:
-        UserError: a row has no prompt, a file no rows, or two benchmarks have one name.
+        UserError: a row has no prompt, a file no rows, or two benchmarks have one name; or Ray cannot be reached.
     """
     dataset, out, paths = Path(dataset), Path(out), [Path(p) for p in against]
     asked = _prompts(dataset)  # of each row all user turns: a conversation trains them all
@@ -85,7 +89,8 @@ def contamination(dataset: AnyPath, out: AnyPath, *, against: Sequence[AnyPath],
         raise UserError(f"two benchmarks are called '{twice}'", where="--against",
                         fix="give one file another name")
     benchmarks = {path.stem: [turns[-1] for turns in _prompts(path)] for path in paths}
-    found = nearest(train, benchmarks, ngram=ngram, model=embed)
+    with workers_of(engine, ray_address, ray_workers) as workers:
+        found = nearest(train, benchmarks, ngram=ngram, model=embed, workers=workers)
     if judge:
         async def ask(url: str) -> list[Nearest]:
             async with judge_at(url, out, name=judge_model, api_key_env=api_key_env) as model:
@@ -105,7 +110,8 @@ def contamination(dataset: AnyPath, out: AnyPath, *, against: Sequence[AnyPath],
 def decontaminate(dataset: AnyPath, out: AnyPath, *, against: Sequence[AnyPath], cosine: float = 0.8,
                   ngram: int = 13, embed: str | None = None, judge: str | None = None,
                   judge_model: str | None = None, api_key_env: str = "OPENAI_API_KEY",
-                  top: int = 1) -> Decontamination:
+                  top: int = 1, engine: Engine = "local", ray_address: str | None = None,
+                  ray_workers: int | None = None) -> Decontamination:
     """Write a dataset to the folder ``out`` without its contaminated rows, and those to a file with their reasons.
 
     A .parquet dataset becomes a .jsonl one.
@@ -126,7 +132,8 @@ def decontaminate(dataset: AnyPath, out: AnyPath, *, against: Sequence[AnyPath],
         raise UserError(f"{len(notes)} rows, the dataset has {len(rows)}", where=str(sidecar),
                         fix="export again, or remove this file")
     found = contamination(dataset, out, against=against, cosine=cosine, ngram=ngram, embed=embed, judge=judge,
-                          judge_model=judge_model, api_key_env=api_key_env, top=top)
+                          judge_model=judge_model, api_key_env=api_key_env, top=top, engine=engine,
+                          ray_address=ray_address, ray_workers=ray_workers)
     reasons: dict[int, str] = {}
     for n in found.nearest:
         if why := n.contaminated(cosine):

@@ -11,6 +11,7 @@ import hashlib
 import logging
 import random
 import time
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Protocol, runtime_checkable
@@ -24,6 +25,7 @@ from if_factory.errors import UserError
 
 _logger = logging.getLogger(__name__)
 _LONGEST_WAIT = 300.0  # seconds between two tries, whatever the server asks for
+_TRUSTED = 3  # times that a server asks a request to wait before it gets longer than it asked for
 _PATIENCE = 900.0  # seconds a request waits in all, where the server limits the rate
 _LOST_IN_A_ROW = 20  # requests lost or refused, and none answered, before the run stops
 # Reasons that lie in one prompt: a file may well begin with many long ones.
@@ -206,6 +208,7 @@ class ChatClient:
 
         seen: Transient | None = failure
         faults = 0
+        met: Counter[str] = Counter()
         began = time.monotonic()
 
         async def attempt() -> Completion:
@@ -222,6 +225,7 @@ class ChatClient:
                         raise self._wait_for_server(e, began) from None
             except Transient as e:
                 seen = None
+                met[e.reason] += 1
                 waits = _told_to_wait(e) or (e.reason in _GATEWAY and self._answered
                                              and time.monotonic() - began < self.outage)
                 faults += not waits
@@ -230,12 +234,16 @@ class ChatClient:
         def stop(state: Any) -> bool:
             return faults > self.retries or bool(state.idle_for >= max(_PATIENCE, self.outage))
 
+        def wait(state: Any) -> float:
+            last: Transient = state.outcome.exception()
+            return _wait(last, met[last.reason])
+
         async def sleep(seconds: float) -> None:
             with contextlib.suppress(TimeoutError):  # a run that is stopping does not wait for it
                 await asyncio.wait_for(self.budget.closed.wait(), seconds)
 
-        retrying = AsyncRetrying(retry=retry_if_exception_type(Transient), wait=_wait, stop=stop, sleep=sleep,
-                                 reraise=True)
+        retrying = AsyncRetrying(retry=retry_if_exception_type(Transient), stop=stop, sleep=sleep, reraise=True,
+                                 wait=wait)
         try:
             return await retrying(attempt)
         except Transient as e:
@@ -294,14 +302,17 @@ def _told_to_wait(failure: Transient) -> bool:
     return failure.reason in ("http_429", "server_restarted") or failure.retry_after is not None
 
 
-def _wait(state: Any) -> float:
-    """Seconds before the next try: exponential with jitter, and no less than what the server asked for."""
-    own = random.uniform(0.1, min(0.25 * 2.0 ** state.attempt_number, 30.0))
-    asked: float | None = state.outcome.exception().retry_after
-    if asked is None:
-        return own
-    asked = min(asked, _LONGEST_WAIT)
-    return max(own, asked + random.uniform(0, 0.1 * asked + 0.05))
+def _wait(failure: Transient, times: int) -> float:
+    """Seconds before the next try, after as many failures of this kind: what the server asked for, else exponential
+    with jitter. One that asks for too little again and again is given more."""
+    if failure.retry_after is None:
+        return _own_wait(times)
+    asked = min(failure.retry_after, _LONGEST_WAIT)
+    return max(_own_wait(times - _TRUSTED), asked + random.uniform(0, 0.1 * asked + 0.05))
+
+
+def _own_wait(times: int) -> float:
+    return random.uniform(0.1, min(0.25 * 2.0 ** max(1, times), 30.0))
 
 
 @lru_cache(maxsize=1024)

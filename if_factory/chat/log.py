@@ -21,7 +21,7 @@ _START = b'{"key":"'
 
 
 class ResponseLog:
-    """``key -> Completion`` on disk; memory holds one offset per key.
+    """``key -> Completion`` on disk; memory holds two numbers per key.
 
     Args:
         path: the JSONL file; made with its folder if missing. ``<path>.lock`` beside it marks the writer.
@@ -32,8 +32,7 @@ class ResponseLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._offsets: dict[str, int] = {}
-        self._counted: set[int] = set()
+        self._places: dict[int, int] = {}  # key as a number -> twice the offset, and 1 more once it was used
         lock: Hold | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,33 +68,34 @@ class ResponseLog:
                 # so the last line of a key counts.
                 if line.startswith(_START) and line.endswith(b"}\n"):
                     key = line[len(_START):line.index(b'"', len(_START))].decode("ascii", "replace")
-                    self._offsets[key] = end
+                    if (number := _number(key)) >= 0:
+                        self._places[number] = 2 * end
                 end += len(line)
         if end < os.fstat(self._file.fileno()).st_size:
             os.ftruncate(self._file.fileno(), end)
         return end
 
     def __len__(self) -> int:
-        return len(self._offsets)
+        return len(self._places)
 
     def __contains__(self, key: str) -> bool:
-        return key in self._offsets
+        return _number(key) in self._places
 
     def get(self, key: str) -> Completion | None:
         """The logged answer, if there is a readable one."""
-        offset = self._offsets.get(key)
-        if offset is None:
+        place = self._places.get(_number(key))
+        if place is None:
             return None
         try:
-            return Completion(**json.loads(self._line(offset))["completion"])
+            return Completion(**json.loads(self._line(place >> 1))["completion"])
         except (ValueError, KeyError, TypeError):
-            del self._offsets[key]
+            del self._places[_number(key)]
             return None
 
     def lines(self) -> Iterator[bytes]:
         """The line that counts for each key, in the order of the file."""
-        for offset in sorted(self._offsets.values()):
-            yield self._line(offset)
+        for place in sorted(self._places.values()):
+            yield self._line(place >> 1)
 
     def _line(self, offset: int) -> bytes:
         fd, line, size = self._file.fileno(), b"", 8192
@@ -106,11 +106,10 @@ class ResponseLog:
 
     def first_use(self, key: str) -> bool:
         """Whether this is the first call for ``key`` since the log was opened: the time to count its cost."""
-        offset = self._offsets[key]
-        if offset in self._counted:
-            return False
-        self._counted.add(offset)
-        return True
+        number = _number(key)
+        place = self._places[number]
+        self._places[number] = place | 1
+        return not place & 1
 
     def put(self, key: str, request: ChatRequest, completion: Completion, stage: str) -> None:
         """Append one answer. The first answer to a key stays; a later one is not written.
@@ -122,11 +121,11 @@ class ResponseLog:
 
     def put_line(self, key: str, line: bytes) -> None:
         """``put`` with the line that ``line_of`` made, here or in another process."""
-        if key not in self._offsets:
-            self._counted.add(self._append(key, line))
+        if (number := _number(key)) not in self._places:
+            self._append(line)
+            self._places[number] = 2 * (self._end - len(line)) + 1
 
-    def _append(self, key: str, line: bytes) -> int:
-        """Where the line now begins."""
+    def _append(self, line: bytes) -> None:
         try:
             written = os.write(self._file.fileno(), line)
             if written != len(line):
@@ -138,9 +137,7 @@ class ResponseLog:
             raise UserError(f"cannot write: {e.strerror or e}", where=str(self.path),
                             fix="free space and run the same command again; answers logged so far are kept"
                             ) from None
-        place = self._offsets[key] = self._end
         self._end += len(line)
-        return place
 
     def take_over(self, path: Path) -> None:
         """Append the answers of another log that are not in this one, and what it knows of its models.
@@ -149,9 +146,10 @@ class ResponseLog:
             UserError: it is not a response log, another process writes to it, or the disk is full.
         """
         with contextlib.closing(ResponseLog(path)) as other:
-            for key, offset in other._offsets.items():
-                if key not in self._offsets:
-                    self._append(key, other._line(offset) + b"\n")
+            for number, place in other._places.items():
+                if number not in self._places:
+                    self._places[number] = 2 * self._end
+                    self._append(other._line(place >> 1) + b"\n")
         with contextlib.suppress(OSError, ValueError):
             known = json.loads(path.with_suffix(".models.json").read_text(encoding="utf-8"))
             for model, about in known.items():
@@ -186,6 +184,14 @@ class ResponseLog:
     def close(self) -> None:
         self._file.close()
         self._lock.release()
+
+
+def _number(key: str) -> int:
+    """A key, 16 hexadecimal digits, in half the memory; -1 for what is none: a damaged line's."""
+    try:
+        return int(key, 16)
+    except ValueError:
+        return -1
 
 
 def line_of(key: str, request: ChatRequest, completion: Completion, stage: str) -> bytes:

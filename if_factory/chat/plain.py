@@ -8,11 +8,10 @@ carries one request at a time and is kept for the next.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import zlib
-from asyncio.staggered import staggered_race
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, cast
 
 from httptools import HttpParserError, HttpResponseParser
@@ -33,7 +32,9 @@ Answer = tuple[int, Mapping[str, str], bytes]  # status, headers by name in lowe
 
 def nobody_answers(where: str, error: OSError) -> ServerGone:
     """For a connection that was not made."""
-    return ServerGone(f"no server answers: {error.strerror or error}", where=where,
+    # Of several addresses that all fail, the message is theirs one after the other: the number says it in short.
+    said = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or error
+    return ServerGone(f"no server answers: {said}", where=where,
                       fix="start the server or correct base_url, then run the same command again; "
                       "answers so far are kept")
 
@@ -125,7 +126,9 @@ class PlainTransport:
                 if len(addresses) == 1 and addresses[0][0] == socket.AF_INET:
                     transport, connection = await loop.create_connection(self._new_connection, *addresses[0][4])
                 else:
-                    sock = await _first_to_connect(loop, addresses)
+                    from aiohappyeyeballs import start_connection  # a host with one address needs no race
+
+                    sock = await start_connection(addresses, happy_eyeballs_delay=_STAGGER)
                     transport, connection = await loop.create_connection(self._new_connection, sock=sock)
         except OSError as e:
             if isinstance(e, TimeoutError) and e.errno is None:
@@ -141,25 +144,6 @@ class PlainTransport:
         """The host's addresses, if they were looked up lately."""
         since, addresses = self._addresses
         return addresses if now - since < _NAMES_SECONDS else []
-
-
-async def _first_to_connect(loop: asyncio.AbstractEventLoop, addresses: list[Any]) -> socket.socket:
-    """Raises ``OSError``: none of them does."""
-
-    async def connect(found: Any) -> socket.socket:
-        sock = socket.socket(*found[:3])
-        try:
-            sock.setblocking(False)
-            await loop.sock_connect(sock, found[4])
-        except BaseException:
-            sock.close()
-            raise
-        return sock
-
-    sock, _, failed = await staggered_race([partial(connect, found) for found in addresses], _STAGGER)
-    if not isinstance(sock, socket.socket):
-        raise next((e for e in failed if isinstance(e, OSError)), OSError("no address"))
-    return sock
 
 
 class _Connection(asyncio.Protocol):

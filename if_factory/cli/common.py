@@ -1,8 +1,8 @@
-"""What several commands have in common: how ``KEY=VALUE`` arguments are read."""
+"""What several commands have in common: options, and how ``KEY=VALUE`` arguments are read."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -15,6 +15,28 @@ def difficulty_options(f: Any) -> Any:
     return click.option("--difficulty", type=click.Choice(["count", "pass_rate", "both"]),
                         help="What bins go by: the method's own difficulty (mostly the number of constraints), pass "
                         "rates measured by `difficulty`, or both.")(f)
+
+
+def engine_options(what: str) -> Callable[[Any], Any]:
+    """``--engine``, ``--ray-address`` and ``--ray-workers``, as the API takes them; ``what`` is spread."""
+    def alone(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+        if value and context.params.get("engine") != "ray":
+            raise click.UsageError("--ray-address and --ray-workers go with --engine ray")
+        return value
+
+    def add(f: Any) -> Any:
+        for option in (
+                click.option("--ray-workers", type=click.IntRange(1), metavar="N", callback=alone,
+                             help="Worker processes; default one per CPU."),
+                click.option("--ray-address", metavar="ADDRESS", callback=alone, help="A Ray cluster, `auto` for the "
+                             "one this machine is part of; default $RAY_ADDRESS, else a Ray of its own here."),
+                click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True,
+                             is_eager=True, help=f"ray spreads {what} over processes and machines; what comes of it "
+                             "is the same.")):
+            f = option(f)
+        return f
+
+    return add
 
 
 def pairs(given: Sequence[str], option: str, form: str) -> dict[str, str]:

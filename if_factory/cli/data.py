@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from if_factory.cli.common import difficulty_options
+from if_factory.cli.common import difficulty_options, engine_options
 
 if TYPE_CHECKING:
     from if_factory.recipe import Recipe
@@ -86,11 +86,7 @@ def preview(recipe: Path, out: Path | None, rows: int, **given: Any) -> None:
 @click.option("--shard", metavar="I/N", help="Only every N-th seed from the I-th on; `merge` joins the N runs.")
 @click.option("--batch", metavar="DIR", type=click.Path(path_type=Path, file_okay=False),
               help="Ask no model: write what is open as batch files into DIR (see `if-factory batch`).")
-@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True,
-              help="ray spreads the records over processes and machines; the files are the same.")
-@click.option("--ray-address", metavar="ADDRESS", help="A Ray cluster, `auto` for the one this machine is part of; "
-              "default $RAY_ADDRESS, else a Ray of its own here.")
-@click.option("--ray-workers", type=click.IntRange(1), metavar="N", help="Worker processes; default one per CPU.")
+@engine_options("the records")
 def run(recipe: Path, out: Path | None, shard: str | None, batch: Path | None, engine: Any, ray_address: str | None,
         ray_workers: int | None, **given: Any) -> None:
     """Make the data. Safe to kill: the same command continues, and asks again only what was in flight."""
@@ -98,8 +94,6 @@ def run(recipe: Path, out: Path | None, shard: str | None, batch: Path | None, e
     from if_factory.cli.show import show_run
     from if_factory.pipeline.progress import Progress
 
-    if engine != "ray" and (ray_address or ray_workers):
-        raise click.UsageError("--ray-address and --ray-workers go with --engine ray")
     if engine == "ray" and batch:
         raise click.UsageError("--batch asks no model, so there is nothing to spread over workers: leave out "
                                "--engine ray")
@@ -187,13 +181,15 @@ def _between(given: str | None) -> tuple[float, float] | None:
 @click.option("--template", help="LLaMA-Factory template: its tool format, and how tokens are counted.")
 @click.option("--cutoff-len", type=click.IntRange(16), help="Tokens; default 2048, I-ORPO 15024.")
 @click.option("--allow-cut", is_flag=True, help="End with status 0 although rows are cut.")
+@engine_options("the datasets")
 def check(folder: Path, names: tuple[str, ...], all_problems: bool, model_path: str | None, template: str | None,
-          cutoff_len: int | None, allow_cut: bool) -> None:
+          cutoff_len: int | None, allow_cut: bool, **where: Any) -> None:
     """Say which rows of the datasets NAMES in FOLDER (default: all local ones) LLaMA-Factory would drop."""
     from if_factory import api
     from if_factory.cli.show import rows_read, show_check
 
-    reports = api.check(folder, names, model=model_path, template=template, cutoff_len=cutoff_len, say=rows_read)
+    reports = api.check(folder, names, model=model_path, template=template, cutoff_len=cutoff_len, say=rows_read,
+                        **where)
     show_check(reports, limit=None if all_problems else 10)
     if allow_cut:
         for report in reports:

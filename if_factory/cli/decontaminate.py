@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from if_factory.cli.common import engine_options
+
 if TYPE_CHECKING:
     from if_factory.api import Contamination
 
@@ -32,7 +34,8 @@ def comparing(f: Any) -> Any:
             click.option("--top", type=click.IntRange(1), default=1, show_default=True,
                          help="Nearest training prompts the judge sees per benchmark prompt."),
             click.option("-o", "--out", required=True, type=click.Path(path_type=Path, file_okay=False),
-                         help="Folder for what is written."))):
+                         help="Folder for what is written."),
+            engine_options("blocks of prompts"))):
         f = option(f)
     return f
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from if_factory.cli.common import engine_options
+
 FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 
 
@@ -202,14 +204,15 @@ def scaling(points: Path, base: Any, label: str, out: Path) -> None:
 @click.option("--examples", type=click.IntRange(0), default=5, show_default=True, help="Failures to show.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.option("--fail-under", type=click.FloatRange(0, 1), help="Exit with 1 if a smaller share of rows holds.")
+@engine_options("blocks of rows")
 def audit(dataset: Path, constraints: Path | None, loose: bool, ifeval_compat: bool, useful: bool, relevance: str,
-          examples: int, as_json: bool, fail_under: float | None) -> None:
+          examples: int, as_json: bool, fail_under: float | None, **where: Any) -> None:
     """Re-check any dataset's answers against its own constraints."""
     from if_factory import api
-    from if_factory.evaluation.audit import print_report, to_json
+    from if_factory.evaluation.audit_report import print_report, to_json
 
     report = api.audit(dataset, constraints=constraints, mode="loose" if loose else "strict",
-                       ifeval_compat=ifeval_compat, useful=useful, relevance=relevance)
+                       ifeval_compat=ifeval_compat, useful=useful, relevance=relevance, **where)
     if as_json:
         click.echo(to_json(report))
     else:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from if_factory.api import BatchReport, Contamination, ExportReport, Plan, RlReport, RunReport, WaveReport
-    from if_factory.api.measuring import GateReport
+    from if_factory.api.calibrating import GateReport
     from if_factory.chat.budget import Usage
     from if_factory.exporting.acceptance import CheckReport
     from if_factory.judge.calibration import Calibration

@@ -98,6 +98,7 @@ class ConstraintType(ABC):
 
 
 _REGISTRY: dict[str, ConstraintType] = {}
+_plugins: dict[Path, None] = {}
 T = TypeVar("T", bound=type[ConstraintType])
 
 
@@ -135,6 +136,12 @@ def load_plugin(path: Path) -> None:
         raise UserError(f"this file of constraint types does not load: {type(e).__name__}: {e}",
                         where=f"{line.filename}:{line.lineno}",
                         fix="correct the file; docs/constraints.md shows a type of your own") from e
+    _plugins[path.absolute()] = None
+
+
+def plugins() -> tuple[Path, ...]:
+    """The files that ``load_plugin`` has loaded in this process."""
+    return tuple(_plugins)
 
 
 def get(type_id: str) -> ConstraintType:

@@ -19,9 +19,10 @@ from if_factory.sandbox import Limits, Pool
 from if_factory.verdicts import Constraint, Outcome, Verdict
 
 THRESHOLD = 0.5
+Settings = tuple[int, Limits, bool]  # of ``configure``
 
 _lock = threading.Lock()
-_settings: tuple[int, Limits, bool] = (2, Limits(), False)
+_settings: Settings = (2, Limits(), False)
 _pool: tuple[int, Pool] | None = None  # with the process it belongs to: a fork must not share its sockets
 _elsewhere: str | None = None
 
@@ -34,6 +35,11 @@ def configure(*, workers: int = 2, limits: Limits | None = None, allow_weak: boo
         if wanted != _settings:
             _settings = wanted
             _end()
+
+
+def settings() -> Settings:
+    """What ``configure`` was last told."""
+    return _settings
 
 
 def shared_pool() -> Pool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,9 +53,8 @@ class Emission:
         """File an example under its dataset, or count its refusal. Returns whether it was emitted."""
         if isinstance(example, Refusal):
             self.refused[dataset][example.reason] += 1
-            shown = self.shown.setdefault(example.reason, []) if example.text else []
-            if example.text and len(shown) < SHOWN and example not in shown:
-                shown.append(example)
+            if example.text:
+                self._show(example)
             return False
         self.rows[dataset] += 1
         if self.take:
@@ -63,6 +62,26 @@ class Emission:
         if self.keep:
             self.datasets.setdefault(dataset, []).append(example)
         return True
+
+    def _show(self, refusal: Refusal) -> None:
+        shown = self.shown.setdefault(refusal.reason, [])
+        if len(shown) < SHOWN and refusal not in shown:
+            shown.append(refusal)
+
+    def count(self, later: Emission) -> None:
+        """Add the counts of records that come after those counted here; examples are not taken over."""
+        self.rows.update(later.rows)
+        for dataset, reasons in later.refused.items():
+            self.refused[dataset].update(reasons)
+        for refusals in later.shown.values():
+            for refusal in refusals:
+                self._show(refusal)
+        self.decided_by(later.deciders)
+
+    def decided_by(self, deciders: Iterable[str]) -> None:
+        """These, too, decided whether answers attempt their requests."""
+        found = {*self.deciders, *deciders}
+        self.deciders = tuple(who for who in ("rules", "relevance", "judge") if who in found)
 
     def usefulness(self) -> dict[str, Any]:
         """Who decided whether answers attempt their requests, and a few that do not, by reason: for the account."""

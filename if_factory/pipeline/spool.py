@@ -83,11 +83,7 @@ class Spool(Sequence[Record]):
         return self._order
 
     def _record(self, place: int) -> Record:
-        line = self._lines[place]
-        try:
-            return Record.model_validate_json(line)
-        except ValidationError:  # half of a surrogate pair, which pydantic's JSON does not take
-            return Record.model_validate(json.loads(line))
+        return record_of(self._lines[place])
 
     def __iter__(self) -> Iterator[Record]:
         return map(self._record, self._sorted())
@@ -113,6 +109,14 @@ class Spool(Sequence[Record]):
 def line_of(record: Record) -> bytes:
     """A record as its line in a spool."""
     return dump_json(record.model_dump(mode="json")).encode("ascii") + b"\n"
+
+
+def record_of(line: bytes) -> Record:
+    """The record that ``line_of`` made a line of."""
+    try:
+        return Record.model_validate_json(line)
+    except ValidationError:  # half of a surrogate pair, which pydantic's JSON does not take
+        return Record.model_validate(json.loads(line))
 
 
 def _packed(key: tuple[int, ...]) -> bytes:

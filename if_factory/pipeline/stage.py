@@ -59,8 +59,13 @@ All = Callable[[list[Record], Context], Awaitable[tuple[list[Record], list[tuple
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A named step of a method. Read a method's list of stages top to bottom to know what it does."""
+    """A named step of a method. Read a method's list of stages top to bottom to know what it does.
+
+    Attributes:
+        joins_answers: it puts answers of some records into others, so the judge says before it which are useful.
+    """
 
     name: str
     run: Each | All
     scope: Literal["each", "all", "per_seed"] = "each"
+    joins_answers: bool = False

@@ -13,6 +13,7 @@ import heapq
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,13 @@ from if_factory.chat.schemas import schema_of
 from if_factory.embedding import embed
 from if_factory.judge.judge import Ask
 from if_factory.judge.reply import read_one
+from if_factory.pipeline.spread import in_blocks, spread
 from if_factory.prompts import load
 from if_factory.records import content_id
 from if_factory.similarity.dedup import WORD, shingles
 
 PROMPTS = Path(__file__).parent / "prompts"
+_TOGETHER = 256  # prompts of a block
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +63,45 @@ class Nearest:
 
 
 def nearest(train: Sequence[str], benchmarks: Mapping[str, Sequence[str]], *, ngram: int = 13,
-            model: str | None = None) -> list[Nearest]:
+            model: str | None = None, workers: int | None = None) -> list[Nearest]:
     """For every training prompt and benchmark the nearest benchmark prompt, by row and then by benchmark.
 
     Args:
         ngram: words in a row that two prompts may not share; a benchmark prompt of fewer words counts whole.
         model: folder or name of a sentence-transformers model. Without one the cosine is that of the sets of
             words and word pairs, which sees shared wording and not shared meaning.
+        workers: see ``spread``. Texts are embedded in this process all the same.
     """
-    found = []
-    for name, tests in benchmarks.items():
-        if not tests:
-            continue
-        grams = {g for text in tests for g in _ngrams(text, ngram)}
-        closest = _by_embedding(train, tests, model) if model else _by_shingles(train, tests)
-        for row, (test, cosine) in enumerate(closest):
-            found.append(Nearest(row, name, test, cosine, not grams.isdisjoint(_ngrams(train[row], ngram))))
-    return sorted(found, key=lambda n: (n.row, n.benchmark))
+    given = {name: tests for name, tests in sorted(benchmarks.items()) if tests}
+    found = [n for part in spread(partial(_Comparer, given, ngram, by_words=model is None),
+                                  in_blocks(enumerate(train), _TOGETHER), workers) for n in part]
+    if model is None:
+        return found
+    # The last digits of an embedding depend on the texts beside it and on the machine.
+    closest = {name: _by_embedding(train, tests, model) for name, tests in given.items()}
+    return [replace(n, test=test, cosine=cosine) for n in found for test, cosine in [closest[n.benchmark][n.row]]]
+
+
+class _Comparer:
+    """What ``nearest`` does with a block of numbered training prompts.
+
+    Args:
+        by_words: look for the nearest by words; else only shared runs of words are looked for.
+    """
+
+    def __init__(self, benchmarks: Mapping[str, Sequence[str]], ngram: int, *, by_words: bool) -> None:
+        self.ngram, self.by_words = ngram, by_words
+        self.grams = {name: {g for text in tests for g in _ngrams(text, ngram)} for name, tests in benchmarks.items()}
+        self.shingles = {name: _Shingles(tests if by_words else ()) for name, tests in benchmarks.items()}
+
+    def __call__(self, train: Sequence[tuple[int, str]]) -> list[Nearest]:
+        found = []
+        for row, text in train:
+            own, words = _ngrams(text, self.ngram), shingles(text) if self.by_words else frozenset()
+            for name, grams in self.grams.items():
+                test, cosine = self.shingles[name].nearest(words)
+                found.append(Nearest(row, name, test, cosine, not grams.isdisjoint(own)))
+        return found
 
 
 def _ngrams(text: str, n: int) -> set[tuple[str, ...]]:
@@ -85,22 +110,25 @@ def _ngrams(text: str, n: int) -> set[tuple[str, ...]]:
     return {words[i:i + n] for i in range(max(1, len(words) - n + 1))} if words else set()
 
 
-def _by_shingles(train: Sequence[str], tests: Sequence[str]) -> list[tuple[int, float]]:
-    sets = [shingles(t) for t in tests]
-    postings: dict[str, list[int]] = defaultdict(list)
-    for i, s in enumerate(sets):
-        for element in s:
-            postings[element].append(i)
-    out = []
-    for text in train:
-        own = shingles(text)
+class _Shingles:
+    """A benchmark's prompts by their words and word pairs."""
+
+    def __init__(self, tests: Sequence[str]) -> None:
+        sets = [shingles(t) for t in tests]
+        self.sizes = list(map(len, sets))
+        self.postings: dict[str, list[int]] = defaultdict(list)
+        for i, s in enumerate(sets):
+            for element in s:
+                self.postings[element].append(i)
+
+    def nearest(self, own: frozenset[str]) -> tuple[int, float]:
+        """The prompt most like a text with these shingles, the first of several, and the cosine."""
         shared: dict[int, int] = defaultdict(int)
         for element in own:
-            for i in postings.get(element, ()):
+            for i in self.postings.get(element, ()):
                 shared[i] += 1
-        best = max(((n / sqrt(len(own) * len(sets[i])), -i) for i, n in shared.items()), default=(0.0, 0))
-        out.append((-best[1], best[0]))
-    return out
+        cosine, i = max(((n / sqrt(len(own) * self.sizes[i]), -i) for i, n in shared.items()), default=(0.0, 0))
+        return -i, cosine
 
 
 def _by_embedding(train: Sequence[str], tests: Sequence[str], model: str) -> list[tuple[int, float]]:

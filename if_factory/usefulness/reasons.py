@@ -12,7 +12,8 @@ Reason = Literal[
 WHAT: dict[str, str] = {
     "refusal": "declines a request that can be met, or says that it does not know",
     "echoes_request": "says the request again and nothing else",
-    "echoes_constraint": "talks about the constraints instead of what was asked, or tells its writer how to answer",
+    "echoes_constraint": "talks about the constraints instead of what was asked, is headed by their names, or tells "
+                         "its writer how to answer",
     "only_required_text": "says nothing beside the text that the constraints demand",
     "offers_help_instead": "offers help, announces an answer or is polite, and gives none",
     "off_topic": "is about something else, or does not attempt the request",

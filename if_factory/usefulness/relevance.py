@@ -29,7 +29,7 @@ OPENING = 18
 MARGIN = 0.10
 _KEPT = 20_000  # vectors held at a time: 30 MB at 384 dimensions
 _FENCE = re.compile(r"```[\w-]*\n?|```")
-_WANTS_PROSE = re.compile(
+_OPEN_REQUEST = re.compile(
     r"\b(?:why|how (?!many|much|old|long|far|tall|often|big|do you (?:say|spell|write))|explain|describe|"
     r"compare|write|tell|story|"
     r"poem|plan|tips|ideas|differ|summar|what (?:happens|causes|should|can|could|might|makes?|do|does))\b")
@@ -94,7 +94,7 @@ class Relevance:
         answer = prose_of(without_required(response, asked.required))
         if not _english(asked.language) or not _english(language_of(answer[:600])) or not _readable(answer):
             return None
-        if len(words(answer)) <= 3 and (asked.closed or not _WANTS_PROSE.search(asked.request.lower())):
+        if len(words(answer)) <= 3 and (asked.closed or not _OPEN_REQUEST.search(asked.request.lower())):
             return None  # a name, a label, a yes: right or wrong, its words are not the question's
         parts = answer.lower().split(None, OPENING)
         opening = " ".join(parts[:OPENING]) if len(parts) > OPENING else ""

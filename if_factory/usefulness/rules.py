@@ -22,6 +22,7 @@ from if_factory.usefulness.echoes import (
     copied_words,
     echoes_constraint,
     echoes_request,
+    headed_by_constraints,
     states_a_constraint,
 )
 from if_factory.usefulness.language import language_of, plainly_english
@@ -82,7 +83,7 @@ def why_not(asked: Asked, response: str, *, finish_reason: str = "stop") -> Reas
         return "echoes_request"
     if _speaks_of_itself(bare) and not asked.allows("refusal"):
         return "offers_help_instead"
-    if states_a_constraint(asked, bare, removed):
+    if states_a_constraint(asked, bare, removed) or headed_by_constraints(asked, bare):
         return "echoes_constraint"
     return _language(asked, bare)
 

@@ -1,4 +1,7 @@
-"""The last stage of a run that has a judge: the judge says which verified answers attempt their request."""
+"""The stage that a run with a judge has more: the judge says which verified answers attempt their request.
+
+It is the last one, but for a stage that joins answers of several records.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ NAME = "usefulness"
 
 
 def judge_stage(gate: Gate) -> Stage:
-    """To be appended to any method's stages; see ``judge_candidates``."""
+    """For any method's stages; see ``judge_candidates``."""
     return Stage(NAME, partial(judge_candidates, gate=gate))
 
 

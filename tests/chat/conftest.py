@@ -56,5 +56,5 @@ def _no_key(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries and reconnections follow at once."""
-    monkeypatch.setattr("if_factory.chat.client._wait", lambda state: 0.0)
+    monkeypatch.setattr("if_factory.chat.client._wait", lambda *_: 0.0)
     monkeypatch.setattr("if_factory.chat.http._CONNECT_WAITS", (0.0, 0.0))

@@ -165,7 +165,7 @@ async def test_a_rate_limit_is_waited_out_and_uses_up_no_retries() -> None:
 
 
 async def test_patience_with_a_rate_limit_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("if_factory.chat.client._wait", lambda state: 0.02)
+    monkeypatch.setattr("if_factory.chat.client._wait", lambda *_: 0.02)
     monkeypatch.setattr("if_factory.chat.client._PATIENCE", 0.1)
     model, backend = scripted(lambda r: Transient("http_429"))
     with pytest.raises(RequestFailed, match="http_429"):
@@ -192,28 +192,41 @@ async def test_a_server_that_only_fails_stops_the_run_instead_of_losing_every_ro
         await model.chat(user("the last"), stage="s")
 
 
-class _State:
-    """What tenacity hands to a wait function, as far as ours looks at it."""
-
-    def __init__(self, failure: Transient, attempt_number: int) -> None:
-        self.attempt_number = attempt_number
-        self.outcome = self
-        self.exception = lambda: failure
-
-
 def test_the_wait_is_the_servers_own_or_grows_with_jitter() -> None:
-    asked = [_wait(_State(Transient("http_429", retry_after=4), 1)) for _ in range(200)]
+    asked = [_wait(Transient("http_429", retry_after=4), 1) for _ in range(200)]
     assert 4 <= min(asked) < max(asked) <= 4.5
-    assert _wait(_State(Transient("http_429", retry_after=10**6), 1)) < 400
-    assert max(_wait(_State(Transient("http_429", retry_after=1), 9)) for _ in range(200)) > 10
-    for attempt, longest in ((1, 0.5), (2, 1), (3, 2), (9, 30)):
-        own = [_wait(_State(Transient("http_500"), attempt)) for _ in range(200)]
+    assert _wait(Transient("http_429", retry_after=10**6), 1) < 400
+    assert max(_wait(Transient("http_429", retry_after=1), 12) for _ in range(200)) > 10
+    for times, longest in ((1, 0.5), (2, 1), (3, 2), (9, 30)):
+        own = [_wait(Transient("http_500"), times) for _ in range(200)]
         assert 0.1 <= min(own) < max(own) <= longest
         assert max(own) > longest / 2
 
 
+def test_a_server_that_says_how_long_is_not_kept_waiting_longer() -> None:
+    assert max(_wait(Transient("http_429", retry_after=1), times) for times in (1, 2, 3) for _ in range(200)) <= 1.15
+
+
+async def test_the_wait_grows_with_how_often_this_failure_was_met(monkeypatch: pytest.MonkeyPatch) -> None:
+    met: list[tuple[str, int]] = []
+
+    def wait(failure: Transient, times: int) -> float:
+        met.append((failure.reason, times))
+        return 0.0
+
+    monkeypatch.setattr("if_factory.chat.client._wait", wait)
+    failures = [Transient("http_429", retry_after=1), Transient("http_500"), Transient("http_429", retry_after=1)]
+
+    def answer(_: ChatRequest) -> str | Exception:
+        return failures.pop(0) if failures else "yes"
+
+    model, _ = scripted(answer)
+    assert (await model.chat(user("hi"), stage="s")).text == "yes"
+    assert met == [("http_429", 1), ("http_500", 1), ("http_429", 2)]
+
+
 async def test_a_request_that_waits_for_its_retry_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("if_factory.chat.client._wait", lambda state: 0.3)
+    monkeypatch.setattr("if_factory.chat.client._wait", lambda *_: 0.3)
     done: list[str] = []
     failing = {"first"}
 

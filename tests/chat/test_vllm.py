@@ -45,7 +45,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("IF_FACTORY_VLLM_PYTHON", str(python))
     monkeypatch.setenv("STAND_IN_FOLDER", str(tmp_path))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setattr("if_factory.chat.client._wait", lambda state: 0.02)
+    monkeypatch.setattr("if_factory.chat.client._wait", lambda *_: 0.02)
     return tmp_path
 
 

@@ -4,12 +4,18 @@ import json
 import pytest
 from rich.console import Console
 
+from if_factory.constraints.generated import configure, settings
 from if_factory.constraints.verify import verify
 from if_factory.emission import emit_kto, emit_preference, emit_sft
 from if_factory.errors import UserError
-from if_factory.evaluation.audit import audit, print_report, to_json
+from if_factory.evaluation import audit as auditing
+from if_factory.evaluation.audit import audit
+from if_factory.evaluation.audit_report import print_report, to_json
 from if_factory.exporting.formats import write_dataset
 from if_factory.records import Candidate, Constraint, Record
+from if_factory.sandbox import Limits
+from if_factory.usefulness.settings import UsefulnessSpec
+from tests.pipeline.test_spread import pickling
 
 NO_COMMA = {"type": "punctuation:no_comma", "kwargs": {}}
 CAT = {"type": "keywords:existence", "kwargs": {"keywords": ["cat"]}}
@@ -190,3 +196,36 @@ def test_reference_tables_are_reproduced(shared, name, joined, rows, constraints
     assert (report.constraints_passed, report.constraints) == constraints
     assert report.no_verdict == 0
     assert not report.skipped
+
+
+def test_an_audit_of_many_blocks_is_that_of_one(tmp_path, monkeypatch):
+    rows = [{"prompt": f"Describe place {i}.", "constraints": [NO_COMMA, *([CAT] if i % 3 else [{"type": "no:such"}])],
+             "response": ["A cat sleeps there.", "Cats, dogs.", "I cannot help with that."][i % 3],
+             **({"rejected": "No commas here."} if i % 4 == 0 else {})} for i in range(40)]
+    rows[5] = {"prompt": "p", "response": "r"}
+    rows[7]["constraints"] = [CAT, NO_CAT]
+    path = write(tmp_path / "d.jsonl", *rows)
+    spec = UsefulnessSpec(relevance="off")
+    whole = audit(path, useful=spec)
+    assert whole.attempts is not None
+    assert whole.attempts.useless
+    assert whole.contradictions
+    assert whole.not_checkable
+    monkeypatch.setattr(auditing, "_TOGETHER", 3)
+    monkeypatch.setattr(auditing, "spread", pickling)
+    assert audit(path, useful=spec, workers=2) == whole
+
+
+def test_a_time_out_decides_nothing_about_rows_of_another_block(tmp_path, monkeypatch):
+    source = "def evaluate(response):\n    while 'slow' in response:\n        pass\n    return True\n"
+    given = {"type": "autoif", "kind": "generated_code", "kwargs": {"functions": [source]}}
+    path = write(tmp_path / "d.jsonl", *({"prompt": text, "constraints": [given], "response": text}
+                                         for text in ("slow", "fast")))
+    before = settings()
+    configure(limits=Limits(cpu_seconds=0.5, wall_seconds=0.5))
+    try:
+        assert audit(path).no_verdict == 2, "not run again in the same block"
+        monkeypatch.setattr(auditing, "_TOGETHER", 1)
+        assert (audit(path).no_verdict, audit(path).good_passing) == (1, 1)
+    finally:
+        configure(workers=before[0], limits=before[1], allow_weak=before[2])

@@ -9,7 +9,8 @@ from collections import Counter
 
 import pytest
 
-from if_factory.evaluation.audit import AuditReport, audit
+from if_factory.evaluation.audit import audit
+from if_factory.evaluation.audit_report import AuditReport
 from tests.evaluation.soft_reader import read_constraints
 
 

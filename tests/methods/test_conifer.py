@@ -16,14 +16,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from if_factory.api import emit
+from if_factory.api.common import stages_of
 from if_factory.api.datasets import bins_of
 from if_factory.chat.base import ChatRequest
 from if_factory.chat.budget import Usage
 from if_factory.chat.scripted import ScriptedBackend
 from if_factory.constraints.verify import verify
 from if_factory.errors import UserError
+from if_factory.methods.base import Emission
 from if_factory.methods.conifer import PRESETS, Options, plan, stages
 from if_factory.methods.conifer.answers import converse, is_hardest
+from if_factory.methods.conifer.emit import emit as emit_record
 from if_factory.methods.conifer.levels import Category, combinable, draw_levels, two_levels
 from if_factory.methods.conifer.versions import EXPLAIN, feasible
 from if_factory.pipeline.result import RunResult
@@ -89,7 +92,7 @@ class Teacher:
 
     def answer(self, ask: str) -> str:
         return (f"A good answer to {ask[:40]} says that the moon pulls the water twice a day while the shore turns "
-                "beneath it.")
+                f"beneath it by {len(ask)} metres.")
 
 
 def play(teacher: Teacher, n: int = 1, **options: object) -> RunResult:
@@ -314,6 +317,43 @@ def test_conversations_group_upstreams_answers_as_upstream_does(shared: Path) ->
     assert sorted(len(t) // 2 for t in ours) == [1, 2, 3]
 
 
+def test_a_conversation_holds_an_answer_once_and_the_level_left_out_is_counted(shared: Path) -> None:
+    levels = _levels(shared)
+    three = [r for r in levels if sum(o.parent == r.parent for o in levels) == 3]
+    same = [r.model_copy(update={"candidates": three[-1].candidates}) for r in three[1:]]
+    done, _ = asyncio.run(converse([three[0], *same], _NoContext(), options=Options()))
+    (talk,) = [r for r in done if "turn_of" not in r.extra and "answer_of_another_level" not in r.extra]
+    assert [turn.content for turn in talk.history] == [three[0].prompt, three[0].candidates[0].text]
+    emission = Emission()
+    for record in done:
+        emit_record(record, Options(), emission, 0)
+    assert emission.refused["sft"]["answer_of_another_level"] == 1
+
+
+def test_an_answer_that_the_judge_finds_useless_is_in_no_conversation() -> None:
+    refused = "A good answer that says what the moon does to the water, and nothing about the question of this level."
+
+    class Partly(Teacher):
+        def answer(self, ask: str) -> str:
+            return refused if ask.count("observing") == 2 else super().answer(ask)
+
+        def judge(self, ask: str) -> str:
+            useless = "attempts what the request asks for" in ask and refused in ask
+            return json.dumps({"1": {"reason": "read", "satisfied": False}}) if useless else super().judge(ask)
+
+    recipe = parse({"method": "conifer", "models": {"teacher": {}, "judge": {}},
+                    "options": {"format_levels": [], "format_share": 0.0, "reframed": 1, "levels": [1, 2, 3]}})
+    made, useful = stages_of(recipe)
+    models = {role: scripted_client(role, Partly()) for role in ("teacher", "judge")}
+    result = asyncio.run(run(made, [Record.from_seed("how tides work?", method="conifer")], models, seed=0,
+                             useful=useful))
+    emission = emit(recipe, result.records)
+    (row,) = emission["sft"]
+    assert refused not in [turn.content for turn in row.history]
+    assert [turn.role for turn in row.history] == ["user", "assistant"]  # level 1, below level 3
+    assert emission.refused["sft"] == {"off_topic": 1, "turn_of_a_conversation": 1}
+
+
 def test_the_hardest_versions_are_upstreams_references(shared: Path) -> None:
     hardest = {r.prompt for r in _levels(shared) if is_hardest(r, Options())}
     assert hardest == {row["prompt"] for row in _json(shared, "07_reference.json")}
@@ -364,7 +404,7 @@ def test_a_teacher_that_refuses_everything_is_asked_for_a_limited_time() -> None
 def test_code_checks_part_of_every_conversation() -> None:
     class Quiet(Teacher):
         def answer(self, ask: str) -> str:
-            return super().answer("x").lower()
+            return super().answer("x".ljust(len(ask))).lower()
 
     options = {"format_share": 0.0, "format_levels": [1, 3, 5],
                "format_types": ["change_case:english_lowercase", "punctuation:no_comma"]}

@@ -34,7 +34,7 @@ def judge() -> Iterator[ScriptedJudgeServer]:
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.setattr("if_factory.chat.client._wait", lambda state: 0.0)
+    monkeypatch.setattr("if_factory.chat.client._wait", lambda *_: 0.0)
     monkeypatch.setattr("if_factory.chat.http._CONNECT_WAITS", (0.0,))
 
 

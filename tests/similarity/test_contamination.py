@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 
 from if_factory.chat.base import RequestFailed
 from if_factory.cli import main
+from if_factory.similarity import contamination
 from if_factory.similarity.contamination import ask_rephrased, nearest, summarise
+from tests.pipeline.test_spread import pickling
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.models import scripted_client
 
@@ -41,6 +43,15 @@ def test_copies_and_shared_runs_of_words_are_found_and_a_clean_prompt_is_not() -
     assert found[1].cosine == pytest.approx(1)
     assert found[3].test == 1
     assert found[3].cosine > found[0].cosine
+
+
+def test_prompts_compared_in_blocks_are_compared_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    benchmarks = {"b": TESTS, "none": [], "a": TESTS[::-1]}
+    whole = nearest(TRAIN * 3, benchmarks)
+    monkeypatch.setattr(contamination, "_TOGETHER", 5)
+    monkeypatch.setattr(contamination, "spread", pickling)
+    assert nearest(TRAIN * 3, benchmarks, workers=2) == whole
+    assert [(n.row, n.benchmark) for n in whole] == [(row, name) for row in range(12) for name in "ab"]
 
 
 def test_a_short_benchmark_prompt_must_be_all_of_a_prompt() -> None:

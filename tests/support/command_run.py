@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -23,10 +24,10 @@ LARGE = int(os.environ.get("IF_FACTORY_SEEDS", "300"))
 REPO = Path(__file__).parents[2]
 
 
-async def start(recipe: Path, out: Path, code: Path = REPO) -> asyncio.subprocess.Process:
-    """``code`` is the checkout whose package runs."""
+async def start(recipe: Path, out: Path, code: Path = REPO, more: Sequence[str] = ()) -> asyncio.subprocess.Process:
+    """``code`` is the checkout whose package runs, ``more`` further words of the command."""
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "if_factory", "run", str(recipe), "-o", str(out), cwd=code,
+        sys.executable, "-m", "if_factory", "run", str(recipe), "-o", str(out), *more, cwd=code,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         env={**os.environ, "OPENAI_API_KEY": "",
              "PYTHONPATH": os.pathsep.join([str(code), os.environ.get("PYTHONPATH", "")])})

@@ -143,6 +143,18 @@ def test_a_worked_example_is_copied_only_on_another_subject() -> None:
     assert decided("How can I make my laptop's battery last longer?", own, POSTSCRIPT) is None
 
 
+@pytest.mark.parametrize(("response", "reason"), [
+    ("Before you adopt a dog, talk with everybody at home.\n\n1. **For whom it is:**\n   - Think of your children.",
+     "echoes_constraint"),
+    ("Dogs need time.\n- Tone: a serious one helps you decide.\n- Focus: the walks come first.", "echoes_constraint"),
+    ("Dogs need time.\n\nTone: speak calmly to the dog, and let it come to you first.", None),
+    ("Dogs need time, a garden and a family who knows for whom it is: for you all.", None)])
+def test_an_answer_is_not_headed_by_the_names_of_its_constraints(response: str, reason: str | None) -> None:
+    asked = [Constraint(type="judge:criterion", kind="judge", text=text)
+             for text in ("for whom it is: a family", "Tone: serious", "Focus: walks")]
+    assert decided("What should I think about before adopting a dog from a shelter?", response, *asked) == reason
+
+
 def test_cut_by_the_token_limit() -> None:
     assert decided(THUNDER, ANSWER, finish_reason="length") == "cut"
     assert decided(THUNDER, ANSWER) is None

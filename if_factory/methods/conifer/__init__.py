@@ -38,7 +38,7 @@ def stages(options: Options) -> list[Stage]:
             Stage("feasible", partial(feasible, options=options)),
             Stage("answer", partial(answer, options=options)),
             Stage("attempt", partial(attempt, options=options)),
-            Stage("converse", partial(converse, options=options), scope="per_seed")]
+            Stage("converse", partial(converse, options=options), scope="per_seed", joins_answers=True)]
 
 
 METHOD = Method(

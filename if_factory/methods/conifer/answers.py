@@ -88,23 +88,30 @@ async def converse(records: list[Record], ctx: Context, *, options: Options
                    ) -> tuple[list[Record], list[tuple[Record, Dropped]]]:
     """Levels of one question, of one seed's, become one conversation: the last one gets the others as its history.
 
-    The others stay records of their own, marked by ``extra["turn_of"]``.
+    The others stay records of their own, marked by ``extra["turn_of"]``. Left out of the conversation are one whose
+    answer a later level repeats, marked by ``extra["answer_of_another_level"]``, and one that the judge refused since.
     """
     if options.order == "single_turn":
         return records, []
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in records:
-        if record.extra["form"] == "conversation":
+        if record.extra["form"] == "conversation" and good(record):
             groups[str(record.parent)].append(record)
     changed: dict[str, Record] = {}
     for parent, group in groups.items():
         *before, last = in_order(group, options.order, ctx.rng(parent, "order"))
-        history = [turn for r in before for turn in
-                   (Turn(role="user", content=r.prompt), Turn(role="assistant", content=good(r)[0].text))]
+        later = {good(last)[0].text}
+        history: list[Turn] = []
+        for r in before[::-1]:
+            text = good(r)[0].text
+            if text in later:  # an answer that stays as it is shows no step: the last one that has it is enough
+                changed[r.id] = r.with_extra(answer_of_another_level=True)
+                continue
+            later.add(text)
+            history[:0] = Turn(role="user", content=r.prompt), Turn(role="assistant", content=text)
+            changed[r.id] = r.with_extra(turn_of=last.id)
         changed[last.id] = last.model_copy(update={"history": tuple(history),
                                                    "difficulty": max(r.difficulty for r in group)})
-        for r in before:
-            changed[r.id] = r.with_extra(turn_of=last.id)
     return [changed.get(r.id, r) for r in records], []
 
 

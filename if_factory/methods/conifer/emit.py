@@ -25,6 +25,8 @@ def emit(record: Record, options: Options, out: Emission, seed: int) -> None:
         return
     if "turn_of" in record.extra:
         out.refused["sft"]["turn_of_a_conversation"] += 1
+    elif "answer_of_another_level" in record.extra:
+        out.refused["sft"]["answer_of_another_level"] += 1
     else:
         out.add(emit_sft(record, verified[0]), "sft")
     if not is_hardest(record, options):
