@@ -7,6 +7,7 @@ with a function that a model wrote, so nothing it says is believed about any oth
 from __future__ import annotations
 
 import json
+import marshal
 import os
 import random
 import re
@@ -47,7 +48,7 @@ def evaluate(response):
 
 
 def prepared(options: dict[str, Any]) -> Callable[[int, bytes, bytes], None]:
-    """The child's work, to be called in the child: lock, load the function, answer for every input.
+    """The child's work, to be called in the child: lock, compile, load the function, answer for every input.
 
     Called in the fork server. All that is the same for every function is done here, before the fork: each page that
     a child is the first to touch costs about a microsecond, and those are most of what a function costs.
@@ -76,21 +77,32 @@ def prepared(options: dict[str, Any]) -> Callable[[int, bytes, bytes], None]:
                 rest = rest[write(w, rest):]
 
         request, _ = read(body.decode(), 0)
+        known = request["code"]
+        try:
+            if known:  # to an earlier child, which had run none of it then
+                code = marshal.loads(bytes.fromhex(known))  # noqa: S302
+            else:
+                code = compile(request["source"], "<verifier>", "exec", dont_inherit=True)
+        except BaseException as e:
+            answer(0, {"error": describe(e)})
+            return
+        made = "" if known else marshal.dumps(code).hex()
+        answer(0, {"value": made} if len(made) < cap - 20 else {})  # before any of it has run
         module = types.ModuleType("verifier")
         sys.modules["verifier"] = module  # dataclasses and typing look their module up
         seed(run)
         function: Any = None
         try:
-            exec(compile(request["source"], "<verifier>", "exec", dont_inherit=True), module.__dict__)  # noqa: S102
+            exec(code, module.__dict__)  # noqa: S102
             function = module.__dict__.get(request["entry"])
             problem = "" if callable(function) else f"defines no function '{request['entry']}'"
         except BaseException as e:
             problem = describe(e)
         problem = problem or "; ".join(r for r in refused if not r.startswith("imports "))
-        answer(0, {"error": problem} if problem else {})
+        answer(1, {"error": problem} if problem else {})
         if problem:
             return
-        for position, given in enumerate(request["inputs"], 1):
+        for position, given in enumerate(request["inputs"], 2):
             refused.clear()
             seed(f"{run} {text_of(given)}")  # by content: neither what ran before nor the position matters
             try:
@@ -100,9 +112,10 @@ def prepared(options: dict[str, Any]) -> Callable[[int, bytes, bytes], None]:
                 found = {"error": refused[0] if refused else describe(e)}
             answer(position, found)
 
-    body = json.dumps({"source": REHEARSAL, "entry": "evaluate", "inputs": ["One two."] * 20}).encode()
-    for _ in range(20):
-        answer_all(sys.stdout.fileno(), bytes(16), body)
+    code = marshal.dumps(compile(REHEARSAL, "<verifier>", "exec")).hex()
+    for known in ["", code] * 10:
+        request = {"source": REHEARSAL, "code": known, "entry": "evaluate", "inputs": ["One two."] * 20}
+        answer_all(sys.stdout.fileno(), bytes(16), json.dumps(request).encode())
     re.purge()
     del sys.modules["verifier"]
     return work

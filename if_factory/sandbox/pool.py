@@ -32,6 +32,7 @@ from if_factory.sandbox import probe
 from if_factory.sandbox.probe import Isolation
 from if_factory.sandbox.server import Limits, Server, ServerDied
 
+_REMEMBERED = 1000  # functions whose code is kept, a few kilobytes each
 _GRACE = 10.0  # seconds beyond the limits before a fork server that says nothing is given up
 
 
@@ -162,6 +163,8 @@ class Pool:
             self._idle.put(worker)
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="sandbox")
         self._timed_out: set[bytes] = set()
+        self._compiled: dict[str, str] = {}
+        self._lock = threading.Lock()
         self._closed = False
         worker.server(0)  # locks that do not hold are found now, not at the first function
 
@@ -236,7 +239,8 @@ class Pool:
         found = _Run([])
         while True:
             left = inputs[len(found.answers):]
-            body = json.dumps({"source": source, "inputs": left, "entry": entry}).encode()
+            code = self._compiled.get(source, "")
+            body = json.dumps({"source": "" if code else source, "code": code, "inputs": left, "entry": entry}).encode()
             try:
                 end, raw = worker.server(run).ask(body, len(left), self.limits.total_seconds + _GRACE)
             except ServerDied:
@@ -250,18 +254,26 @@ class Pool:
                 return _silent(len(inputs), "wrote to the sandbox's own reply channel")
             if end in _TIMES:
                 found.timed_out = True
-            if not answers:
-                return _silent(len(inputs), f"does not load: {self._why(end)}", timed_out=found.timed_out)
-            if answers[0].error:
-                return _silent(len(inputs), f"does not load: {answers[0].error}")
-            found.answers += answers[1:]
+            error = next((a.error for a in answers[:2] if a.error), "" if len(answers) > 1 else self._why(end))
+            if error:
+                return _silent(len(inputs), f"does not load: {error}", timed_out=found.timed_out)
+            if answers[0].value:
+                self._remember(source, answers[0].value)
+            found.answers += answers[2:]
             if end == "done" or len(found.answers) == len(inputs):
                 return found
             found.answers.append(_Answer(error=self._why(end)))
             if found.timed_out:
-                found.answers += [_Answer(error="timed out on an earlier input")] * (len(left) - len(answers))
+                found.answers += [_Answer(error="timed out on an earlier input")] * (len(inputs) - len(found.answers))
             if len(found.answers) == len(inputs):
                 return found
+
+    def _remember(self, source: str, code: str) -> None:
+        """The code as a child compiled it, before any of it ran there: the next child need not compile it again."""
+        with self._lock:
+            while len(self._compiled) >= _REMEMBERED:
+                del self._compiled[next(iter(self._compiled))]
+            self._compiled[source] = code
 
     def _why(self, end: str) -> str:
         """How the child ended, as a reason."""

@@ -198,10 +198,10 @@ def first_hole(options: dict[str, Any]) -> str:
 
 
 def supervise(control: int, body: bytes, count: int, options: dict[str, Any]) -> bytes:
-    """Fork, collect ``count + 1`` answers (loading, then each input) within the limits, make sure it is dead."""
+    """Fork, collect ``count + 2`` answers (compiled, loaded, each input) within the limits, make sure it is dead."""
     r, w = os.pipe()
     nonce = os.urandom(16)
-    options["allow_cpu"](int(min(options["cpu_seconds"] * (count + 1), options["total_seconds"])) + 2)
+    options["allow_cpu"](int(min(options["cpu_seconds"] * (count + 2), options["total_seconds"])) + 2)
     pid = os.fork()
     if not pid:
         try:
@@ -248,9 +248,9 @@ def collect(r: int, control: int, pid: int, nonce: bytes, count: int, options: d
                 return bytes(buffer[:at]), "died"
             buffer += part
             known, at = whole(buffer, nonce, known, at, options["reply_bytes"])
-            if known < 0 or len(buffer) > MAX_REPLIES:
+            if not 0 <= known <= count + 2 or len(buffer) > MAX_REPLIES:
                 return b"", "forged"
-            if known > count:
+            if known == count + 2:
                 return bytes(buffer[:at]), "done"
         now, cpu = monotonic(), cpu_time(pid)
         if known > before:

@@ -1,6 +1,7 @@
 """What a caller of the pool may rely on: namespaces, determinism, flaky functions, time-outs, threads, asyncio."""
 
 import asyncio
+import importlib
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from if_factory.sandbox import Limits, Pool, truth_value
+from if_factory.sandbox.probe import HERE
 from tests.sandbox.conftest import LIMITS
 
 ROOT = Path(__file__).parents[2]
@@ -323,3 +325,47 @@ def test_an_ordinary_user_is_isolated_as_well(strong: None, tmp_path: Path) -> N
         assert run.stdout == "65534 landlock+seccomp ended the process with status 13 (True,)\n", run.stderr
         return
     pytest.skip("no Python of this version that uid 65534 may start, or the checkout is not readable to it")
+
+
+def test_more_answers_than_inputs_are_forged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that knew the nonce could have made a result longer than its inputs."""
+    monkeypatch.syspath_prepend(HERE)
+    zygote, nonce = importlib.import_module("zygote"), bytes(16)
+    options = {"cpu_seconds": 9, "wall_seconds": 9, "total_seconds": 9, "reply_bytes": 9}
+    for inputs, end in ((0, "forged"), (1, "done"), (2, "died")):
+        (control, ours), (r, w) = os.pipe(), os.pipe()
+        os.write(w, b"".join(zygote.child.FRAME.pack(nonce, i, 2) + b"{}" for i in range(3)))
+        os.close(w)
+        assert zygote.collect(r, control, os.getpid(), nonce, inputs, options)[1] == end
+        for fd in (control, ours, r):
+            os.close(fd)
+
+
+# ---------------------------------------------------------------- compiled once
+
+
+def test_a_function_is_compiled_once_and_what_it_does_to_itself_is_not_kept(pool: Pool) -> None:
+    source = """
+def evaluate(x):
+    evaluate.__code__ = (lambda x: False).__code__
+    return True
+"""
+    for _ in range(3):
+        assert pool.run(source, ["a", "b"], runs=2).values == (True, False)
+    assert source in pool._compiled
+    broken = "def evaluate(x) return 1"
+    reasons = {pool.run(broken, ["a"]).reasons[0] for _ in range(2)}
+    assert reasons == {"does not load: raised SyntaxError: expected ':' (<verifier>, line 1)"}
+    assert broken not in pool._compiled
+
+
+def test_code_is_kept_of_so_many_functions_and_not_where_it_is_larger_than_an_answer(
+        strong: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("if_factory.sandbox.pool._REMEMBERED", 2)
+    sources = [f"def evaluate(x): return len(x) == {i}" for i in range(4)]
+    long = sources[1] + "\n" + "\n".join(f"def f{i}(x): return x" for i in range(40))
+    with Pool(workers=1, limits=Limits(reply_bytes=2000)) as pool:
+        for source in (*sources, long, long):
+            assert outcomes(pool.run(source, ["a", "", "abc"])) == [
+                "pass" if f"== {len(x)}" in source else "fail" for x in ("a", "", "abc")]
+        assert list(pool._compiled) == sources[-2:]
