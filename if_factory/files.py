@@ -304,7 +304,7 @@ def _flocked(path: str) -> IO[bytes]:
         file.close()
 
 
-_IN_MEMORY = 8 * 2**20  # bytes up to which there is no file at all
+_IN_MEMORY = 2**20  # bytes up to which there is no file at all
 
 
 class TemporaryLines:

@@ -92,6 +92,13 @@ def _items(records: Iterable[Record], stage: int) -> Iterator[Item]:
     return (Item(record, (i,), stage) for i, record in enumerate(records))
 
 
+def _taken(records: list[Record]) -> Iterator[Record]:
+    """The records in order, each let go of as it is taken: a run of many would hold them all to its end."""
+    records = records[::-1]
+    while records:
+        yield records.pop()
+
+
 class Runner:
     """The state of one run. Every change of it happens on the event loop's thread."""
 
@@ -131,8 +138,8 @@ class Runner:
             source = self.seeds = self._admit(inputs)
             for end, stage in enumerate(self.stages):
                 if stage.scope == "all":
-                    arrived = await self._stream(source, end)
-                    source = _items(await self._all(end, arrived, put_off=self.deferring.any), end + 1)
+                    source = _items(_taken(await self._all(end, await self._stream(source, end),
+                                                           put_off=self.deferring.any)), end + 1)
                 elif stage.scope == "per_seed":
                     source = _items(await self._per_seed(end, source), end + 1)
             await self._stream(source, len(self.stages), self.finished)
