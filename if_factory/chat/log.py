@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from if_factory.chat.base import ChatRequest, Completion, json_of, quoted
+from if_factory.chat.offsets import Offsets
 from if_factory.errors import UserError
 from if_factory.files import Hold, dump_json, write_atomic
 
@@ -21,7 +22,7 @@ _START = b'{"key":"'
 
 
 class ResponseLog:
-    """``key -> Completion`` on disk; memory holds two numbers per key.
+    """``key -> Completion`` on disk; memory holds one offset per key (see ``offsets.py``).
 
     Args:
         path: the JSONL file; made with its folder if missing. ``<path>.lock`` beside it marks the writer.
@@ -32,7 +33,8 @@ class ResponseLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._places: dict[int, int] = {}  # key as a number -> twice the offset, and 1 more once it was used
+        self._offsets = Offsets()
+        self._counted: set[int] = set()  # of the answers that were there before
         lock: Hold | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +49,7 @@ class ResponseLog:
                 lock.release()
             raise UserError(f"cannot open: {e.strerror or e}", where=str(path)) from None
         try:
-            self._end = self._scan()
+            self._end = self._own = self._scan()  # from there on are answers that whoever put them has counted
         except BaseException:
             self.close()
             raise
@@ -68,34 +70,34 @@ class ResponseLog:
                 # so the last line of a key counts.
                 if line.startswith(_START) and line.endswith(b"}\n"):
                     key = line[len(_START):line.index(b'"', len(_START))].decode("ascii", "replace")
-                    if (number := _number(key)) >= 0:
-                        self._places[number] = 2 * end
+                    with contextlib.suppress(ValueError):
+                        self._offsets.put(key, end)
                 end += len(line)
         if end < os.fstat(self._file.fileno()).st_size:
             os.ftruncate(self._file.fileno(), end)
         return end
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._offsets)
 
     def __contains__(self, key: str) -> bool:
-        return _number(key) in self._places
+        return self._offsets.get(key) is not None
 
     def get(self, key: str) -> Completion | None:
         """The logged answer, if there is a readable one."""
-        place = self._places.get(_number(key))
-        if place is None:
+        offset = self._offsets.get(key)
+        if offset is None:
             return None
         try:
-            return Completion(**json.loads(self._line(place >> 1))["completion"])
+            return Completion(**json.loads(self._line(offset))["completion"])
         except (ValueError, KeyError, TypeError):
-            del self._places[_number(key)]
+            self._offsets.drop(key)
             return None
 
     def lines(self) -> Iterator[bytes]:
         """The line that counts for each key, in the order of the file."""
-        for place in sorted(self._places.values()):
-            yield self._line(place >> 1)
+        for _, offset in self._offsets.items():
+            yield self._line(offset)
 
     def _line(self, offset: int) -> bytes:
         fd, line, size = self._file.fileno(), b"", 8192
@@ -106,10 +108,11 @@ class ResponseLog:
 
     def first_use(self, key: str) -> bool:
         """Whether this is the first call for ``key`` since the log was opened: the time to count its cost."""
-        number = _number(key)
-        place = self._places[number]
-        self._places[number] = place | 1
-        return not place & 1
+        offset = self._offsets.get(key)
+        if offset is None or offset >= self._own or offset in self._counted:
+            return False
+        self._counted.add(offset)
+        return True
 
     def put(self, key: str, request: ChatRequest, completion: Completion, stage: str) -> None:
         """Append one answer. The first answer to a key stays; a later one is not written.
@@ -121,11 +124,10 @@ class ResponseLog:
 
     def put_line(self, key: str, line: bytes) -> None:
         """``put`` with the line that ``line_of`` made, here or in another process."""
-        if (number := _number(key)) not in self._places:
-            self._append(line)
-            self._places[number] = 2 * (self._end - len(line)) + 1
+        if key not in self:
+            self._append(key, line)
 
-    def _append(self, line: bytes) -> None:
+    def _append(self, key: str, line: bytes) -> None:
         try:
             written = os.write(self._file.fileno(), line)
             if written != len(line):
@@ -137,6 +139,7 @@ class ResponseLog:
             raise UserError(f"cannot write: {e.strerror or e}", where=str(self.path),
                             fix="free space and run the same command again; answers logged so far are kept"
                             ) from None
+        self._offsets.put(key, self._end)
         self._end += len(line)
 
     def take_over(self, path: Path) -> None:
@@ -146,10 +149,10 @@ class ResponseLog:
             UserError: it is not a response log, another process writes to it, or the disk is full.
         """
         with contextlib.closing(ResponseLog(path)) as other:
-            for number, place in other._places.items():
-                if number not in self._places:
-                    self._places[number] = 2 * self._end
-                    self._append(other._line(place >> 1) + b"\n")
+            for key, offset in other._offsets.items():
+                if key not in self:
+                    self._append(key, other._line(offset) + b"\n")
+        self._own = self._end
         with contextlib.suppress(OSError, ValueError):
             known = json.loads(path.with_suffix(".models.json").read_text(encoding="utf-8"))
             for model, about in known.items():
@@ -184,14 +187,6 @@ class ResponseLog:
     def close(self) -> None:
         self._file.close()
         self._lock.release()
-
-
-def _number(key: str) -> int:
-    """A key, 16 hexadecimal digits, in half the memory; -1 for what is none: a damaged line's."""
-    try:
-        return int(key, 16)
-    except ValueError:
-        return -1
 
 
 def line_of(key: str, request: ChatRequest, completion: Completion, stage: str) -> bytes:
