@@ -215,7 +215,10 @@ async def run_recipe(recipe: Recipe, log: ResponseLog | None, *, observer: Obser
         run_stages: the engine; takes the arguments of ``if_factory.pipeline.runner.run``.
     """
     prepare(recipe)
-    seeds = seeds_of(recipe)[:limit]
+    folder = log.path.parent if log else None
+    seeds = Spool(folder)  # as objects they would take a kilobyte and a half each, to the end of the run
+    for i, seed in enumerate(seeds_of(recipe)[:limit]):
+        seeds.put((i,), seed)
     usage = Usage()
     budget = Budget(**recipe.budget.model_dump())
     opened = open_models(recipe, log, usage, budget) if wave is None or log is None \
@@ -223,7 +226,7 @@ async def run_recipe(recipe: Recipe, log: ResponseLog | None, *, observer: Obser
     async with opened as models:
         stages, useful = stages_of(recipe)
         result = await run_stages(stages, seeds, models, seed=recipe.seed, observer=observer,
-                                  folder=log.path.parent if log else None, useful=useful)
+                                  folder=folder, useful=useful)
     if result.complete:
         _refuse_nothing_answered(usage)
     for note in cut_notes(usage, {role: spec.answer_tokens for role, spec in recipe.models.items()}):
