@@ -22,6 +22,8 @@ from if_factory.embedding import embed
 from if_factory.errors import UserError
 
 WORD = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff]|[^\W_]+")
+# The last s of a word of four letters or more: cats, not gas or glass.
+_PLURAL = re.compile(r"(?<=[^\W_\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff]{3})(?<!s)s(?![^\W_])")
 _INSIDE_WORDS = dict.fromkeys(map(ord, "-'’\u2010\u2011\u00ad"))  # deleted: e-mail and email, don't and dont
 _ARTICLES = frozenset(("a", "an", "the"))
 _ROUNDING = 1e-9  # 0.7 * 10 is 7.000000000000001
@@ -66,13 +68,9 @@ def shingles(text: str) -> frozenset[str]:
     bare = text.casefold()
     if not bare.isascii():
         bare = "".join(c for c in unicodedata.normalize("NFKD", bare) if not unicodedata.combining(c))
-    words = [_singular(word) for word in WORD.findall(bare.translate(_INSIDE_WORDS))]
+    words = WORD.findall(_PLURAL.sub("", bare.translate(_INSIDE_WORDS)))
     words = [word for word in words if word not in _ARTICLES] or words or [text.strip()]
     return frozenset((*words, *map(" ".join, pairwise(words))))
-
-
-def _singular(word: str) -> str:
-    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
 
 
 def _by_ngram(texts: Sequence[str], threshold: float) -> list[int | None]:

@@ -66,7 +66,7 @@ def sentences(text: str) -> list[str]:
         raise ValueError("sentences cannot be counted in Thai, Lao, Khmer or Burmese, which have no end marks")
     small = _is_lower_case(text)
     if not _STRUCTURE.search(text):
-        return _divided(text, small)
+        return list(_divided(text, small))
     from if_factory.constraints.text.markdown import document
 
     return [sentence for block in document(text).blocks if block.kind in ("paragraph", "item")
@@ -85,7 +85,7 @@ def count_sentences(text: str) -> int:
 
 def split_sentences(text: str) -> list[str]:
     """As ``sentences``, for one block of prose: lists, headings and code are not looked for."""
-    return _divided(text, _is_lower_case(text))
+    return list(_divided(text, _is_lower_case(text)))
 
 
 _AFTER_STOP = later(r"""(?:^|[.!?…]["'”’»)\]*_]*\s+)["'“‘«(\[*_]*([^\W\d_])""")
@@ -100,7 +100,8 @@ def _is_lower_case(text: str) -> bool:
     return not any(letter.isupper() for letter in _AFTER_STOP.findall(text.lstrip(_OPENING)))
 
 
-def _divided(text: str, small: bool) -> list[str]:
+@lru_cache(maxsize=64)  # several rules look at one text
+def _divided(text: str, small: bool) -> tuple[str, ...]:
     found = []
     start = last = 0
     for end in [*_ends(text, small), len(text)]:
@@ -109,7 +110,7 @@ def _divided(text: str, small: bool) -> list[str]:
             found.append(text[start:end].strip())
             start = end
         last = end
-    return found
+    return tuple(found)
 
 
 def _ends(text: str, small: bool) -> list[int]:

@@ -98,11 +98,17 @@ def _unusable(instruction: str, text: str, shown: Sequence[str]) -> str | None:
         return "instruction_empty"
     if len(instruction) >= len(text) or _copies(instruction, text):
         return "instruction_copies_the_text"
-    if near_duplicates([*shown, instruction], threshold=0.7)[-1] is not None:
+    own = shingles(instruction)
+    if any(10 * len(own & theirs) >= 7 * len(own | theirs) for theirs in map(_shown_shingles, shown)):
         return "instruction_copies_an_example"
     if _POINTS_AT_THE_TEXT.search(instruction) and not _POINTS_AT_THE_TEXT.search(text):
         return "instruction_speaks_of_the_text"
     return None
+
+
+@cache  # a handful of examples, compared with every instruction
+def _shown_shingles(text: str) -> frozenset[str]:
+    return shingles(text)
 
 
 def _copies(instruction: str, text: str) -> bool:

@@ -56,7 +56,7 @@ class NoContractions(ConstraintType):
     difficulty_hint = 1
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
-        return not _found(response, _CONTRACTIONS)
+        return "'" not in measure.plain(response) or not _found(response, _CONTRACTIONS)
 
     def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any]:
         return {}
