@@ -118,12 +118,17 @@ def stated_by_code(constraint: Constraint, instruction: str) -> bool | None:
 def _stands_in(part: str, whole: str) -> bool:
     """Whether ``part`` stands in ``whole``, whatever the case, white space and kind of quotation marks."""
     own, given = _plain(part).strip(" .\"'"), _plain(whole)
-    return bool(own) and re.search(rf"(?<!{_LATIN}){re.escape(own)}(?!{_LATIN})", given) is not None
+    at = given.find(own) if own else -1
+    while at >= 0:  # no pattern: one would be compiled for every constraint
+        if not (at and _LATIN.match(given, at - 1)) and not _LATIN.match(given, at + len(own)):
+            return True
+        at = given.find(own, at + 1)
+    return False
 
 
 def _plain(text: str) -> str:
     return " ".join(text.translate(_QUOTES).casefold().split())
 
 
-_LATIN = "[0-9a-zß-ÿ]"  # other scripts do without spaces between words
+_LATIN = re.compile("[0-9a-zß-ÿ]")  # other scripts do without spaces between words
 _QUOTES = str.maketrans("“”„«»‘’", "\"\"\"\"\"''")
