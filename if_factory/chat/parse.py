@@ -58,6 +58,7 @@ def repeats_wording(text: str, asked: str, given: Iterable[str] = ()) -> bool:
     return not own.isdisjoint(_runs(_on_one_line(text)))
 
 
+@lru_cache(maxsize=64)  # the question's own parts are looked at for every item of an answer
 def _runs(text: str) -> frozenset[tuple[str, ...]]:
     words = re.findall(r"\w+", text)
     return frozenset(zip(*(words[i:] for i in range(5)), strict=False))

@@ -151,6 +151,8 @@ _NOTICE = re.compile(
     r"all rights reserved|^(?:copyright|\(c\)|©)\W|terms of (?:use|service)|privacy policy|"
     r"(?:accept|use[sd]?) cookies|no part of this (?:book|publication)|may not be (?:copied|reproduced)|isbn[ :-]|"
     r"produced by .{0,60}proofread", re.IGNORECASE)
+_NOTICE_WORDS = ("all rights", "copyright", "(c)", "©", "terms of", "privacy", "cookies", "no part", "may not be",
+                 "isbn", "produced by")
 _LINK = re.compile(
     r"^(?:subscribe|sign up|click here|share (?:this|on)|follow us|read more|advertisement|table of contents|"
     r"skip to|back to top|related (?:posts|articles)|leave a comment)\b", re.IGNORECASE)
@@ -189,8 +191,8 @@ def clean(text: str) -> tuple[str, Counter[str]]:
 
 
 def _is_boilerplate(line: str) -> bool:
-    # Counting what blanks divide is far cheaper than the search, and most lines of prose are paragraphs.
-    if len(line.split()) <= 120 and _NOTICE.search(line):
+    small = line.lower()  # one of the words is looked for first: the pattern takes fifty times as long
+    if any(map(small.__contains__, _NOTICE_WORDS)) and _NOTICE.search(line):
         return count_words(line) <= 60
     return _LINK.match(line) is not None and count_words(line) <= 8
 

@@ -84,7 +84,9 @@ def _by_ngram(texts: Sequence[str], threshold: float) -> list[int | None]:
         prefix = own.shared[:max(0, len(own.shared) - fewest + 1)]
         met = {j for element in prefix for j in index[element]
                if fewest <= elements[j].size and threshold * elements[j].size <= own.size + _ROUNDING}
-        found.append(next((j for j in sorted(met) if _similarity(own, elements[j]) + _ROUNDING >= threshold), None))
+        mine = frozenset(own.shared) if met else frozenset()
+        found.append(next((j for j in sorted(met)
+                           if _similarity(own.size, mine, elements[j]) + _ROUNDING >= threshold), None))
         if found[i] is None:
             for element in prefix:
                 index[element].append(i)
@@ -112,9 +114,10 @@ def _at_least(x: float) -> int:
     return ceil(x - _ROUNDING)
 
 
-def _similarity(a: _Elements, b: _Elements) -> float:
-    shared = len(frozenset(a.shared).intersection(b.shared))
-    return shared / (a.size + b.size - shared)
+def _similarity(size: int, shared: frozenset[int], other: _Elements) -> float:
+    """Of a text of so many elements, those that another text has too given, to another one."""
+    both = len(shared.intersection(other.shared))
+    return both / (size + other.size - both)
 
 
 # ---------------------------------------------------------------- embeddings
