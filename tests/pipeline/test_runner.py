@@ -2,6 +2,7 @@ import asyncio
 import signal
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -334,3 +335,18 @@ async def test_a_stop_does_not_wait_for_a_retry_that_is_an_hour_away(tmp_path):
     assert result.stopped_by == "budget"
     assert (len(result.records), len(log)) == (4, 4)
     assert not result.dropped, "a request that was not tried to the end is no failure"
+
+
+async def test_records_taken_on_from_those_that_waited_together_are_let_go():
+    seen: list[weakref.ref[Record]] = []
+
+    async def together(records, ctx):
+        return [record.with_extra(number=i) for i, record in enumerate(records)], []
+
+    async def look(record, ctx):
+        alive = sum(ref() is not None for ref in seen)
+        seen.append(weakref.ref(record))
+        return record.with_extra(unread=alive)
+
+    result = await run([Stage("together", together, "all"), Stage("look", look)], seeds(9), {}, seed=0, window=1)
+    assert max(record.extra["unread"] for record in result.records) <= 1
