@@ -30,7 +30,14 @@ from if_factory.training.deepspeed import Zero
 from if_factory.training.doctor import Finding, check_environment
 from if_factory.training.measured import APART, By, names_apart
 from if_factory.training.preflight import preflight
-from if_factory.training.run import StageResult, read_config, run_curriculum, stages_in, torchrun
+from if_factory.training.run import (
+    StageResult,
+    read_config,
+    run_curriculum,
+    set_torn_aside,
+    stages_in,
+    torchrun,
+)
 
 _ORDER = ("sft", "iorpo", "dpo")  # kinds a curriculum trains when no stage is named; KTO only when it is
 
@@ -316,6 +323,8 @@ def train(path: AnyPath, overrides: Sequence[str] = (), *,
     if path.is_file():
         config = _with_overrides(path, overrides)
         preflight({str(path): config}, allow_cut=allow_cut, say=say)
+        if isinstance(config.get("output_dir"), str):
+            set_torn_aside(Path(str(config["output_dir"])), say)
         launcher.train_file(path, overrides, torchrun(config))
         return []
     if overrides:

@@ -243,13 +243,26 @@ def _add(digest: Any, file: Path) -> None:
             digest.update(block)
 
 
+def _torn(out: Path) -> list[Path]:
+    """Checkpoints that a killed run did not finish: the trainer's state is written last."""
+    return [c for c in sorted(out.glob("checkpoint-*")) if not (c / "trainer_state.json").exists()]
+
+
+def set_torn_aside(out: Path, say: Callable[[str], object]) -> None:
+    """Rename unfinished checkpoints of an output folder: LLaMA-Factory takes the last one, whole or not, and fails."""
+    for checkpoint in _torn(out):
+        aside = checkpoint.with_name(f"torn-{checkpoint.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        checkpoint.rename(aside)
+        say(f"{checkpoint} was not written to its end when a run was killed: moved to {aside.name}")
+
+
 def _prepare(out: Path, ours: bool, say: Callable[[str], None]) -> Path | None:
     """Make ``out`` fit to start in and return the checkpoint LLaMA-Factory will resume, if any."""
     if not out.exists():
         return None
-    for checkpoint in out.glob("checkpoint-*"):
-        if not (checkpoint / "trainer_state.json").exists():  # written last: without it the checkpoint is torn
-            shutil.rmtree(checkpoint)
+    for checkpoint in _torn(out):
+        shutil.rmtree(checkpoint)
     checkpoints = sorted(out.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]))
     if ours and checkpoints:
         return checkpoints[-1]

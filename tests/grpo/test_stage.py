@@ -90,9 +90,10 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(root: Path, tmp_pat
     """SIGKILL after the second checkpoint; the same command continues, and its curve is the uninterrupted one."""
     whole = train(config(root, tmp_path / "whole", max_steps=6))
     keys = config(root, tmp_path / "killed", max_steps=6, save_strategy="steps", save_steps=1)
-    process = subprocess.Popen([sys.executable, "-m", "if_factory", "train", write_yaml(tmp_path / "x.yaml", keys)],
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-                               env={**os.environ, "OMP_NUM_THREADS": "1"})
+    command = [sys.executable, "-m", "if_factory", "train", write_yaml(tmp_path / "x.yaml", keys)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+                               env=environment)
     try:
         for _ in range(6000):  # tenths of a second
             if (tmp_path / "killed" / "checkpoint-3" / "trainer_state.json").exists() or process.poll() is not None:
@@ -104,7 +105,8 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(root: Path, tmp_pat
     saved = sorted((tmp_path / "killed").glob("checkpoint-*/trainer_state.json"))
     assert 2 <= len(saved) < 6, "it was to be killed in the middle"
     assert not (tmp_path / "killed" / "trainer_state.json").exists()
-    went_on = train(keys)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    went_on = history(tmp_path / "killed")
     assert losses(went_on, "reward") == losses(whole, "reward")
     assert losses(went_on) == pytest.approx(losses(whole), abs=1e-6)
 

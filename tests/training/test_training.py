@@ -193,3 +193,19 @@ def test_stages_of_a_folder_come_in_training_order(tmp_path: Path) -> None:
     assert [p.name for p in stages_in(tmp_path)] == ["c_1_sft_1.yaml", "c_2_sft_2.yaml", "c_10_sft_10.yaml"]
     with pytest.raises(UserError, match="no stages"):
         stages_in(tmp_path.parent / "nothing")
+
+
+def test_an_unfinished_checkpoint_of_a_single_yaml_is_set_aside_and_a_whole_one_stays(tmp_path: Path) -> None:
+    from if_factory.training.run import set_torn_aside
+
+    for name, files in (("checkpoint-3", ["trainer_state.json"]), ("checkpoint-4", []), ("torn-checkpoint-4", ["old"])):
+        (tmp_path / name).mkdir()
+        for file in files:
+            (tmp_path / name / file).write_text("{}")
+    said: list[str] = []
+    set_torn_aside(tmp_path, said.append)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint-3", "torn-checkpoint-4"]
+    assert not (tmp_path / "torn-checkpoint-4" / "old").exists()
+    assert "checkpoint-4 was not written to its end" in said[0]
+    set_torn_aside(tmp_path / "nowhere", said.append)
+    assert len(said) == 1
