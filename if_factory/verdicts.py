@@ -83,3 +83,6 @@ class Verdict(_Checked):
     @property
     def failed(self) -> bool:
         return self.outcome is Outcome.FAIL
+
+
+VERDICT_OF = {True: Verdict(outcome=Outcome.PASS), False: Verdict(outcome=Outcome.FAIL)}  # of a function's answer

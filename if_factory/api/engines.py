@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterator
 from typing import Any, Literal
 
+from if_factory.chat.cores import usable_cores
 from if_factory.errors import UserError
 
 Engine = Literal["local", "ray"]
@@ -43,7 +44,7 @@ def connected(address: str | None, workers: int | None) -> Iterator[int]:
     if mine:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere unasked
         address = address or os.environ.get("RAY_ADDRESS") or "local"
-        local: dict[str, Any] = {"num_cpus": workers or _cpus(), "include_dashboard": False} \
+        local: dict[str, Any] = {"num_cpus": workers or usable_cores(), "include_dashboard": False} \
             if address == "local" else {}
         try:
             _require_listener(address)
@@ -64,8 +65,3 @@ def _require_listener(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
-
-
-def _cpus() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -31,6 +31,7 @@ from if_factory.records import Outcome, Verdict
 from if_factory.sandbox import probe
 from if_factory.sandbox.probe import Isolation
 from if_factory.sandbox.server import Limits, Server, ServerDied
+from if_factory.verdicts import VERDICT_OF
 
 _REMEMBERED = 1000  # functions whose code is kept, a few kilobytes each
 _GRACE = 10.0  # seconds beyond the limits before a fork server that says nothing is given up
@@ -82,10 +83,7 @@ def _verdict(value: Any) -> Verdict:
     truth = truth_value(value)
     if truth is None:
         return _none(f"returned {json.dumps(value, ensure_ascii=False)[:100]}, which is neither true nor false")
-    return _SAYS[truth]
-
-
-_SAYS = {True: Verdict(outcome=Outcome.PASS), False: Verdict(outcome=Outcome.FAIL)}
+    return VERDICT_OF[truth]
 
 
 def _none(reason: str) -> Verdict:

@@ -86,10 +86,10 @@ _HEADED = re.compile(r"^[\s>#*_\d.)•-]*([^:\n]{3,60}?)[*_\s]*:", re.MULTILINE)
 def headed_by_constraints(asked: Asked, bare: str) -> bool:
     """Whether lines of an answer are headed by the names of its constraints: "**For whom it is:** ..." to "for whom
     it is: a colleague". One is enough where the name has three words, a shorter one may be a heading by chance."""
-    names = {name.casefold().strip() for c in asked.constraints if (name := c.text.partition(": ")[0]) != c.text}
-    if not names or ":" not in bare:
+    if ":" not in bare:
         return False
-    found = {heading for heading in map(str.casefold, _HEADED.findall(bare)) if heading in names}
+    names = {name.casefold().strip() for c in asked.constraints if (name := c.text.partition(": ")[0]) != c.text}
+    found = names.intersection(map(str.casefold, _HEADED.findall(bare))) if names else ()
     return len(found) >= 2 or any(len(name.split()) >= 3 for name in found)
 
 

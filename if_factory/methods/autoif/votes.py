@@ -14,12 +14,12 @@ from if_factory.constraints.generated import functions_of, name, shared_pool, ta
 from if_factory.constraints.verify import verify
 from if_factory.methods.autoif.cross_validation import Bound, holds
 from if_factory.records import Candidate, Constraint, Outcome, Verdict
+from if_factory.verdicts import VERDICT_OF
 
 # What the functions of one constraint say: function name -> true, false, or nothing; empty for other constraints.
 Votes = dict[str, bool | None]
 _Column = list[tuple[Verdict, Votes]]  # of one constraint, by answer
 _SAID = {Outcome.PASS: True, Outcome.FAIL: False, Outcome.NO_VERDICT: None}
-_HEARD = {True: Verdict(outcome=Outcome.PASS), False: Verdict(outcome=Outcome.FAIL)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def said(verdicts: Iterable[Verdict]) -> list[bool | str]:
 def put_to_former_vote(constraint: Constraint, candidates: Sequence[Candidate],
                        former: Mapping[str, Sequence[bool | str]]) -> list[Voted]:
     """As ``put_to_vote``, of candidates over whose texts the functions have run: ``said``, by text."""
-    by_text = [[_HEARD[one] if isinstance(one, bool) else Verdict(outcome=Outcome.NO_VERDICT, reason=one)
+    by_text = [[VERDICT_OF[one] if isinstance(one, bool) else Verdict(outcome=Outcome.NO_VERDICT, reason=one)
                 for one in former[c.text]] for c in candidates]
     return _voted(candidates, [_tallied(constraint, by_text)])
 

@@ -96,9 +96,9 @@ def _unusable(instruction: str, text: str, shown: Sequence[str]) -> str | None:
     """Why nobody could be asked this without the text in hand, or None; ``shown`` are the examples' instructions."""
     if not instruction:
         return "instruction_empty"
-    if len(instruction) >= len(text) or _copies(instruction, text):
-        return "instruction_copies_the_text"
     own = shingles(instruction)
+    if len(instruction) >= len(text) or _copies(own, text):
+        return "instruction_copies_the_text"
     if any(10 * len(own & theirs) >= 7 * len(own | theirs) for theirs in map(_shown_shingles, shown)):
         return "instruction_copies_an_example"
     if _POINTS_AT_THE_TEXT.search(instruction) and not _POINTS_AT_THE_TEXT.search(text):
@@ -111,10 +111,10 @@ def _shown_shingles(text: str) -> frozenset[str]:
     return shingles(text)
 
 
-def _copies(instruction: str, text: str) -> bool:
-    """Most of the instruction occurs word for word in the text: it is a continuation, not a request."""
-    own = {s for s in shingles(instruction) if " " in s}
-    return len(own) >= 8 and len(own & shingles(text)) > 0.8 * len(own)
+def _copies(instruction: frozenset[str], text: str) -> bool:
+    """Most of the instruction, by its shingles, occurs word for word in the text: a continuation, not a request."""
+    pairs = {s for s in instruction if " " in s}
+    return len(pairs) >= 8 and len(pairs & shingles(text)) > 0.8 * len(pairs)
 
 
 async def distinct(records: list[Record], ctx: Context, *, options: Options
