@@ -87,6 +87,7 @@ class Turn(_Frozen):
 
 # Made once: `json.dumps` with settings of its own makes an encoder for every call.
 canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str).encode
+compact = json.JSONEncoder(separators=(",", ":")).encode  # keys in their order, no blanks
 
 
 def content_id(*parts: Any) -> str:

@@ -5,16 +5,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from json.encoder import encode_basestring_ascii
 from typing import Any, Protocol
 
+from if_factory.chat.schemas import schema_text
 from if_factory.errors import UserError
-from if_factory.records import canonical, id_of_json
+from if_factory.records import canonical, compact, id_of_json
 
 quoted = encode_basestring_ascii  # a text as JSON
-_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 CUT_IN_THINKING = "cut_in_thinking"  # finish reasons of answers that are reasoning and nothing else:
 ONLY_THINKING = "only_thinking"  # cut by the token limit, or ended by the model
@@ -30,7 +29,7 @@ class ChatRequest:
         max_tokens: completion tokens at most; ``None`` is not sent, and the server's own limit holds.
         seed: sent to servers that take one.
         sample: index among equal requests; part of the key, so ten samples are ten answers.
-        schema: a JSON schema the answer should follow, for servers that can constrain it.
+        schema: a JSON schema the answer should follow, for servers that can constrain it. Not to be changed after.
         stop: strings at which the server stops.
         extra_body: more fields of the request, for this server (``chat_template_kwargs``...).
     """
@@ -59,7 +58,7 @@ class ChatRequest:
         """The content address under which the answer is logged: everything above, nothing else."""
         t, messages = self._texts()
         extra = f'"extra_body":{canonical(self.extra_body)},' if self.extra_body else ""
-        schema = "null" if self.schema is None else canonical(self.schema)
+        schema = "null" if self.schema is None else schema_text(self.schema).canonical
         stop = canonical(self.stop) if self.stop else "[]"
         return id_of_json(f'[{{{extra}"max_tokens":{t["max_tokens"]},"messages":{messages},"model":{t["model"]},'
                           f'"sample":{t["sample"]},"schema":{schema},"seed":{t["seed"]},"stop":{stop},'
@@ -79,7 +78,8 @@ class ChatRequest:
             messages, in_order = _messages_json(self.messages)
             texts = {"model": json_of(self.model), "messages": messages}
             for name in _FIELDS[2:] if self.extra_body else _FIELDS[2:-1]:
-                texts[name] = json_of(getattr(self, name))
+                value = getattr(self, name)
+                texts[name] = schema_text(value).json if name == "schema" and value is not None else json_of(value)
             made = texts, in_order
             object.__setattr__(self, "_made", made)
         return made
@@ -99,7 +99,7 @@ def json_of(value: Any) -> str:
         return "null"
     if kind is tuple and not value:
         return "[]"
-    return _encode(value)
+    return compact(value)
 
 
 def _messages_json(messages: tuple[dict[str, str], ...]) -> tuple[str, str]:
@@ -107,10 +107,10 @@ def _messages_json(messages: tuple[dict[str, str], ...]) -> tuple[str, str]:
     plain, in_order = [], []
     for message in messages:
         if list(message) != ["role", "content"]:
-            return _encode(messages), canonical(messages)
+            return compact(messages), canonical(messages)
         role, content = message.values()
         if type(role) is not str or type(content) is not str:
-            return _encode(messages), canonical(messages)
+            return compact(messages), canonical(messages)
         role, content = quoted(role), quoted(content)
         plain.append(f'{{"role":{role},"content":{content}}}')
         in_order.append(f'{{"content":{content},"role":{role}}}')

@@ -7,9 +7,9 @@ servers changes no key. Seen with vLLM 0.32 and llama.cpp (October 2026), see ``
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from if_factory.records import content_id
+from if_factory.records import canonical, compact, id_of_json
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -27,23 +27,33 @@ def schema_of(model: type[BaseModel]) -> dict[str, Any]:
     return model.model_json_schema()
 
 
+class SchemaText(NamedTuple):
+    """A schema as JSON with its keys in their order, with sorted keys, and by its ``content_id``."""
+
+    schema: dict[str, Any]
+    json: str
+    canonical: str
+    id: str
+
+
 _MOST_KNOWN = 256
-_known: dict[int, tuple[dict[str, Any], str]] = {}
+_known: dict[int, SchemaText] = {}
 
 
-def schema_id(schema: dict[str, Any] | None) -> str:
-    """By what a server's ways with a schema are remembered; empty where there is none.
-
-    A schema that is asked for again and again, one object with every request, is read once.
-    """
-    if schema is None:
-        return ""
+def schema_text(schema: dict[str, Any]) -> SchemaText:
+    """``schema`` as text. One that is asked for again and again, the same object with every request, is read once."""
     # The object is kept with its id: no other one can have that while it is here.
     if (known := _known.get(id(schema))) is None:
         if len(_known) >= _MOST_KNOWN:
             _known.clear()
-        known = _known[id(schema)] = schema, content_id(schema)
-    return known[1]
+        in_order = canonical(schema)
+        known = _known[id(schema)] = SchemaText(schema, compact(schema), in_order, id_of_json(f"[{in_order}]"))
+    return known
+
+
+def schema_id(schema: dict[str, Any] | None) -> str:
+    """By what a server's ways with a schema are remembered; empty where there is none."""
+    return "" if schema is None else schema_text(schema).id
 
 
 def sendable(schema: Any, *, bounds: bool = True) -> Any:

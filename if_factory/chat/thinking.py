@@ -21,6 +21,7 @@ _MARK = re.compile(
     r"<\|(?P<sclose>end_of_thought|END_THINKING|/think)\|>|(?P<gopen><\|channel>thought)|(?P<gclose><channel\|>)",
     re.IGNORECASE)
 _HINT = re.compile(r"think|thought|reasoning|<\||analysis|</s>|<s>|<bos>|end_of_turn|<turn|<｜", re.IGNORECASE)
+_SQUARE = re.compile(r"\[/?THINK\]", re.IGNORECASE)  # in JSON with lists, fifty times faster than _HINT
 _CODE = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]*`", re.DOTALL)
 _INLINE = re.compile(r"`[^`\n]+`")
 _QUOTES = "\"'`“”‘’«»"
@@ -54,10 +55,10 @@ def answer_text(text: str) -> str:
 
 def _hinted(text: str) -> bool:
     """Whether there may be something to cut. Every mark but a bare channel's name holds a bracket, and most answers
-    hold none, which is found out a hundred times faster than by ``_HINT``."""
-    if "<" in text or "[" in text or "◁" in text:
+    hold none but JSON's, which is found out many times faster than by ``_HINT``."""
+    if "<" in text or "◁" in text:
         return _HINT.search(text) is not None
-    return _BARE_CHANNEL.match(text) is not None
+    return _BARE_CHANNEL.match(text) is not None or ("[" in text and _SQUARE.search(text) is not None)
 
 
 def strip_thinking(text: str) -> str:

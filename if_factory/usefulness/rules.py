@@ -30,7 +30,7 @@ from if_factory.usefulness.reasons import Reason
 from if_factory.usefulness.repetition import loops, same_sentence
 from if_factory.usefulness.sentences import MARKS, sentences
 from if_factory.usefulness.strip import Required, without_required
-from if_factory.usefulness.words import content, stem, words
+from if_factory.usefulness.words import content, contents, stem, words
 
 REASONS: tuple[str, ...] = get_args(Reason)
 
@@ -166,12 +166,11 @@ def _kind(asked: Asked, sentence: str, removed: bool, *, last: bool) -> str | No
     if patterns.FILLER.issuperset(tokens) and not (asked.closed and tokens[0] in _REPLIES) and not _GREETS.search(
             asked._head):
         return "offers_help_instead" if not removed else "nothing"
-    own = content(tokens)
     if (len(tokens) <= 40 and (not plain.isascii() or not _OFFERS.isdisjoint(tokens))
             and patterns.OFFER.search(plain)
             and not (asked.creates and len(tokens) > 25)):
         return "offers_help_instead"
-    if _about_itself(asked, plain, own):
+    if _about_itself(asked, plain, tokens):
         return "offers_help_instead"
     if sentence.rstrip(" *_\"'").endswith((":", "：")) and len(tokens) <= 20:
         return "offers_help_instead" if last else "nothing"  # an announcement
@@ -180,14 +179,15 @@ def _kind(asked: Asked, sentence: str, removed: bool, *, last: bool) -> str | No
         wanted = last and "end:question" in asked.types and not (back and _ASKS_USER.match(plain))
         if not wanted and (back or not (asked.creates or asked.transforms)) and (
                 not asked.allows("asks_back")):
-            return "echoes_request" if echoes_request(asked, tokens, own) else "asks_back"
+            return "echoes_request" if echoes_request(asked, tokens, content(tokens)) else "asks_back"
         if wanted and len(tokens) >= 4 and not asked.transforms and copied_words(asked, tokens):
             return "echoes_request"  # the request's own question, where the answer is to end in one
     elif patterns.CLARIFY.match(plain) and not asked.creates and not asked.allows("asks_back"):
         return "asks_back"
-    new = (w for w in own if w not in ABOUT_THE_TASK and w not in asked.lower)
+    new = (w for w in contents(tokens) if w not in ABOUT_THE_TASK and w not in asked.lower)
     if next(islice(new, 2, None), None) is not None:
         return None  # a third new word
+    own = content(tokens)
     if echoes_constraint(asked, tokens, own, removed):
         return "echoes_constraint"
     if echoes_request(asked, tokens, own):
@@ -230,8 +230,11 @@ def _speaks_of_itself(bare: str) -> bool:
     return said[0] and 5 * sum(said) >= 3 * len(said)
 
 
-def _about_itself(asked: Asked, plain: str, own: list[str]) -> bool:
-    if not patterns.ABOUT_ITSELF.match(plain) or _ABOUT_ITSELF.isdisjoint(own):
+def _about_itself(asked: Asked, plain: str, tokens: list[str]) -> bool:
+    if not patterns.ABOUT_ITSELF.match(plain):
+        return False
+    own = content(tokens)
+    if _ABOUT_ITSELF.isdisjoint(own):
         return False
     return sum(w not in _ABOUT_ITSELF and w not in ABOUT_THE_TASK and w not in asked.stems for w in own) <= 1
 

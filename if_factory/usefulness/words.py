@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 # One character of a script that is written without spaces is a word of its own.
@@ -55,3 +55,8 @@ def stem(word: str) -> str:
 def content(tokens: Iterable[str]) -> list[str]:
     """The stems of what is no function word, in order; repetitions stay."""
     return [stem(w) for w in tokens if w not in _FUNCTION_WORDS]
+
+
+def contents(tokens: Iterable[str]) -> Iterator[str]:
+    """``content``, one by one: for those who may not need them all."""
+    return (stem(w) for w in tokens if w not in _FUNCTION_WORDS)

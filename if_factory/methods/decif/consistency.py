@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from difflib import SequenceMatcher
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from pydantic import AliasChoices, BaseModel, Field
@@ -57,17 +57,19 @@ class _Refined(BaseModel):
     drop: list[int] = Field(default_factory=list)
 
 
-def _schema(options: Options) -> dict[str, Any]:
+@cache
+def _schema(*, small: bool) -> dict[str, Any]:
     text: dict[str, Any] = {"type": "string"}
-    said = ({"first": text, "second": text} if options.small else
+    said = ({"first": text, "second": text} if small else
             {"analysis": {"type": "string", "maxLength": 1500},
              "parts": {"type": "array", "items": {"type": "string", "maxLength": 400}, "maxItems": 8}})
     properties = {**said, "possible": {"type": "boolean"}}
     return {"type": "object", "additionalProperties": False, "required": list(properties), "properties": properties}
 
 
-def _refined_schema(options: Options) -> dict[str, Any]:
-    task = {"task": {"type": "string", "maxLength": 900}} if options.small else {"instruction": {"type": "string"}}
+@cache
+def _refined_schema(*, small: bool) -> dict[str, Any]:
+    task = {"task": {"type": "string", "maxLength": 900}} if small else {"instruction": {"type": "string"}}
     properties = {**task, "drop": {"type": "array", "items": {"type": "integer"}, "maxItems": 8}}
     return {"type": "object", "additionalProperties": False, "required": list(properties), "properties": properties}
 
@@ -109,7 +111,7 @@ async def _judged(record: Record, ctx: Context, options: Options) -> Judged | Fa
                                         "each other; name them")
 
     found, _ = await ask_until_read(judge_of(ctx), text, read, tries=options.tries, prompts=options.prompts,
-                                    temperature=0.0, schema=_schema(options))
+                                    temperature=0.0, schema=_schema(small=options.small))
     return found
 
 
@@ -144,7 +146,7 @@ async def _refined(record: Record, judged: Judged, ctx: Context, options: Option
         return Failure("echo", found.task[:80]) if echo else found
 
     revised = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": text}],
-                               read, schema=_refined_schema(options),
+                               read, schema=_refined_schema(small=options.small),
                                tries=options.tries)
     if isinstance(revised, Failure):
         raise Dropped(f"refinement_{revised.reason}", revised.detail)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -129,6 +129,7 @@ def without_cut_item(completion: Completion) -> Completion:
     return replace(completion, text=whole, finish_reason="stop" if whole else "length")
 
 
+@cache
 def list_schema(low: int, high: int, letters: int) -> dict[str, Any]:
     """``low`` to ``high`` items of at most ``letters`` characters: a small model may not end one by itself."""
     return {"type": "object", "additionalProperties": False, "required": ["items"], "properties": {"items": {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from pydantic import AliasChoices, BaseModel, Field
@@ -83,7 +83,7 @@ async def _written(text: str, soft: int, ctx: Context, options: Options, given: 
         return found
 
     found = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": text}], read,
-                             schema=_written_schema(soft, options), tries=options.tries)
+                             schema=_written_schema(soft, small=options.small), tries=options.tries)
     if not isinstance(found, Failure) or options.small or not usable:
         return found
     worded = usable[-1].requirements
@@ -122,13 +122,14 @@ def read_written(text: str, soft: int, asked: str = "", given: Sequence[str] = (
     return Written(instruction=task, requirements=numbered)
 
 
-def _written_schema(soft: int, options: Options) -> dict[str, Any]:
+@cache
+def _written_schema(soft: int, *, small: bool) -> dict[str, Any]:
     """A strong teacher words the requirements first, and no length limits its instruction."""
     numbers = [str(i) for i in range(1, soft + 1)]
     requirements: dict[str, Any] = {"requirements": {
         "type": "object", "additionalProperties": False, "required": numbers,
         "properties": dict.fromkeys(numbers, _REQUIREMENT)}} if soft else {}
-    properties = ({"task": _SHORT_TASK, **requirements} if options.small
+    properties = ({"task": _SHORT_TASK, **requirements} if small
                   else {**requirements, "instruction": {"type": "string"}})
     return {"type": "object", "additionalProperties": False, "required": list(properties),
             "properties": properties}

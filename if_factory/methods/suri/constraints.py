@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator
@@ -73,7 +73,7 @@ async def backtranslate(record: Record, ctx: Context, *, options: Options) -> Re
                                                                   count=options.constraints)
     found = await ask_parsed(partial(ctx.chat, "teacher"), [{"role": "user", "content": ask}],
                              partial(parse_instructions, main=record.prompt), tries=options.tries,
-                             schema=_instructions_schema(record.prompt, options.constraints))
+                             schema=_instructions_schema(not record.prompt, options.constraints))
     if isinstance(found, Failure):
         raise Dropped(found.reason, found.detail)
     passage = _passage(text)
@@ -83,9 +83,10 @@ async def backtranslate(record: Record, ctx: Context, *, options: Options) -> Re
                                                     asked=own[:options.constraints])
 
 
-def _instructions_schema(main: str, most: int) -> dict[str, Any]:
+@cache
+def _instructions_schema(main: bool, most: int) -> dict[str, Any]:
     """Both parts required, and an end to the list: a small model held to a schema leaves out what it may."""
-    parts: dict[str, Any] = {} if main else {"main_instruction": {"type": "string"}}
+    parts: dict[str, Any] = {"main_instruction": {"type": "string"}} if main else {}
     parts["constraints"] = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": most}
     return {"type": "object", "additionalProperties": False, "required": list(parts), "properties": parts}
 
