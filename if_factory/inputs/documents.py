@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from if_factory.constraints.text import count_words, paragraphs, sentences
+from if_factory.constraints.text import count_words, has_sentences, paragraphs, sentences
 from if_factory.errors import UserError
 from if_factory.files import read_rows, read_text
 from if_factory.inputs.seeds import builtin
@@ -255,7 +255,7 @@ def why_not(text: str, *, min_words: int, max_words: int) -> str | None:
     if len(lines) > 3 and sum(bool(_ENTRY.search(line)) for line in lines) > len(lines) / 2:
         return "bibliography"
     solid = "".join(text.split())
-    if sum(map(str.isalpha, solid)) < 0.6 * len(solid) or words > 100 * len(sentences(text)):
+    if sum(map(str.isalpha, solid)) < 0.6 * len(solid) or not has_sentences(text, -(-words // 100)):
         return "not_prose"
     if len(lines) > 3 and len(set(lines)) <= len(lines) / 2:
         return "repetitive"

@@ -7,6 +7,7 @@ import pkgutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,7 @@ def get_method(name: str) -> Method:
     return method
 
 
+@cache  # putting its path together takes longer than most prompts do
 def template(method: str, name: str, override: str | None = None) -> jinja2.Template:
     """``<method>/prompts/<name>.jinja``; a file of that name under ``override`` takes its place."""
     return load(Path(__file__).parent / method / "prompts", name, override)

@@ -41,6 +41,17 @@ def test_sentences_lose_no_letter_and_keep_the_order(text: str) -> None:
     assert all(any(c.isalnum() for c in s) for s in measure.sentences(text))
 
 
+_PIECES = st.sampled_from([
+    "He ran.", "why", " ", "\n", "\n\n", "Mr. Fox", "etc. and", "...", '"Stop!" she said', "1. one", "*", "- item\n",
+    "No. 5.", "U.S.", "?!", "é.", "He", " 3.5 "])
+
+
+@given(st.lists(_PIECES, max_size=14).map("".join))
+def test_whether_there_are_so_many_sentences_is_what_counting_them_says(text: str) -> None:
+    there = len(measure.sentences(text))
+    assert [measure.has_sentences(text, n) for n in range(there + 3)] == [n <= there for n in range(there + 3)]
+
+
 @given(st.integers(1, 30), st.sampled_from(["He ran.", "Why not?", "Stop!", "It costs 3.5 euros.", "Mr. Fox."]))
 def test_n_sentences_are_counted_as_n(n: int, sentence: str) -> None:
     assert measure.count_sentences(" ".join([sentence] * n)) == n

@@ -14,7 +14,13 @@ from if_factory.constraints.text.markdown import (
     without_code,
 )
 from if_factory.constraints.text.normal import folded, plain
-from if_factory.constraints.text.sentences import count_sentences, punkt_sentences, sentences, split_sentences
+from if_factory.constraints.text.sentences import (
+    count_sentences,
+    has_sentences,
+    punkt_sentences,
+    sentences,
+    split_sentences,
+)
 from if_factory.constraints.text.words import (
     capital_words,
     closes_with,
@@ -46,6 +52,7 @@ __all__ = [
     "find_phrase",
     "first_word",
     "folded",
+    "has_sentences",
     "is_in_language",
     "lines",
     "numbered_items",

@@ -73,6 +73,24 @@ def sentences(text: str) -> list[str]:
             for sentence in _divided(block.raw, small)]
 
 
+def has_sentences(text: str, least: int) -> bool:
+    """Whether there are so many sentences; of a long text only the first ones are looked for.
+
+    Raises:
+        ValueError: as ``sentences``.
+    """
+    if not text.isascii() or _STRUCTURE.search(text):
+        return len(sentences(text)) >= least
+    small, found, last = _is_lower_case(text), 0, 0
+    for stop in _STOP.finditer(text):  # with the blank lines, which end sentences too, there may be more
+        if _is_end(text, stop, small):
+            found += any(map(str.isalnum, text[last:stop.end()]))
+            last = stop.end()
+            if found >= least:
+                return True
+    return len(sentences(text)) >= least
+
+
 @lru_cache(maxsize=256)
 def count_sentences(text: str) -> int:
     """How many sentences.

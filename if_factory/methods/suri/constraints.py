@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator
+from pydantic import BaseModel, BeforeValidator, TypeAdapter
 
 from if_factory.chat.lists import parse_instructions, parse_pairs
 from if_factory.chat.parse import Failure, ask_parsed, echoes, parse_json
@@ -38,12 +38,15 @@ class Pair(BaseModel):
     broken: Verdict = Verdict(outcome=Outcome.NO_VERDICT, reason="not asked")
 
 
+_PAIRS = TypeAdapter(list[Pair])
+
+
 def pairs_of(record: Record) -> list[Pair]:
-    return [Pair.model_validate(p) for p in record.extra.get("pairs", ())]
+    return _PAIRS.validate_python(record.extra.get("pairs", ()))
 
 
 def with_pairs(record: Record, pairs: Sequence[Pair]) -> Record:
-    return record.with_extra(pairs=[p.model_dump(mode="json") for p in pairs])
+    return record.with_extra(pairs=_PAIRS.dump_python(list(pairs), mode="json"))
 
 
 def with_dropped(record: Record, dropped: Counter[str]) -> Record:
@@ -76,8 +79,7 @@ async def backtranslate(record: Record, ctx: Context, *, options: Options) -> Re
                              schema=_instructions_schema(not record.prompt, options.constraints))
     if isinstance(found, Failure):
         raise Dropped(found.reason, found.detail)
-    passage = _passage(text)
-    own = [c for c in found.constraints if not _quotes(c, passage)]
+    own = [c for c in found.constraints if not _quotes(c, text)]
     dropped = Counter({"quotes_the_text": len(found.constraints) - len(own)})
     return with_dropped(record, dropped).with_extra(main_instruction=found.main_instruction,
                                                     asked=own[:options.constraints])
@@ -91,15 +93,16 @@ def _instructions_schema(main: bool, most: int) -> dict[str, Any]:
     return {"type": "object", "additionalProperties": False, "required": list(parts), "properties": parts}
 
 
+@lru_cache(maxsize=1)  # the constraints of one text come together
 def _passage(text: str) -> str:
     """The text's words, in small letters between single spaces."""
     return f" {' '.join(measure.words(text)).lower()} "
 
 
-def _quotes(constraint: str, passage: str) -> bool:
-    """Whether the constraint quotes the text whose ``_passage`` is given: ``_QUOTED`` consecutive words of it."""
+def _quotes(constraint: str, text: str) -> bool:
+    """Whether the constraint quotes the text: ``_QUOTED`` consecutive words of it."""
     words = [w.lower() for w in measure.words(constraint)]
-    return any(f" {' '.join(words[i:i + _QUOTED])} " in passage for i in range(len(words) - _QUOTED + 1))
+    return any(f" {' '.join(words[i:i + _QUOTED])} " in _passage(text) for i in range(len(words) - _QUOTED + 1))
 
 
 class _Rewrite(BaseModel):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 _SHORT = {"won't": "will not", "can't": "can not", "cannot": "can not", "shan't": "shall not", "ain't": "is not"}
@@ -75,6 +76,7 @@ class _Parsed:
         self.content = [_stem(w) for w in self.words if w not in _NEGATORS and w not in _EMPTY]
 
 
+@lru_cache(maxsize=4096)
 def _stem(word: str) -> str:
     """Reduces "use of dialogue", "dialogues" and "using a dialogue" to the same words; not a linguistic stem."""
     for ending, least in (("'s", 1), ("ing", 4), ("ies", 3), ("ed", 4), ("es", 4), ("s", 3), ("e", 3), ("y", 3)):
