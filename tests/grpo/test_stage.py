@@ -131,3 +131,11 @@ def test_mistakes_are_told_before_anything_is_trained(root: Path, tmp_path: Path
                                                       says: str) -> None:
     with pytest.raises(UserError, match=says):
         train(config(root, tmp_path / "out", **keys))
+
+
+def test_bf16_draws_the_same_answers_and_its_losses_are_near(root: Path, tmp_path: Path) -> None:
+    half, full = (train(config(root, tmp_path / str(bf16), bf16=bf16, max_steps=3, grpo_beta=0.04,
+                               per_device_train_batch_size=8)) for bf16 in (True, False))
+    assert losses(half, "reward") == losses(full, "reward")
+    assert losses(half) == pytest.approx(losses(full), abs=1e-3)
+    assert losses(half, "kl") != losses(full, "kl"), "bf16 was not in force"
