@@ -119,13 +119,29 @@ def read_rows(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
     if suffix not in (".json", ".jsonl"):
         raise UserError(f"cannot read a '{suffix}' file" if suffix else "the file name has no ending",
                         where=str(path), fix="use .jsonl (one object per line), .json (a list of objects) or .parquet")
-    numbered = enumerate(_parse_list(path, read_text(path)), 1) if suffix == ".json" else _parse_lines(path)
-    for n, row in numbered:
+    if suffix == ".jsonl":
+        yield from ((n, row_of_line(path, n, line)) for n, line in read_lines(path) if line.strip())
+        return
+    for n, row in enumerate(_parse_list(path, read_text(path)), 1):
         if not isinstance(row, dict):
             raise UserError(f"expected an object, found {_kind(row)}", where=f"{path}:{n}",
-                            fix="a list of rows belongs in a .json file" if suffix == ".jsonl" and
-                            isinstance(row, list) else "write each row as { ... }")
+                            fix="write each row as { ... }")
         yield n, row
+
+
+def row_of_line(path: Path, n: int, line: str) -> dict[str, Any]:
+    """What ``read_rows`` gives for line ``n`` of a .jsonl file; its errors are that function's."""
+    try:
+        row = strict_json(line)
+    except ValueError as e:
+        fix = "one JSON object per line; a list, or an object over several lines, belongs in a .json file" \
+            if n == 1 else "fix or delete this line; every line is one JSON object"
+        raise UserError(f"not valid JSON: {e}", where=f"{path}:{n}", fix=fix) from None
+    if not isinstance(row, dict):
+        raise UserError(f"expected an object, found {_kind(row)}", where=f"{path}:{n}",
+                        fix="a list of rows belongs in a .json file" if isinstance(row, list)
+                        else "write each row as { ... }")
+    return row
 
 
 def count_rows(path: Path) -> int:
@@ -150,19 +166,6 @@ def _parse_list(path: Path, text: str) -> list[Any]:
         raise UserError(f"expected a list of objects, found {_kind(rows)}", where=str(path),
                         fix="wrap the rows in [ ... ], or use one object per line in a .jsonl file")
     return rows
-
-
-def _parse_lines(path: Path) -> Iterator[tuple[int, Any]]:
-    for n, line in read_lines(path):
-        if not line.strip():
-            continue
-        try:
-            row = strict_json(line)
-        except ValueError as e:
-            fix = "one JSON object per line; a list, or an object over several lines, belongs in a .json file" \
-                if n == 1 else "fix or delete this line; every line is one JSON object"
-            raise UserError(f"not valid JSON: {e}", where=f"{path}:{n}", fix=fix) from None
-        yield n, row
 
 
 def _kind(value: Any) -> str:

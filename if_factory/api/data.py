@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from if_factory.api.batching import WaveReport, open_batch_models, open_wave, refuse_pending, wave_report
 from if_factory.api.common import (
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 TOKENS_PER_SECOND = 95.0  # output speed of the embedded model on 2 CPU cores
 RunStages = Callable[..., Awaitable[RunResult]]
+Line = TypeVar("Line")
 
 
 @dataclass(frozen=True)
@@ -197,8 +198,11 @@ def run(recipe: Recipe | AnyPath, out: AnyPath, *, observer: Observer | None = N
             workers = stack.enter_context(connected_for(recipe, ray_address, ray_workers))
             stages = partial(stages_on_ray, recipe, workers)
         result, usage = wait(run_recipe(recipe, folder.log, observer=observer, wave=wave, run_stages=stages))
-        emission = _counted(recipe, result.records, workers) if workers and len(result.records) > _TOGETHER else \
-            emit(recipe, result.records, keep=False, verified=workers is None)
+        if workers and len(result.records) > _TOGETHER:
+            lines = result.records.lines() if isinstance(result.records, Spool) else map(line_of, result.records)
+            emission = emit_lines(recipe, lines, record_of, workers)
+        else:
+            emission = emit(recipe, result.records, keep=False, verified=workers is None)
         sandbox = isolation_used()
         folder.write(result, usage, emission.counts(), sandbox=sandbox,
                      usefulness=emission.usefulness())
@@ -271,18 +275,24 @@ def emit(recipe: Recipe, records: Iterable[Record], *, keep: bool = True,
     return out
 
 
-def _counted(recipe: Recipe, records: Sequence[Record], workers: int) -> Emission:
-    """``emit`` with ``keep=False`` on Ray, by blocks of records, which travel as the lines they are kept as."""
-    lines = records.lines() if isinstance(records, Spool) else map(line_of, records)
+def emit_lines(recipe: Recipe, lines: Iterable[Line], read: Callable[[Line], Record], workers: int | None, *,
+               take: Callable[[str, Example], None] | None = None) -> Emission:
+    """``emit`` with ``keep=False``, by blocks of records, on Ray where there are ``workers``. To them records travel as
+    the lines that they are kept as."""
     out = emit(recipe, (), keep=False)
-    for part in spread(partial(_counter, recipe), in_blocks(lines, _TOGETHER), workers):
+    opens = partial(_emitter, recipe, read, keep=take is not None)
+    for part in spread(opens, in_blocks(lines, _TOGETHER), workers):
         out.count(part)
+        if take is not None:
+            for dataset, examples in part.datasets.items():
+                for example in examples:
+                    take(dataset, example)
     return out
 
 
-def _counter(recipe: Recipe) -> Callable[[Sequence[bytes]], Emission]:
-    """What ``_counted`` does with a block."""
-    return lambda lines: emit(recipe, map(record_of, lines), keep=False)
+def _emitter(recipe: Recipe, read: Callable[[Line], Record], *, keep: bool) -> Callable[[Sequence[Line]], Emission]:
+    """What ``emit_lines`` does with a block."""
+    return lambda lines: emit(recipe, map(read, lines), keep=keep)
 
 
 def _checked(gate: Gate, records: Sequence[Record], *, again: bool) -> Iterable[Record]:

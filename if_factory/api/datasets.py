@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar, get_args
 
 from if_factory.api.common import AnyPath, recipe_of_run
-from if_factory.api.data import emit
+from if_factory.api.data import emit_lines
 from if_factory.api.engines import Engine, workers_of
 from if_factory.errors import UserError
 from if_factory.exporting.acceptance import CheckReport, check_dataset, local_names
@@ -22,7 +22,7 @@ from if_factory.exporting.rows import UNREGISTERED, Rows
 from if_factory.inputs.general import General, read_general
 from if_factory.inputs.selection import require_languages
 from if_factory.methods.base import Emission
-from if_factory.pipeline.rundir import RunDir
+from if_factory.pipeline.rundir import RunDir, record_of_line
 from if_factory.pipeline.spread import spread
 from if_factory.recipe import Recipe
 from if_factory.records import Example
@@ -99,7 +99,8 @@ def bins_of(recipe: Recipe, asked: str | int | None = None, by: By = "count", ke
 
 def export(run_folder: AnyPath, into: AnyPath, *, format: Format = "alpaca", bins: str | int | None = None,
            files: str = "", force: bool = False, difficulty: By | None = None, keep: Sequence[str] = (),
-           parquet: bool = False, license: str | None = None) -> ExportReport:
+           parquet: bool = False, license: str | None = None, engine: Engine = "local",
+           ray_address: str | None = None, ray_workers: int | None = None) -> ExportReport:
     """Write the verified datasets of a run and merge them into dataset_info.json; every row is checked again.
 
     A stopped run is exported as far as it came. Beside dataset_info.json, ``.if_factory/<recipe's name>.json``
@@ -121,6 +122,7 @@ def export(run_folder: AnyPath, into: AnyPath, *, format: Format = "alpaca", bin
         keep: of ``always_solved``, ``never_solved``, ``unmeasured``, what is binned all the same.
         parquet: write .parquet files, and beside them a dataset card for the Hugging Face hub.
         license: the hub's identifier of a licence, for the card.
+        engine, ray_address, ray_workers: as for ``run``: where records are checked. The files are written here.
 
     Raises:
         UserError: there is no run, more bins than rows, LLaMA-Factory would refuse a dataset, or an entry of the
@@ -143,7 +145,9 @@ def export(run_folder: AnyPath, into: AnyPath, *, format: Format = "alpaca", bin
             rows[dataset] = Rows(format, disk, every_answer=recipe.definition.verifies_history(dataset))
         rows[dataset].append(example, rate.pass_rate if rate else None)
 
-    emission = emit(recipe, RunDir(run_folder).iter_records(), keep=False, take=take)
+    read = partial(record_of_line, Path(run_folder).absolute())
+    with workers_of(engine, ray_address, ray_workers) as workers:
+        emission = emit_lines(recipe, RunDir(run_folder).iter_lines(), read, workers, take=take)
     written, exported, registered = [], [], format not in UNREGISTERED
     general = replay_rows(recipe, _own_sft(recipe, emission))
     for dataset, label, each in _write_all(recipe, rows, general, into / files, format, cut, parquet):

@@ -142,8 +142,10 @@ def merge(runs: tuple[Path, ...], out: Path) -> None:
 @click.option("--license", "licence", metavar="ID", help="With --parquet: the licence stated in the card, e.g. "
               "apache-2.0.")
 @difficulty_options
+@engine_options("the checks of records")
 def export(run_folder: Path, into: Path, fmt: Any, bins: str | None, files: str, force: bool, rl: Any,
-           pass_rate: str | None, parquet: bool, licence: str | None, difficulty: Any, keep: tuple[str, ...]) -> None:
+           pass_rate: str | None, parquet: bool, licence: str | None, difficulty: Any, keep: tuple[str, ...],
+           engine: Any, ray_address: str | None, ray_workers: int | None) -> None:
     """Write the verified datasets and merge them into dataset_info.json; every row is checked again."""
     from if_factory import api
     from if_factory.cli.show import show_export, show_rl
@@ -152,6 +154,8 @@ def export(run_folder: Path, into: Path, fmt: Any, bins: str | None, files: str,
         raise click.UsageError("--license goes with --parquet")
     if rl and parquet:
         raise click.UsageError("--rl writes .jsonl files: leave out --parquet")
+    if rl and engine == "ray":
+        raise click.UsageError("--rl checks no answers: leave out --engine ray")
     if rl:
         show_rl(api.export_rl(run_folder, into, trainer=rl, bins=bins, files=files, force=force,
                               pass_rate=_between(pass_rate), difficulty=difficulty, keep=keep))
@@ -159,7 +163,8 @@ def export(run_folder: Path, into: Path, fmt: Any, bins: str | None, files: str,
     if pass_rate:
         raise click.UsageError("--pass-rate goes with --rl")
     show_export(api.export(run_folder, into, format=fmt, bins=bins, files=files, force=force,
-                           difficulty=difficulty, keep=keep, parquet=parquet, license=licence))
+                           difficulty=difficulty, keep=keep, parquet=parquet, license=licence, engine=engine,
+                           ray_address=ray_address, ray_workers=ray_workers))
 
 
 def _between(given: str | None) -> tuple[float, float] | None:

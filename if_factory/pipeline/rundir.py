@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,7 +30,7 @@ from if_factory.files import (
     read_lines,
     read_rows,
     read_text,
-    strict_json,
+    row_of_line,
     write_atomic,
     write_jsonl,
     write_lines,
@@ -39,6 +40,7 @@ from if_factory.pipeline.result import DroppedRecord, RunResult
 from if_factory.pipeline.spool import Spool
 from if_factory.records import Record
 
+RECORDS = "records.jsonl"
 _IDENTITY = ("method", "seed", "shard")
 
 
@@ -106,9 +108,9 @@ class RunDir:
         (self.path / "ledger.json").unlink(missing_ok=True)
         records = result.records
         if isinstance(records, Spool):
-            write_lines(self.path / "records.jsonl", records.lines())
+            write_lines(self.path / RECORDS, records.lines())
         else:
-            write_jsonl(self.path / "records.jsonl", (record.model_dump(mode="json") for record in records))
+            write_jsonl(self.path / RECORDS, (record.model_dump(mode="json") for record in records))
         write_jsonl(self.path / "dropped.jsonl", (each._asdict() for each in result.dropped))
         write_atomic(self.path / "usage.json", dump_json(usage_rows(usage, stages), indent=2) + "\n")
         write_atomic(self.path / "ledger.json", dump_json(account, indent=2) + "\n")
@@ -140,19 +142,18 @@ class RunDir:
 
     def iter_records(self) -> Iterator[Record]:
         """The records one at a time, in order. Raises ``UserError`` as ``records``."""
+        return map(partial(record_of_line, self.path), self.iter_lines())
+
+    def iter_lines(self) -> Iterator[tuple[int, str]]:
+        """The number of each record's line and its text, which ``record_of_line`` reads, here or in another process."""
         self._account()
-        path = self.path / "records.jsonl"
-        for n, row in read_rows(path):
-            yield _record(row, f"{path}:{n}")
+        return ((n, line) for n, line in read_lines(self.path / RECORDS) if line.strip())
 
     def records_at(self, places: Collection[int]) -> dict[int, Record]:
         """The records at some places (from 0, as ``iter_records`` counts); the others are not parsed."""
-        path, wanted, found = self.path / "records.jsonl", set(places), {}
-        solid = ((n, line) for n, line in read_lines(path) if line.strip())
-        for place, (n, line) in enumerate(solid):
-            if place in wanted:
-                found[place] = _record(strict_json(line), f"{path}:{n}")
-        return found
+        wanted = set(places)
+        return {place: record_of_line(self.path, numbered) for place, numbered in enumerate(self.iter_lines())
+                if place in wanted}
 
     def dropped(self) -> list[DroppedRecord]:
         """All of them in memory; ``iter_dropped`` reads one at a time."""
@@ -201,11 +202,18 @@ class RunDir:
                             "costs nothing") from None
 
 
-def _record(row: dict[str, Any], where: str) -> Record:
+def record_of_line(folder: Path, numbered: tuple[int, str]) -> Record:
+    """The record on a line of a run folder's records.jsonl.
+
+    Raises:
+        UserError: the row is not a record.
+    """
+    path, (n, line) = folder / RECORDS, numbered
+    row = row_of_line(path, n, line)
     try:
         return Record.model_validate(row)
     except ValueError as e:
-        raise UserError(f"not a record: {e}", where=where,
+        raise UserError(f"not a record: {e}", where=f"{path}:{n}",
                         fix="run again; what was already answered costs nothing") from None
 
 

@@ -32,6 +32,7 @@ from if_factory.constraints import base
 from if_factory.errors import UserError
 from if_factory.files import write_jsonl
 from if_factory.pipeline import spread
+from if_factory.pipeline.spool import line_of, record_of
 from tests.support.command_run import OUTCOME
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.method_cases import CASES, CONCURRENCY, write_recipe
@@ -127,8 +128,14 @@ def test_a_method_with_stages_for_several_records_makes_the_same_files(
     assert ray.emission.usefulness() == local.emission.usefulness()
     assert ray.sandbox == local.sandbox
     # The counting alone: what the stages' workers knew is not there.
-    again = data._counted(api.load_recipe(recipe), ray.result.records, 2)
-    assert again.counts() == local.emission.counts()
+    lines = map(line_of, ray.result.records)
+    assert data.emit_lines(api.load_recipe(recipe), lines, record_of, 2).counts() == local.emission.counts()
+    for engine in ("local", "ray"):
+        api.export(tmp_path / "local", tmp_path / f"data_{engine}", engine=engine)
+    written = [{path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+               for folder in (tmp_path / "data_local", tmp_path / "data_ray")]
+    assert written[0] == written[1]
+    assert len(written[0]) > 3
 
 
 def test_a_killed_worker_costs_what_was_in_flight(cluster, whole, tmp_path: Path,

@@ -22,9 +22,10 @@ from if_factory.api import data
 from if_factory.cli import main
 from if_factory.constraints import base, generated
 from if_factory.errors import UserError
+from if_factory.pipeline.spool import line_of, record_of
 from if_factory.pipeline.spread import _WAITING, _Process, in_blocks, in_order, spread
 from if_factory.recipe import parse
-from if_factory.records import Candidate, Constraint, Record
+from if_factory.records import Candidate, Constraint, Example, Record
 from if_factory.sandbox import Limits
 
 
@@ -119,12 +120,17 @@ def test_emission_counted_block_by_block_is_that_of_all_records(monkeypatch: pyt
     whole = data.emit(recipe, records(), keep=False)
     monkeypatch.setattr(data, "_TOGETHER", 4)
     monkeypatch.setattr(data, "spread", pickling)
-    counted = data._counted(recipe, records(), 2)
+    taken: dict[str, list[Example]] = {}
+    lines = [line_of(record) for record in records()]
+    counted = data.emit_lines(recipe, lines, record_of, 2,
+                              take=lambda name, row: taken.setdefault(name, []).append(row))
     assert whole.rows.total() > 5
     assert len(whole.usefulness()["refused"]) >= 1
     assert counted.counts() == whole.counts()
     assert counted.usefulness() == whole.usefulness()
-    assert data._counted(recipe, [], 2).usefulness() == data.emit(recipe, [], keep=False).usefulness()
+    assert taken == data.emit(recipe, records()).datasets
+    assert not counted.datasets
+    assert data.emit_lines(recipe, [], record_of, 2).usefulness() == data.emit(recipe, [], keep=False).usefulness()
 
 
 def test_emission_forgets_between_blocks_which_functions_timed_out(monkeypatch: pytest.MonkeyPatch) -> None:
