@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from if_factory.api.calibrating import calibrate, calibrate_usefulness
     from if_factory.api.catalogue import ConstraintExample, constraint_types, init
     from if_factory.api.common import as_recipe, load_plugins, load_recipe, prepare, recipe_of_run, seeds_of
+    from if_factory.api.curricula import Curriculum, curriculum
     from if_factory.api.data import Plan, Preview, RunReport, emit, plan, preview, run, run_recipe
     from if_factory.api.datasets import ExportReport, check, export, replay_rows
     from if_factory.api.measuring import (
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from if_factory.api.passrates import DifficultyReport, difficulty
     from if_factory.api.reinforcement import RlReport, export_rl, serve_rewards
     from if_factory.api.sharding import merge
-    from if_factory.api.training import Curriculum, curriculum, doctor, tokenize, train, vllm_env, write_model
+    from if_factory.api.training import doctor, tokenize, train, vllm_env, write_model
 
 __all__ = [
     "BatchReport",
@@ -90,9 +91,10 @@ _MODULES = {
     "batching": "BatchReport WaveReport batch",
     "catalogue": "ConstraintExample constraint_types init",
     "common": "as_recipe load_plugins load_recipe prepare recipe_of_run seeds_of",
+    "curricula": "Curriculum curriculum",
     "data": "Plan Preview RunReport emit plan preview run run_recipe",
     "datasets": "ExportReport check export replay_rows",
-    "training": "Curriculum curriculum doctor vllm_env tokenize train write_model",
+    "training": "doctor vllm_env tokenize train write_model",
     "calibrating": "calibrate calibrate_usefulness",
     "measuring": "RepetitionReport audit evaluate long_form rank repetition report scaling",
     "models": "judge_at open_models",

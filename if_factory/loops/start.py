@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from if_factory.api.common import AnyPath, as_recipe, gate_of, prepare, recipe_of_run, seeds_of, wait
+from if_factory.api.curricula import has_gpu, preset_keys
 from if_factory.api.measuring import scaling
 from if_factory.api.models import open_models
-from if_factory.api.training import has_gpu, preset_keys
 from if_factory.chat.base import Backend
 from if_factory.chat.budget import Budget, Usage
 from if_factory.chat.log import ResponseLog

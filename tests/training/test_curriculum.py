@@ -13,7 +13,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from if_factory.api.training import stage_overrides
+from if_factory.api.curricula import stage_overrides
 from if_factory.errors import UserError
 from if_factory.records import SFTExample
 from if_factory.training.curriculum import (

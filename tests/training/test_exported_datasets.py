@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from if_factory import curriculum, export, run
-from if_factory.api.training import default_stages
+from if_factory.api.curricula import default_stages
 from if_factory.errors import UserError
 from if_factory.exporting.manifest import ExportedDataset, Manifest, manifest_path, read_manifest, write_manifest
 from tests.support.texts import story

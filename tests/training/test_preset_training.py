@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from if_factory import curriculum, export, run
-from if_factory.api.training import preset_keys
+from if_factory.api.curricula import preset_keys
 from if_factory.methods.base import get_method, names
 from if_factory.methods.training import Key, PresetTraining, combine, training_table
 from if_factory.recipe import Recipe, parse
