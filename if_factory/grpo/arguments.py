@@ -6,10 +6,13 @@ Everything else of a run (model, LoRA, data, optimizer, checkpoints) is spelt as
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from if_factory.errors import UserError, suggest
 from if_factory.flags import take_flags
+
+if TYPE_CHECKING:
+    from if_factory.rewards.judge import JudgeOptions
 
 PREFIX = "grpo_"
 STAGE = "grpo"
@@ -26,7 +29,7 @@ class GrpoArguments:
         skip_even_groups: nothing is computed for answers whose whole group earns the same (``even_groups.py``).
         plugins: files of your own constraint types, whose checkers run in a process of their own.
         reward_seconds: wall clock there for the answers to one prompt; what hangs has no verdict.
-        judge: the endpoint that decides constraints which only a judge can; see ``rewards.judge.JudgeOptions``.
+        judge: the endpoint that decides constraints which only a judge can.
         log_answers: every answer with its reward goes to ``answers.jsonl`` in the output folder.
         trl: fields of trl's ``GRPOConfig``: ``num_generations``, ``max_completion_length``, ``beta``...
     """
@@ -37,7 +40,7 @@ class GrpoArguments:
     skip_even_groups: bool = False
     plugins: str | list[str] = field(default_factory=list)
     reward_seconds: float = 10.0
-    judge: str | dict[str, Any] | None = None
+    judge: JudgeOptions | None = None
     log_answers: bool = False
     trl: dict[str, Any] = field(default_factory=dict)
 
@@ -61,7 +64,7 @@ def split(args: Args) -> tuple[Args, GrpoArguments]:
     if arguments.judge is not None:
         from if_factory.rewards.judge import judge_options
 
-        judge_options(arguments.judge, f"{PREFIX}judge")
+        arguments = replace(arguments, judge=judge_options(arguments.judge, f"{PREFIX}judge"))
     if isinstance(arguments.plugins, str):
         arguments = replace(arguments, plugins=[name.strip() for name in arguments.plugins.split(",")])
     if isinstance(args, dict):

@@ -27,7 +27,7 @@ from if_factory.grpo.even_groups import with_advantage
 from if_factory.grpo.server import RewardServer
 from if_factory.grpo.trl_repair import grpo_classes, ready
 from if_factory.rewards.function import Rewarder
-from if_factory.rewards.judge import EndpointJudge, judge_options
+from if_factory.rewards.judge import EndpointJudge
 from if_factory.rewards.truth import read_truth
 
 logger = logging.get_logger("llamafactory.grpo")  # a name that LLaMA-Factory shows at level INFO
@@ -121,7 +121,7 @@ def run_grpo(model_args: Any, data_args: Any, training_args: Any, finetuning_arg
 def _judge_of(arguments: GrpoArguments, prompts: Any) -> EndpointJudge | None:
     """The judge, which has answered a test question; how many prompts would need one that is not named is told."""
     if arguments.judge is not None:
-        judge = EndpointJudge(judge_options(arguments.judge, "grpo_judge"))
+        judge = EndpointJudge(arguments.judge)
         judge.check()
         return judge
     if judged := sum(bool(read_truth(text).judged) for text in prompts[TRUTH]):

@@ -9,6 +9,7 @@ import pytest
 from if_factory.errors import UserError
 from if_factory.grpo.arguments import GrpoArguments, asks_for_grpo, split
 from if_factory.grpo.register import add_stage
+from if_factory.rewards.judge import JudgeOptions
 
 
 def test_our_keys_are_taken_out_and_the_rest_is_an_sft_run() -> None:
@@ -29,10 +30,10 @@ def test_flags_say_the_same() -> None:
 
 def test_a_judge_is_a_url_or_a_mapping_and_what_is_wrong_is_named() -> None:
     url = "http://127.0.0.1:8000/v1"
-    assert split({"stage": "grpo", "grpo_judge": url})[1].judge == url
+    assert split({"stage": "grpo", "grpo_judge": url})[1].judge == JudgeOptions(endpoint=url)
     named = {"endpoint": url, "model": "m"}
-    assert split({"stage": "grpo", "grpo_judge": named})[1].judge == named
-    assert split(["--stage", "grpo", f"--grpo_judge={{endpoint: '{url}', model: m}}"])[1].judge == named
+    assert split({"stage": "grpo", "grpo_judge": named})[1].judge == JudgeOptions(endpoint=url, model="m")
+    assert split(["--stage", "grpo", f"--grpo_judge={{endpoint: '{url}', model: m}}"])[1].judge == JudgeOptions(**named)
     with pytest.raises(UserError, match=r"grpo_judge\.modle"):
         split({"stage": "grpo", "grpo_judge": {"endpoint": url, "modle": "m"}})
 
