@@ -1,4 +1,4 @@
-"""A spool of finished records in an unnamed temporary file, so that memory does not grow with the length of a run.
+"""A spool of records in an unnamed temporary file, so that memory does not grow with the length of a run.
 
 A record of a long run holds every answer it got, tens of kilobytes; only its place in the file stays in memory, and
 the keys that order the records are in a temporary database. Both disappear with the process: they are no output, and
@@ -76,6 +76,10 @@ class Spool(Sequence[Record]):
         """Each record as a line of records.jsonl, in order."""
         return map(self._lines.__getitem__, self._sorted())
 
+    def ids(self) -> Iterator[str]:
+        """The ids of the records there are now, in the order they were put in; no record is made for it."""
+        return map(_id_of, map(self._lines.__getitem__, range(len(self))))
+
     def _sorted(self) -> array[int]:
         if self._order is None:
             self._insert()
@@ -117,6 +121,15 @@ def record_of(line: bytes) -> Record:
         return Record.model_validate_json(line)
     except ValidationError:  # half of a surrogate pair, which pydantic's JSON does not take
         return Record.model_validate(json.loads(line))
+
+
+def _id_of(line: bytes) -> str:
+    """The first field of a line."""
+    found: str = _decode(line.decode("ascii"), len('{"id": '))[0]
+    return found
+
+
+_decode = json.JSONDecoder().raw_decode
 
 
 def _packed(key: tuple[int, ...]) -> bytes:
