@@ -10,7 +10,7 @@ are the only places where records wait for each other.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,7 +35,7 @@ _WORDS = {"domain": (1, 5), "request": (2, 8), "scenario": (6, 90)}
 _TOKENS = {"domain": 15, "request": 20, "scenario": 100}  # an item has at most, so that long lists are not cut
 
 
-def inputs(path: Path | None, options: Options, limit: int | None) -> list[Record]:
+def inputs(path: Path | None, options: Options, limit: int | None) -> Iterator[Record]:
     """Numbered records, each with a domain, or with the examples to ask for domains with.
 
     ``path`` holds rows ``{"domain": "..."}``; near-duplicates among them count once.
@@ -49,7 +49,7 @@ def inputs(path: Path | None, options: Options, limit: int | None) -> list[Recor
     if wanted > (most := lists * options.requests_per_domain * options.scenarios_per_request):
         raise UserError(f"{wanted} instructions are wanted but {most} scenarios will be asked for",
                         where="options.instructions", fix="raise requests_per_domain or scenarios_per_request")
-    return [_numbered(i, domains, options) for i in range(wanted)]
+    return (_numbered(i, domains, options) for i in range(wanted))
 
 
 def read_domains(path: Path, options: Options) -> list[str]:
