@@ -218,9 +218,9 @@ async def run_recipe(recipe: Recipe, log: ResponseLog | None, *, observer: Obser
     prepare(recipe)
     folder = log.path.parent if log else None
     seeds = Spool(folder)  # as objects they would take a kilobyte and a half each, to the end of the run
-    for i, seed in enumerate(iter_seeds(recipe)):
-        if limit is None or i < limit:
-            seeds.put((i,), seed)
+    for seed in iter_seeds(recipe):
+        if limit is None or len(seeds) < limit:
+            seeds.append(seed)
     usage = Usage()
     budget = Budget(**recipe.budget.model_dump())
     opened = open_models(recipe, log, usage, budget) if wave is None or log is None \

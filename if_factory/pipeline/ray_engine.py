@@ -26,7 +26,7 @@ from if_factory.errors import UserError
 from if_factory.pipeline.ray_worker import OpenParts, Outcome, Worker
 from if_factory.pipeline.result import Observer, RunResult, StageFailed
 from if_factory.pipeline.runner import Item, Runner, supervise, window_for
-from if_factory.pipeline.spool import Spool
+from if_factory.pipeline.spool import SortedSpool
 from if_factory.pipeline.stage import Stage, Useful
 from if_factory.records import Record
 
@@ -123,7 +123,7 @@ class RayRunner(Runner):
 
     # ------------------------------------------------------------------ one segment
 
-    async def _stream(self, source: Iterator[Item], end: int, spool: Spool) -> None:
+    async def _stream(self, source: Iterator[Item], end: int, spool: SortedSpool) -> None:
         start = max((i + 1 for i in range(end) if self.stages[i].scope != "each"), default=0)
         if start == end:
             await super()._stream(source, end, spool)
@@ -134,7 +134,7 @@ class RayRunner(Runner):
             self._coordinator.close()
             await self._coordinator.quiet.wait()
 
-    async def _send_out(self, source: Iterator[Item], start: int, end: int, spool: Spool) -> None:
+    async def _send_out(self, source: Iterator[Item], start: int, end: int, spool: SortedSpool) -> None:
         self.source, self.end, self.spool = source, end, spool
         self.dropped_here = []
         while not isinstance(self.error, UserError):

@@ -28,7 +28,7 @@ from if_factory.pipeline.deferring import Deferring
 from if_factory.pipeline.interrupt import on_ctrl_c
 from if_factory.pipeline.ledger import Ledger, LedgerError, Row
 from if_factory.pipeline.result import DroppedRecord, Observer, RunResult, StageFailed
-from if_factory.pipeline.spool import Spool
+from if_factory.pipeline.spool import SortedSpool, Spool
 from if_factory.pipeline.stage import All, Dropped, Each, Stage, Useful
 from if_factory.records import Record
 
@@ -102,7 +102,7 @@ class Runner:
         self.window = window
         self.ledger = Ledger([stage.name for stage in stages])
         self.folder = folder
-        self.finished = Spool(folder)
+        self.finished = SortedSpool(folder)
         self.contexts = [StageContext(stage.name, frozenset(models), seed, self.chat, useful) for stage in stages]
         self.dropped: list[DroppedRecord] = []
         self.stopped_by: str | None = None
@@ -179,7 +179,7 @@ class Runner:
 
     # ------------------------------------------------------------------ each record by itself
 
-    async def _stream(self, source: Iterator[Item], end: int, spool: Spool) -> None:
+    async def _stream(self, source: Iterator[Item], end: int, spool: SortedSpool) -> None:
         """Carry records to stage ``end`` and into ``spool``, as many at a time as the window allows."""
         self.source, self.end, self.spool = source, end, spool
         self.waiting, self.dropped_here = [], []
@@ -277,7 +277,7 @@ class Runner:
 
     async def _together(self, index: int, source: Iterator[Item]) -> Spool:
         """What a stage for several records keeps of those that arrive: all at once, or one seed's after the other."""
-        arrived, kept = Spool(self.folder), Spool(self.folder)
+        arrived, kept = SortedSpool(self.folder), Spool(self.folder)
         await self._stream(source, index, arrived)
         if self.stages[index].scope == "all":
             await self._all(index, arrived, arrived.ids(), kept, put_off=self.deferring.any)
@@ -333,7 +333,7 @@ class Runner:
             left[record.id] -= 1
         for record in made:
             row.produced += 1
-            kept.put((len(kept),), record)
+            kept.append(record)
             if left[record.id] > 0:
                 left[record.id] -= 1
                 row.advanced += 1

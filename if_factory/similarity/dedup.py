@@ -110,14 +110,13 @@ def _elements(texts: Sequence[str]) -> list[_Elements]:
     sets = []
     for text in texts:
         words = [numbers.setdefault(word, len(numbers) + 1) for word in _words(text)]
-        sets.append(array("Q", {*words, *(first << 32 | second for first, second in pairwise(words))}))
+        sets.append(array("Q", {*words, *[first << 32 | second for first, second in pairwise(words)]}))
     del numbers
     in_order = sorted(chain.from_iterable(sets))  # a list takes a fraction of the memory of a dictionary's keys
-    several = {one for one, other in pairwise(in_order) if one == other}
-    counts = Counter(filter(several.__contains__, in_order))
+    again = Counter([one for one, other in pairwise(in_order) if one == other])
     del in_order
-    rank = {n: i for i, n in enumerate(sorted(several, key=counts.__getitem__))}
-    return [_Elements(len(each), array("L", sorted(rank[n] for n in each if n in rank))) for each in sets]
+    rank = {n: i for i, n in enumerate(sorted(again, key=again.__getitem__))}
+    return [_Elements(len(each), array("L", sorted([rank[n] for n in each if n in rank]))) for each in sets]
 
 
 def _at_least(x: float) -> int:
