@@ -113,10 +113,10 @@ def _elements(texts: Sequence[str]) -> list[_Elements]:
         sets.append(array("Q", {*words, *[first << 32 | second for first, second in pairwise(words)]}))
     del numbers
     in_order = sorted(chain.from_iterable(sets))  # a list takes a fraction of the memory of a dictionary's keys
-    again = Counter([one for one, other in pairwise(in_order) if one == other])
+    again = Counter(one for one, other in pairwise(in_order) if one == other)
     del in_order
     rank = {n: i for i, n in enumerate(sorted(again, key=again.__getitem__))}
-    return [_Elements(len(each), array("L", sorted([rank[n] for n in each if n in rank]))) for each in sets]
+    return [_Elements(len(each), array("I", sorted([rank[n] for n in each if n in rank]))) for each in sets]
 
 
 def _at_least(x: float) -> int:
