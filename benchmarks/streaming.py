@@ -91,10 +91,10 @@ def step(name: str, folder: Path, out: Path, more: dict[str, Any]) -> None:
         from if_factory.pipeline.ledger import Ledger
         from if_factory.pipeline.result import RunResult
         from if_factory.pipeline.rundir import RunDir
-        from if_factory.pipeline.spool import Spool
+        from if_factory.pipeline.spool import SortedSpool
         from if_factory.records import Record
 
-        recipe, spool = recipe_of_run(folder), Spool(folder)
+        recipe, spool = recipe_of_run(folder), SortedSpool(folder)
         for i, row in enumerate(rows(folder / "records.jsonl")):
             spool.put((i ^ 1, 0), Record.model_validate(row))  # out of order, as a run's records arrive
         emission = emit(recipe, spool, keep=False)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 from if_factory.constraints.base import load_plugin
 from if_factory.constraints.generated import configure
 from if_factory.errors import UserError
-from if_factory.inputs.seeds import builtin, read_seeds
+from if_factory.inputs.seeds import builtin, seeds_in
 from if_factory.pipeline.loop import run_on_loop
 from if_factory.pipeline.rundir import RunDir
 from if_factory.pipeline.stage import Stage, Useful
@@ -58,11 +59,16 @@ def recipe_of_run(run_folder: AnyPath) -> Recipe:
 
 def seeds_of(recipe: Recipe) -> list[Record]:
     """The recipe's seeds as records: prompts, or whatever its method starts from; those of its shard."""
+    return list(iter_seeds(recipe))
+
+
+def iter_seeds(recipe: Recipe) -> Iterator[Record]:
+    """``seeds_of`` one at a time: what is wrong with a seed is raised when it is its turn."""
     number, of = recipe.shard_numbers
-    return _all_seeds(recipe)[number - 1::of]
+    return islice(_all_seeds(recipe), number - 1, None, of)
 
 
-def _all_seeds(recipe: Recipe) -> list[Record]:
+def _all_seeds(recipe: Recipe) -> Iterable[Record]:
     name, _, language = recipe.seeds.partition(":")
     path = None if name == "builtin" else recipe.path(recipe.seeds)
     if name == "builtin" and language:
@@ -75,8 +81,8 @@ def _all_seeds(recipe: Recipe) -> list[Record]:
             raise UserError(f"{recipe.method} does not start from seed prompts with categories", where="categories",
                             fix="leave it out")
         return recipe.definition.inputs(path, recipe.method_options(), recipe.limit)
-    return read_seeds(path or builtin("seeds"), method=recipe.method, limit=recipe.limit,
-                      categories=recipe.categories)
+    return seeds_in(path or builtin("seeds"), method=recipe.method, limit=recipe.limit,
+                    categories=recipe.categories)
 
 
 def gate_of(recipe: Recipe) -> Gate:

@@ -15,6 +15,7 @@ from if_factory.api.common import (
     AnyPath,
     as_recipe,
     gate_of,
+    iter_seeds,
     judges_usefulness,
     load_plugins,
     prepare,
@@ -221,8 +222,9 @@ async def run_recipe(recipe: Recipe, log: ResponseLog | None, *, observer: Obser
     prepare(recipe)
     folder = log.path.parent if log else None
     seeds = Spool(folder)  # as objects they would take a kilobyte and a half each, to the end of the run
-    for i, seed in enumerate(seeds_of(recipe)[:limit]):
-        seeds.put((i,), seed)
+    for seed in iter_seeds(recipe):
+        if limit is None or len(seeds) < limit:
+            seeds.append(seed)
     usage = Usage()
     budget = Budget(**recipe.budget.model_dump())
     opened = open_models(recipe, log, usage, budget) if wave is None or log is None \

@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ class Text:
 # ---------------------------------------------------------------- reading
 
 
-def read_texts(path: Path | None, *, column: str = "text", limit: int | None = None) -> list[Text]:
+def read_texts(path: Path | None, *, column: str = "text", limit: int | None = None) -> Iterator[Text]:
     """The documents of a place, in a stable order, at most ``limit``.
 
     Args:
@@ -53,15 +54,13 @@ def read_texts(path: Path | None, *, column: str = "text", limit: int | None = N
     Raises:
         UserError: nothing there, a row without a text (with its place), or the ``datasets`` library is missing.
     """
-    found: list[Text] = []
-    for text in _documents(path or builtin("texts"), column):
-        if limit is not None and len(found) == limit:
-            break
-        found.append(text)
+    found = 0
+    for text in islice(_documents(path or builtin("texts"), column), limit):
+        found += 1
+        yield text
     if not found:
         raise UserError("no texts here", where=str(path),
                         fix='give .txt or .md files, or rows like {"text": "..."}')
-    return found
 
 
 def text_record(text: Text, method: str) -> Record:

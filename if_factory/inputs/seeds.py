@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,12 @@ def builtin(name: str) -> Path:
 
 def read_seeds(path: Path, *, method: str = "", limit: int | None = None,
                categories: Sequence[str] = ()) -> list[Record]:
+    """``seeds_in``, all of them in memory."""
+    return list(seeds_in(path, method=method, limit=limit, categories=categories))
+
+
+def seeds_in(path: Path, *, method: str = "", limit: int | None = None,
+             categories: Sequence[str] = ()) -> Iterator[Record]:
     """Records from ``{"prompt", "system"?, "history"?, "id"?, "category"?}`` rows.
 
     A row that brings its own constraints, IFEval's (``instruction_id_list``, ``kwargs``) or ours (``constraints:
@@ -43,12 +49,12 @@ def read_seeds(path: Path, *, method: str = "", limit: int | None = None,
     Raises:
         UserError: names the row and the field; a category that no row has; a file without a single seed.
     """
-    records: list[Record] = []
+    found = 0
     left, not_checkable = set(categories), NotCheckable()
     unusable: Counter[str] = Counter()
     for n, row in read_rows(path):
         left.discard(row.get("category"))
-        if len(records) == limit:
+        if found == limit:
             break
         if categories and row.get("category") not in categories:
             continue
@@ -60,8 +66,9 @@ def read_seeds(path: Path, *, method: str = "", limit: int | None = None,
             row = {k: v for k, v in row.items() if k not in COLUMNS}
             row |= {"prompt": talk.turns[0].content, "system": talk.system}
         if record := _record(row, f"{path}:{n}", method, not_checkable):
-            records.append(record)
-    if left and len(records) != limit:
+            found += 1
+            yield record
+    if left and found != limit:
         known = sorted({str(row["category"]) for _, row in read_rows(path) if row.get("category")})
         raise UserError(f"no seed has the category '{min(left)}'", where="categories",
                         fix=f"one of: {', '.join(known)}" if known else "the seeds have no `category`: leave it out")
@@ -70,14 +77,13 @@ def read_seeds(path: Path, *, method: str = "", limit: int | None = None,
     if unusable:
         told = ", ".join(f"{why} {n}" for why, n in sorted(unusable.items()))
         _logger.warning(f"{path}: chats without a first question of the user are left out: {told}")
-    if not records and not_checkable.rows:
+    if not found and not_checkable.rows:
         raise not_checkable.error(str(path))
-    if not records and unusable:
+    if not found and unusable:
         raise UserError("no chat of the file begins with a question of the user", where=str(path),
                         fix=f"left out: {told}")
-    if not records:
+    if not found:
         raise UserError("no seeds: the file has no rows", where=str(path), fix='add rows like {"prompt": "..."}')
-    return records
 
 
 def read_instructions(path: Path) -> list[tuple[str, bool | None]]:

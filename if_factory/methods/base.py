@@ -150,7 +150,7 @@ class Method:
     emit: Callable[[Record, Any, Emission, int], None]
     plan: Callable[[list[Record], Any, set[str]], list[PlannedCalls]]
     difficulty: str
-    inputs: Callable[[Path | None, Any, int | None], list[Record]] | None = None
+    inputs: Callable[[Path | None, Any, int | None], Iterable[Record]] | None = None
     bins: Callable[[Any], Sequence[float] | None] = lambda options: None
     training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     separate: Sequence[str] = ()

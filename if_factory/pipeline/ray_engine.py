@@ -26,7 +26,7 @@ from if_factory.errors import UserError
 from if_factory.pipeline.ray_worker import OpenParts, Outcome, Worker
 from if_factory.pipeline.result import Observer, RunResult, StageFailed
 from if_factory.pipeline.runner import Item, Runner, supervise, window_for
-from if_factory.pipeline.spool import Spool
+from if_factory.pipeline.spool import SortedSpool
 from if_factory.pipeline.stage import Stage, Useful
 from if_factory.records import Record
 
@@ -123,21 +123,20 @@ class RayRunner(Runner):
 
     # ------------------------------------------------------------------ one segment
 
-    async def _stream(self, source: Iterator[Item], end: int, spool: Spool | None = None) -> list[Record]:
+    async def _stream(self, source: Iterator[Item], end: int, spool: SortedSpool) -> None:
         start = max((i + 1 for i in range(end) if self.stages[i].scope != "each"), default=0)
         if start == end:
-            arrived = await super()._stream(source, end, spool)
+            await super()._stream(source, end, spool)
         else:
-            arrived = await self._send_out(source, start, end, spool)
+            await self._send_out(source, start, end, spool)
         if end == len(self.stages) and not isinstance(self.error, UserError):
             # Left over from stages that gave up on a record with several requests under way: paid, so kept.
             self._coordinator.close()
             await self._coordinator.quiet.wait()
-        return arrived
 
-    async def _send_out(self, source: Iterator[Item], start: int, end: int, spool: Spool | None) -> list[Record]:
+    async def _send_out(self, source: Iterator[Item], start: int, end: int, spool: SortedSpool) -> None:
         self.source, self.end, self.spool = source, end, spool
-        self.arrived, self.dropped_here = [], []
+        self.dropped_here = []
         while not isinstance(self.error, UserError):
             self._dispatch()
             if not self._away and (self.draining or not self._returned):
@@ -151,7 +150,6 @@ class RayRunner(Runner):
         self.ledger.rows[start + 1].unfinished += len(left)
         self._returned.clear()
         self.dropped += [one for _, one in sorted(self.dropped_here)]
-        return [item.record for item in sorted(self.arrived, key=lambda item: item.path)]
 
     def _dispatch(self) -> None:
         """Give the least busy workers something to do, as long as there is something and places are free."""
@@ -209,14 +207,8 @@ class RayRunner(Runner):
         if outcome.isolation:
             note_isolation(outcome.isolation)
         self.dropped_here += outcome.dropped
-        for path, record in outcome.arrived:
-            if self.spool is None:
-                assert isinstance(record, Record)
-                self.arrived.append(Item(record, path, end))
-            elif isinstance(record, Record):
-                self.spool.put(path, record)
-            else:
-                self.spool.put_line(path, record)
+        for path, line in outcome.arrived:
+            self.spool.put_line(path, line)
 
     # ------------------------------------------------------------------ workers
 

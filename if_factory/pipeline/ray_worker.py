@@ -20,7 +20,6 @@ from if_factory.pipeline.result import DroppedRecord
 from if_factory.pipeline.runner import Item, Position, Runner
 from if_factory.pipeline.spool import line_of
 from if_factory.pipeline.stage import Stage, Useful
-from if_factory.records import Record
 
 
 class Parts(NamedTuple):
@@ -41,13 +40,13 @@ class Outcome:
 
     Attributes:
         rows: of the ledger, for the segment's stages.
-        arrived: records at the segment's end; as lines of a spool where the segment ends the method.
+        arrived: records at the segment's end, as lines of a spool.
         lost: requests without an answer and retries, by stage and role.
         isolation: see ``isolation_used``.
     """
 
     rows: list[Row]
-    arrived: list[tuple[Position, Record | bytes]]
+    arrived: list[tuple[Position, bytes]]
     dropped: list[tuple[Position, DroppedRecord]]
     usage: Usage
     isolation: str | None
@@ -60,8 +59,9 @@ class _Batch(Runner):
 
     async def carry(self, items: list[Item], end: int) -> Outcome:
         start = items[0].stage
+        self.arrived: list[tuple[Position, bytes]] = []
         try:
-            await self._stream(iter(items), end)
+            await self._stream(iter(items), end, self.finished)
         finally:
             self.draining = True
             self._halt()
@@ -69,10 +69,11 @@ class _Batch(Runner):
                 await asyncio.gather(*self.tasks, return_exceptions=True)
         # A worker killed between its outcome and its last messages left records with answers that nobody had logged.
         await self.channel.kept()
-        last = end == len(self.stages)
-        return Outcome(self.ledger.rows[start + 1:end + 1],
-                       [(item.path, line_of(item.record) if last else item.record) for item in self.arrived],
-                       self.dropped_here, current_usage.get(), isolation_used())
+        return Outcome(self.ledger.rows[start + 1:end + 1], self.arrived, self.dropped_here, current_usage.get(),
+                       isolation_used())
+
+    def _arrive(self, items: list[Item]) -> None:
+        self.arrived += ((item.path, line_of(item.record)) for item in items)
 
     def _fail(self, error: BaseException) -> None:
         # At once: this worker's other records cannot go on either.

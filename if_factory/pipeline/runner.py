@@ -2,10 +2,10 @@
 
 Each record is one asyncio task that carries it from stage to stage, so a slow reply delays only its own record. At
 most ``window`` such tasks exist at a time; when a record becomes several, its children wait on a stack and are
-processed before new seeds, and finished records wait in an unnamed temporary file: memory does not grow with the
-number of inputs. Only *all* and *per_seed* stages wait for every record. The runner writes no output. Every answer
-is in the response log as soon as it arrives, and a logged request is answered from the log at no cost: this is all
-that resuming a run takes.
+processed before new seeds. Finished records wait in an unnamed temporary file, and so do those at *all* and
+*per_seed* stages, the only ones that wait for every record: memory does not grow with the number of inputs. The runner
+writes no output. Every answer is in the response log as soon as it arrives, and a logged request is answered from the
+log at no cost: this is all that resuming a run takes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from if_factory.pipeline.deferring import Deferring
 from if_factory.pipeline.interrupt import on_ctrl_c
 from if_factory.pipeline.ledger import Ledger, LedgerError, Row
 from if_factory.pipeline.result import DroppedRecord, Observer, RunResult, StageFailed
-from if_factory.pipeline.spool import Spool
+from if_factory.pipeline.spool import SortedSpool, Spool
 from if_factory.pipeline.stage import All, Dropped, Each, Stage, Useful
 from if_factory.records import Record
 
@@ -92,13 +92,6 @@ def _items(records: Iterable[Record], stage: int) -> Iterator[Item]:
     return (Item(record, (i,), stage) for i, record in enumerate(records))
 
 
-def _taken(records: list[Record]) -> Iterator[Record]:
-    """The records in order, each let go of as it is taken: a run of many would hold them all to its end."""
-    records = records[::-1]
-    while records:
-        yield records.pop()
-
-
 class Runner:
     """The state of one run. Every change of it happens on the event loop's thread."""
 
@@ -109,7 +102,7 @@ class Runner:
         self.window = window
         self.ledger = Ledger([stage.name for stage in stages])
         self.folder = folder
-        self.finished = Spool(folder)
+        self.finished = SortedSpool(folder)
         self.contexts = [StageContext(stage.name, frozenset(models), seed, self.chat, useful) for stage in stages]
         self.dropped: list[DroppedRecord] = []
         self.stopped_by: str | None = None
@@ -124,10 +117,9 @@ class Runner:
         self.seeds: Iterator[Item] = iter(())
         self.source: Iterator[Item] = iter(())
         self.waiting: list[Item] = []
-        self.arrived: list[Item] = []
         self.dropped_here: list[tuple[Position, DroppedRecord]] = []
         self.end = 0
-        self.spool: Spool | None = None
+        self.spool = self.finished
         self.idle = asyncio.Event()
 
     # ------------------------------------------------------------------ the whole run
@@ -137,11 +129,8 @@ class Runner:
         try:
             source = self.seeds = self._admit(inputs)
             for end, stage in enumerate(self.stages):
-                if stage.scope == "all":
-                    source = _items(_taken(await self._all(end, await self._stream(source, end),
-                                                           put_off=self.deferring.any)), end + 1)
-                elif stage.scope == "per_seed":
-                    source = _items(await self._per_seed(end, source), end + 1)
+                if stage.scope != "each":
+                    source = _items(await self._together(end, source), end + 1)
             await self._stream(source, len(self.stages), self.finished)
             if self.requests_in_flight and not self.halted.is_set():
                 # Left over from a stage that gave up on a record with several requests under way: paid, so kept.
@@ -190,13 +179,10 @@ class Runner:
 
     # ------------------------------------------------------------------ each record by itself
 
-    async def _stream(self, source: Iterator[Item], end: int, spool: Spool | None = None) -> list[Record]:
-        """Carry records to stage ``end``, as many at a time as the window allows.
-
-        Returns those that arrive, unless they are put into ``spool``.
-        """
+    async def _stream(self, source: Iterator[Item], end: int, spool: SortedSpool) -> None:
+        """Carry records to stage ``end`` and into ``spool``, as many at a time as the window allows."""
         self.source, self.end, self.spool = source, end, spool
-        self.waiting, self.arrived, self.dropped_here = [], [], []
+        self.waiting, self.dropped_here = [], []
         self.idle.clear()
         self.deferring.here.clear()
         self._fill()
@@ -211,7 +197,6 @@ class Runner:
             row.taken += 1
             row.unfinished += 1
         self.dropped += [one for _, one in sorted(self.dropped_here)]
-        return [item.record for item in sorted(self.arrived, key=lambda item: item.path)]
 
     def _fill(self) -> None:
         loop = asyncio.get_running_loop()
@@ -269,9 +254,6 @@ class Runner:
         return None
 
     def _arrive(self, items: list[Item]) -> None:
-        if self.spool is None:
-            self.arrived += items
-            return
         for item in items:
             self.spool.put(item.path, item.record)
 
@@ -293,28 +275,33 @@ class Runner:
 
     # ------------------------------------------------------------------ records together
 
-    async def _per_seed(self, index: int, source: Iterator[Item]) -> Spool:
-        """Run a *per_seed* stage on what arrives at it, one seed after the other."""
-        arrived, kept = Spool(self.folder), Spool(self.folder)
+    async def _together(self, index: int, source: Iterator[Item]) -> Spool:
+        """What a stage for several records keeps of those that arrive: all at once, or one seed's after the other."""
+        arrived, kept = SortedSpool(self.folder), Spool(self.folder)
         await self._stream(source, index, arrived)
+        if self.stages[index].scope == "all":
+            await self._all(index, arrived, arrived.ids(), kept, put_off=self.deferring.any)
+            return kept
         missing = frozenset(self.deferring.here)
         for seed, records in arrived.by_seed():
-            for record in await self._all(index, records, put_off=seed in missing):
-                kept.put((len(kept),), record)
+            await self._all(index, records, [record.id for record in records], kept, put_off=seed in missing)
         return kept
 
-    async def _all(self, index: int, records: list[Record], *, put_off: bool = False) -> list[Record]:
-        """Run an *all* stage, or a *per_seed* stage on the records of one seed.
+    async def _all(self, index: int, records: Sequence[Record], ids: Iterable[str], kept: Spool, *,
+                   put_off: bool) -> None:
+        """Run a stage on records together and put what it keeps into ``kept``.
 
-        Every record must come back, itself or as a parent, or be dropped. With ``put_off`` some that belong to them
-        wait for a batch, and so do these.
+        With ``put_off`` some that belong to them wait for a batch, and so do these.
+
+        Args:
+            ids: of the records.
         """
-        stage, row = self.stages[index], self.ledger.rows[index + 1]
-        row.taken += len(records)
-        if self.draining or put_off or not records:
-            row.unfinished += len(records)
-            return []
-        task = asyncio.ensure_future(cast(All, stage.run)(list(records), self.contexts[index]))
+        stage, row, n = self.stages[index], self.ledger.rows[index + 1], len(records)
+        row.taken += n
+        if self.draining or put_off or not n:
+            row.unfinished += n
+            return
+        task = asyncio.ensure_future(self._account(stage, row, records, ids, kept, self.contexts[index]))
         self.tasks[task] = None
         try:
             await asyncio.wait([task])
@@ -322,36 +309,36 @@ class Runner:
             if task.done():
                 del self.tasks[task]
         if task.cancelled():
-            row.unfinished += len(records)
-            return []
-        if isinstance(error := task.exception(), Deferred):
+            row.unfinished += n
+        elif isinstance(error := task.exception(), Deferred):
             await self.deferring.settled()
             self.deferring.put_off()
-            row.unfinished += len(records)
-            return []
-        if error:
+            row.unfinished += n
+        elif error:
             if not isinstance(error, UserError):
                 try:
                     raise StageFailed(f"stage '{stage.name}' failed: {type(error).__name__}: {error}") from error
                 except StageFailed as failed:
                     error = failed
             self._fail(error)
-            return []
-        kept, dropped = task.result()
+
+    async def _account(self, stage: Stage, row: Row, records: Sequence[Record], ids: Iterable[str], kept: Spool,
+                       context: StageContext) -> None:
+        """Every record must come back, itself or as a parent, or be dropped. Nothing is awaited but the stage."""
+        made, dropped = await cast(All, stage.run)(records, context)
+        left = Counter(ids)
         for record, why in dropped:
             row.dropped[why.reason] += 1
             self.dropped.append(DroppedRecord(stage.name, record.id, why.reason, why.detail))
-        gone = Counter(record.id for record, _ in dropped)
-        here = Counter(record.id for record in kept)
-        parents = {record.parent for record in kept}
-        for record in records:
-            if gone[record.id]:
-                gone[record.id] -= 1
-            elif here[record.id] or record.id in parents:
-                here[record.id] -= 1
+            left[record.id] -= 1
+        for record in made:
+            row.produced += 1
+            kept.append(record)
+            if left[record.id] > 0:
+                left[record.id] -= 1
                 row.advanced += 1
-        row.produced += len(kept)
-        return kept
+            if record.parent is not None:
+                row.advanced += max(0, left.pop(record.parent, 0))
 
     # ------------------------------------------------------------------ stopping
 

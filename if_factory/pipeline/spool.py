@@ -1,4 +1,4 @@
-"""A spool of finished records in an unnamed temporary file, so that memory does not grow with the length of a run.
+"""A spool of records in an unnamed temporary file, so that memory does not grow with the length of a run.
 
 A record of a long run holds every answer it got, tens of kilobytes; only its place in the file stays in memory, and
 the keys that order the records are in a temporary database. Both disappear with the process: they are no output, and
@@ -26,16 +26,62 @@ _TOGETHER = 256  # keys written at once: one at a time takes three times as long
 
 
 class Spool(Sequence[Record]):
-    """Records in the order of their keys, whatever order they were put in; each is read when accessed.
+    """Records in the order they are put in; each is read when accessed.
 
     Args:
         folder: on whose disk the file is; ``None`` is the system's folder for temporary files.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
+        self._lines = TemporaryLines(folder)
+
+    def append(self, record: Record) -> None:
+        """Raises ``UserError``: the disk is full; what was answered is in the log."""
+        self._lines.append(line_of(record))
+
+    def lines(self) -> Iterator[bytes]:
+        """Each record as a line of records.jsonl, in order."""
+        return map(self._lines.__getitem__, self._places())
+
+    def ids(self) -> Iterator[str]:
+        """The records' ids, in order; no record is made for it."""
+        return map(_id_of, self.lines())
+
+    def _places(self) -> Sequence[int]:
+        """The order of the lines."""
+        return range(len(self._lines))
+
+    def _record(self, place: int) -> Record:
+        return record_of(self._lines[place])
+
+    def __iter__(self) -> Iterator[Record]:
+        return map(self._record, self._places())
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Record]: ...
+    def __getitem__(self, index: int | slice) -> Record | list[Record]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return self._record(self._places()[index])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(Record.__eq__, self, other))
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class SortedSpool(Spool):
+    """Records in the order of their keys, whatever order they are put in."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        super().__init__(folder)
         # Beyond its cache of 2 MB it is in a file of its own; an empty name is a temporary database.
         self._keys = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        self._lines = TemporaryLines(folder)
         self._keys.execute("CREATE TABLE keys (key BLOB PRIMARY KEY, place INTEGER) WITHOUT ROWID")
         self._keys.execute("BEGIN")
         self._order: array[int] | None = None
@@ -45,7 +91,7 @@ class Spool(Sequence[Record]):
         self._keys.close()
 
     def put(self, key: tuple[int, ...], record: Record) -> None:
-        """Raises ``UserError``: the disk is full; what was answered is in the log. A key is put once."""
+        """Raises ``UserError``: as ``append``. A key is put once."""
         self.put_line(key, line_of(record))
 
     def put_line(self, key: tuple[int, ...], line: bytes) -> None:
@@ -72,38 +118,11 @@ class Spool(Sequence[Record]):
         for seed, places in groupby(keys, key=lambda row: row[0]):
             yield int.from_bytes(seed, "big"), [self._record(place) for _, place in places]
 
-    def lines(self) -> Iterator[bytes]:
-        """Each record as a line of records.jsonl, in order."""
-        return map(self._lines.__getitem__, self._sorted())
-
-    def _sorted(self) -> array[int]:
+    def _places(self) -> Sequence[int]:
         if self._order is None:
             self._insert()
             self._order = array("Q", (place for place, in self._keys.execute("SELECT place FROM keys ORDER BY key")))
         return self._order
-
-    def _record(self, place: int) -> Record:
-        return record_of(self._lines[place])
-
-    def __iter__(self) -> Iterator[Record]:
-        return map(self._record, self._sorted())
-
-    def __len__(self) -> int:
-        return len(self._lines)
-
-    @overload
-    def __getitem__(self, index: int) -> Record: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Record]: ...
-    def __getitem__(self, index: int | slice) -> Record | list[Record]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        return self._record(self._sorted()[index])
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and len(self) == len(other) and all(map(Record.__eq__, self, other))
-
-    __hash__ = None  # type: ignore[assignment]
 
 
 def line_of(record: Record) -> bytes:
@@ -117,6 +136,15 @@ def record_of(line: bytes) -> Record:
         return Record.model_validate_json(line)
     except ValidationError:  # half of a surrogate pair, which pydantic's JSON does not take
         return Record.model_validate(json.loads(line))
+
+
+def _id_of(line: bytes) -> str:
+    """The first field of a line."""
+    found: str = _decode(line.decode("ascii"), len('{"id": '))[0]
+    return found
+
+
+_decode = json.JSONDecoder().raw_decode
 
 
 def _packed(key: tuple[int, ...]) -> bytes:

@@ -3,13 +3,16 @@
 A stage is an async function. An *each* stage takes one record and returns one record or a list of them; an
 *all* stage takes every record that reached it (deduplication, sampling) and returns those it keeps together
 with those it drops; a *per_seed* stage does that with the records of one seed (after an *all* stage: of one of
-its records), so that memory holds one seed's records at a time. A stage drops a record by raising ``Dropped`` with
-a short reason that can be counted.
+its records). A stage drops a record by raising ``Dropped`` with a short reason that can be counted.
+
+The records of an *all* stage are on disk, and each is read anew whenever it is accessed: go over them once or twice,
+hold what you compare and not the records, and return generators. So memory holds few of them at a time; of a
+*per_seed* stage it holds one seed's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Literal, Protocol
@@ -54,7 +57,9 @@ class Context(Protocol):
 # A gate as the runner takes it: candidates of a record -> the same, decided.
 Useful = Callable[[Record, Sequence[Candidate]], Awaitable[list[Candidate]]]
 Each = Callable[[Record, Context], Awaitable[Record | list[Record]]]
-All = Callable[[list[Record], Context], Awaitable[tuple[list[Record], list[tuple[Record, Dropped]]]]]
+# Those kept, and those dropped, which are taken first.
+Together = tuple[Iterable[Record], Iterable[tuple[Record, Dropped]]]
+All = Callable[[Sequence[Record], Context], Awaitable[Together]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,12 +65,16 @@ def shingles(text: str) -> frozenset[str]:
     Case, accents, punctuation, hyphens, articles and the plural's s do not; scripts written without spaces are
     taken character by character. A text without any word is its own only element: only its equals repeat it.
     """
+    words = _words(text)
+    return frozenset((*words, *map(" ".join, pairwise(words))))
+
+
+def _words(text: str) -> list[str]:
     bare = text.casefold()
     if not bare.isascii():
         bare = "".join(c for c in unicodedata.normalize("NFKD", bare) if not unicodedata.combining(c))
     words = WORD.findall(_PLURAL.sub("", bare.translate(_INSIDE_WORDS)))
-    words = [word for word in words if word not in _ARTICLES] or words or [text.strip()]
-    return frozenset((*words, *map(" ".join, pairwise(words))))
+    return [word for word in words if word not in _ARTICLES] or words or [text.strip()]
 
 
 def _by_ngram(texts: Sequence[str], threshold: float) -> list[int | None]:
@@ -101,13 +105,18 @@ class _Elements(NamedTuple):
 
 
 def _elements(texts: Sequence[str]) -> list[_Elements]:
-    """Numbers take a fraction of the memory of sets of strings, and most elements are one text's alone."""
-    numbers: dict[str, int] = {}
-    sets = [array("L", [numbers.setdefault(s, len(numbers)) for s in shingles(text)]) for text in texts]
-    counts = Counter(chain.from_iterable(sets))
-    several = sorted((n for n in range(len(numbers)) if counts[n] > 1), key=counts.__getitem__)
-    rank = {n: i for i, n in enumerate(several)}
-    return [_Elements(len(each), array("L", sorted(rank[n] for n in each if n in rank))) for each in sets]
+    """The ``shingles``, as numbers: these take a fraction of the memory, and most are one text's alone."""
+    numbers: dict[str, int] = {}  # of the words, from 1; a pair's is made of its words'
+    sets = []
+    for text in texts:
+        words = [numbers.setdefault(word, len(numbers) + 1) for word in _words(text)]
+        sets.append(array("Q", {*words, *[first << 32 | second for first, second in pairwise(words)]}))
+    del numbers
+    in_order = sorted(chain.from_iterable(sets))  # a list takes a fraction of the memory of a dictionary's keys
+    again = Counter(one for one, other in pairwise(in_order) if one == other)
+    del in_order
+    rank = {n: i for i, n in enumerate(sorted(again, key=again.__getitem__))}
+    return [_Elements(len(each), array("I", sorted([rank[n] for n in each if n in rank]))) for each in sets]
 
 
 def _at_least(x: float) -> int:

@@ -24,7 +24,7 @@ def paragraphs(n: int, words: int = 20) -> str:
 
 
 def test_the_shipped_texts_are_short_original_prose_with_titles():
-    texts = read_texts(None)
+    texts = list(read_texts(None))
     assert len(texts) == 12
     assert len({t.title for t in texts}) == 12
     for t in texts:
@@ -40,17 +40,17 @@ def test_a_folder_is_read_file_by_file_in_order(tmp_path: Path):
     (tmp_path / "a.md").write_text("# A Day\n\n" + PROSE)
     (tmp_path / "c.jsonl").write_text(json.dumps({"text": PROSE, "id": "x"}) + "\n")
     (tmp_path / "ignored.pdf").write_bytes(b"%PDF")
-    texts = read_texts(tmp_path)
+    texts = list(read_texts(tmp_path))
     assert [t.source for t in texts] == ["a.md", "two.txt", "c.jsonl:1"]
     assert [t.title for t in texts] == ["A Day", "", ""]
     assert texts[2].extra == {"seed_id": "x"}
-    assert len(read_texts(tmp_path, limit=2)) == 2
+    assert len(list(read_texts(tmp_path, limit=2))) == 2
 
 
 def test_rows_are_texts_or_pairs_whose_instruction_is_known(tmp_path: Path):
     path = tmp_path / "t.jsonl"
     path.write_text(json.dumps({"body": PROSE, "title": "T"}) + "\n")
-    assert read_texts(path, column="body")[0].title == "T"
+    assert next(read_texts(path, column="body")).title == "T"
     path.write_text(json.dumps({"prompt": "Write.", "response": PROSE}) + "\n")
     [pair] = read_texts(path)
     assert (pair.text, pair.prompt) == (PROSE, "Write.")
@@ -67,22 +67,22 @@ def test_a_row_without_a_text_is_named_with_its_place(row: object, said: str, tm
     path = tmp_path / "t.jsonl"
     path.write_text(json.dumps({"text": PROSE}) + "\n" + json.dumps(row) + "\n")
     with pytest.raises(UserError, match=said) as e:
-        read_texts(path)
+        list(read_texts(path))
     assert "t.jsonl:2" in str(e.value)
 
 
 @pytest.mark.parametrize("name", ["gone.txt", "gone.jsonl", "gone.parquet", "gone"])
 def test_a_missing_place_is_a_user_error(name: str, tmp_path: Path):
     with pytest.raises(UserError):
-        read_texts(tmp_path / name)
+        list(read_texts(tmp_path / name))
 
 
 def test_an_empty_folder_or_file_is_a_user_error(tmp_path: Path):
     with pytest.raises(UserError, match="no texts"):
-        read_texts(tmp_path)
+        list(read_texts(tmp_path))
     (tmp_path / "a.txt").write_text(" \n")
     with pytest.raises(UserError, match="empty"):
-        read_texts(tmp_path)
+        list(read_texts(tmp_path))
 
 
 def test_parquet_is_read_with_the_datasets_library(tmp_path: Path):

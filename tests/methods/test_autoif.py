@@ -553,6 +553,15 @@ def test_equal_and_nearly_equal_instructions_are_dropped_and_counted(tmp_path):
     assert len(result.records) == 3
 
 
+def test_the_same_instruction_from_two_calls_is_kept_once():
+    options = Options(**{**SMALL, "augment_calls": 2})
+    result, _ = play(METHOD.inputs(None, options, 1), options, only=("augment", "deduplicate"),
+                     teacher=lambda request: Completion(
+                         f"- Write no digit at all.\n- Use exactly {request.sample + 3} words.", "stop"))
+    assert result.ledger["deduplicate"].dropped == {"duplicate_instruction": 1}
+    assert [r.prompt for r in result.records].count("Write no digit at all.") == 1
+
+
 def test_an_instruction_that_the_token_limit_cut_is_counted_and_hides_no_other():
     def teacher(request):
         if request.sample == 0:

@@ -232,7 +232,7 @@ def test_domain_files_are_checked_with_file_row_and_field(tmp_path):
     bad.write_text('{"domain": "Bees"}\n{"name": "Ships"}\n')
     with pytest.raises(UserError, match=r"d.jsonl:2: field 'domain'"):
         inputs(bad, Options(), None)
-    assert len(inputs(None, Options(instructions=50), 7)) == 7
+    assert len(list(inputs(None, Options(instructions=50), 7))) == 7
     with pytest.raises(UserError, match="scenarios"):
         inputs(None, Options(instructions=10**6), None)
 
@@ -649,7 +649,7 @@ def test_the_plan_bounds_the_calls_that_are_made(tmp_path):
     options = {"instructions": 40, "domain_draws": 3, "domains_per_draw": 4, "requests_per_domain": 3,
                "scenarios_per_request": 5}
     made = recipe(options).method_options()
-    planned = plan(inputs(None, made, None), made, {"teacher"})
+    planned = plan(list(inputs(None, made, None)), made, {"teacher"})
     log = ResponseLog(tmp_path / "log.jsonl")
     _, _, usage = play(options=options, log=log)
     log.close()

@@ -168,7 +168,7 @@ def test_long_texts_are_cut_at_the_ends_of_sentences(tmp_path: Path) -> None:
 
 
 def test_the_shipped_pairs_and_texts_are_read() -> None:
-    records = inputs(None, Options(), None)
+    records = list(inputs(None, Options(), None))
     forms = Counter(r.extra["form"] for r in records)
     assert forms["seed"] >= 30
     assert forms["text"] >= 10
@@ -180,7 +180,7 @@ def test_the_shipped_pairs_and_texts_are_read() -> None:
 def test_a_pair_without_a_response_is_named(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text('{"prompt": "Why?"}\n')
     with pytest.raises(UserError, match=r"p\.jsonl:1: field 'response'"):
-        inputs(None, Options(pairs=str(tmp_path / "p.jsonl")), None)
+        list(inputs(None, Options(pairs=str(tmp_path / "p.jsonl")), None))
 
 
 def test_the_plan_bounds_what_is_asked(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_the_plan_bounds_what_is_asked(tmp_path: Path) -> None:
     path = texts(tmp_path, GOOD)
     play(path, count("backward", asks), count("judge", lambda r: "hm"))
     made = Options.model_validate(SHORT)
-    planned = {c.role: c.high for c in plan(inputs(path, made, None), made, {"backward", "judge"})}
+    planned = {c.role: c.high for c in plan(list(inputs(path, made, None)), made, {"backward", "judge"})}
     assert asked == {"backward": 1, "judge": 9}
     assert all(asked[role] <= planned[role] for role in asked)
 

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from if_factory import api
+from if_factory.api.common import iter_seeds
 from if_factory.cli import main
 from if_factory.errors import UserError
 from tests.support.command_run import OUTCOME
@@ -67,6 +68,18 @@ def test_every_seed_is_in_one_shard(endpoint, tmp_path: Path) -> None:
     shards = [[r.id for r in api.seeds_of(api.load_recipe(recipe, shard=f"{i}/4"))] for i in (1, 2, 3, 4)]
     assert sorted(chain.from_iterable(shards)) == sorted(whole)
     assert max(map(len, shards)) - min(map(len, shards)) <= 1
+
+
+@pytest.mark.parametrize("name", ["complex_to_simple", "humpback", "suri"])
+def test_a_seed_is_read_when_it_is_taken(name: str, tmp_path: Path) -> None:
+    """A run puts each in its file before it reads the next: a list of all would be its peak of memory."""
+    recipe = write_recipe(tmp_path, name, "http://localhost:1/v1", 2)
+    with open(tmp_path / "seeds.jsonl", "a") as f:
+        f.write("{}\n")
+    seeds = iter_seeds(api.load_recipe(recipe))
+    next(seeds)
+    with pytest.raises(UserError, match=r"seeds\.jsonl:3"):
+        list(seeds)
 
 
 def test_from_the_command_line_with_what_can_go_wrong(endpoint, tmp_path: Path,

@@ -14,7 +14,7 @@ from if_factory.chat.client import ChatClient
 from if_factory.chat.log import ResponseLog
 from if_factory.pipeline.result import RunResult
 from if_factory.pipeline.runner import run
-from if_factory.pipeline.stage import Context, Dropped, Stage
+from if_factory.pipeline.stage import Context, Dropped, Stage, Together
 from if_factory.records import Candidate, Record, content_id
 
 
@@ -86,7 +86,8 @@ async def ask_three(record: Record, ctx: Context) -> list[Record]:
     return list({c.id: c for c in children}.values())
 
 
-async def every_other(records: list[Record], ctx: Context) -> tuple[list[Record], list[tuple[Record, Dropped]]]:
+async def every_other(records: Sequence[Record], ctx: Context) -> Together:
+    records = list(records)
     ctx.rng("order").shuffle(records)
     return records[::2], [(r, Dropped("odd", r.prompt)) for r in records[1::2]]
 

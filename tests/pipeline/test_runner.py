@@ -237,20 +237,43 @@ async def test_a_role_without_a_model_is_the_users_mistake():
         await run([Stage("judge", judge)], seeds(1), {"student": model(ScriptedEndpoint())}, seed=0)
 
 
-async def test_an_all_stage_that_loses_a_record_fails_the_run():
-    async def loses(records, ctx):
-        return records[:-1], []
+@pytest.mark.parametrize(("decide", "accounted"), [
+    (lambda records: (records[:-1], []), 4),
+    (lambda records: (iter(records[:-1]), iter([])), 4),
+    (lambda records: (records[:3], ((r, Dropped("x")) for r in records[3:4])), 4),
+    (lambda records: (records, [(records[0], Dropped("x")), (records[0], Dropped("x"))]), 6),
+    (lambda records: ((r.child("first child's", (), 0) for r in records[:2]), []), 2),
+])
+async def test_an_all_stage_that_loses_a_record_or_drops_it_twice_fails_the_run(decide, accounted):
+    async def together(records, ctx):
+        return decide(records)
 
-    with pytest.raises(LedgerError, match="'loses' took 5 records but accounts for 4"):
-        await run([Stage("loses", loses, "all")], seeds(5), {}, seed=0)
+    with pytest.raises(LedgerError, match=f"'together' took 5 records but accounts for {accounted}"):
+        await run([Stage("together", together, "all")], seeds(5), {}, seed=0)
 
 
-async def test_an_all_stage_with_a_bug_is_named():
-    async def buggy(records, ctx):
+@pytest.mark.parametrize("decide", [
+    lambda records: ([r.child(p, (), 0) for r in records for p in "ab"], []),
+    lambda records: ([records[0], records[0].child("x", (), 0)], [(r, Dropped("x")) for r in records[1:]])])
+async def test_an_all_stage_may_make_several_records_of_one(decide):
+    async def together(records, ctx):
+        return decide(records)
+
+    result = await run([Stage("together", together, "all")], seeds(5), {}, seed=0)
+    row = result.ledger["together"]
+    assert (row.taken, row.produced) == (5, len(result.records))
+
+
+async def test_an_all_stage_with_a_bug_is_named_wherever_it_shows():
+    async def at_once(records, ctx):
         raise ZeroDivisionError
 
-    with pytest.raises(StageFailed, match="stage 'buggy' failed: ZeroDivisionError"):
-        await run([Stage("buggy", buggy, "all")], seeds(5), {}, seed=0)
+    async def later(records, ctx):
+        return (r.with_extra(unread=1 // 0) for r in records), []
+
+    for buggy in (at_once, later):
+        with pytest.raises(StageFailed, match="stage 'buggy' failed: ZeroDivisionError"):
+            await run([Stage("buggy", buggy, "all")], seeds(5), {}, seed=0)
 
 
 async def test_what_a_stage_catches_does_not_hide_a_stop():
@@ -310,13 +333,13 @@ def test_randomness_depends_on_seed_and_parts_alone():
     assert len(set(values)) == len(values) == 8
 
 
-@pytest.mark.parametrize("end", ["rejected", "kept"])
+@pytest.mark.parametrize("end", ["rejected", "kept", "together"])
 @pytest.mark.parametrize("n", [3_000, pytest.param(20_000, marks=pytest.mark.slow)])
 def test_memory_per_record_is_bounded(repo, n, end):
     """Of records with 10 kB answers only the rejection stays, or the place in a file."""
     grown = int(subprocess.run([sys.executable, "-m", "tests.pipeline.memory", str(n), end], check=True, cwd=repo,
                                capture_output=True, text=True).stdout)
-    before_there_is_a_file = 12 * 2**20 if end == "kept" else 0
+    before_there_is_a_file = 0 if end == "rejected" else 12 * 2**20
     assert (grown - before_there_is_a_file) / n < 2_000, f"{grown / n:.0f} bytes per record"
 
 
@@ -337,16 +360,25 @@ async def test_a_stop_does_not_wait_for_a_retry_that_is_an_hour_away(tmp_path):
     assert not result.dropped, "a request that was not tried to the end is no failure"
 
 
-async def test_records_taken_on_from_those_that_waited_together_are_let_go():
+async def test_few_records_are_in_memory_at_a_stage_for_all_of_them_and_after_it():
     seen: list[weakref.ref[Record]] = []
+    most = 0
 
-    async def together(records, ctx):
-        return [record.with_extra(number=i) for i, record in enumerate(records)], []
+    def watched(record: Record) -> Record:
+        nonlocal most
+        seen.append(weakref.ref(record))
+        most = max(most, sum(ref() is not None for ref in seen))
+        return record
 
     async def look(record, ctx):
-        alive = sum(ref() is not None for ref in seen)
-        seen.append(weakref.ref(record))
-        return record.with_extra(unread=alive)
+        return watched(record.with_extra(number=len(seen)))
 
-    result = await run([Stage("together", together, "all"), Stage("look", look)], seeds(9), {}, seed=0, window=1)
-    assert max(record.extra["unread"] for record in result.records) <= 1
+    async def together(records, ctx):
+        dropped = {record.id for record in map(watched, records) if record.extra["number"] % 3}
+        return ((watched(r.with_extra(number=0)) for r in map(watched, records) if r.id not in dropped),
+                ((watched(r), Dropped("x")) for r in records if r.id in dropped))
+
+    result = await run([Stage("before", look), Stage("together", together, "all"), Stage("after", look)], seeds(60), {},
+                       seed=0, window=1)
+    assert (len(result.records), len(result.dropped)) == (20, 40)
+    assert most <= 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tracemalloc
 from random import Random
 from types import ModuleType
 
@@ -66,6 +67,16 @@ def test_a_repetition_names_the_first_text_kept_not_another_repetition():
 def test_a_threshold_outside_0_and_1_is_an_error_of_the_user(threshold):
     with pytest.raises(UserError):
         near_duplicates(["a"], threshold=threshold)
+
+
+def test_what_one_text_alone_has_takes_little_memory():
+    texts = [" ".join(f"word{i * j % 5003}" for j in range(1, 16)) for i in range(1, 4001)]
+    elements = sum(len(shingles(text)) for text in texts)
+    tracemalloc.start()
+    near_duplicates(texts)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak / elements < 90, f"{peak / elements:.0f} bytes per element"
 
 
 def test_twenty_thousand_texts_are_not_compared_pair_by_pair(monkeypatch):

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Awaitable, Sequence
 from functools import partial
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from if_factory.methods.autoif.cross_validation import (
 from if_factory.methods.autoif.options import NAME, Options
 from if_factory.methods.autoif.votes import said
 from if_factory.methods.base import template
-from if_factory.pipeline.stage import Context, Dropped, Each
+from if_factory.pipeline.stage import Context, Dropped, Each, Together
 from if_factory.records import Constraint, Record, content_id
 from if_factory.sandbox import FunctionResult
 from if_factory.similarity.dedup import near_duplicates
@@ -82,12 +83,11 @@ def in_round(stage: Each, number: int) -> Each:
     return run
 
 
-async def grow_pool(records: list[Record], ctx: Context, *, number: int,
-                    ) -> tuple[list[Record], list[tuple[Record, Dropped]]]:
+async def grow_pool(records: Sequence[Record], ctx: Context, *, number: int) -> Together:
     """The calls of a round show what was accepted before it, too: what has come here with its functions."""
     accepted = [r.prompt for r in records if r.extra["origin"] == "augmented"]
-    return [r.with_extra(pool=[*r.extra["pool"], *accepted])
-            if r.extra["origin"] == "augmentation" and r.extra["round"] == number else r for r in records], []
+    return (r.with_extra(pool=[*r.extra["pool"], *accepted])
+            if r.extra["origin"] == "augmentation" and r.extra["round"] == number else r for r in records), ()
 
 
 async def augment(record: Record, ctx: Context, *, options: Options) -> Record | list[Record]:
@@ -110,35 +110,32 @@ async def augment(record: Record, ctx: Context, *, options: Options) -> Record |
     return new
 
 
-async def deduplicate(records: list[Record], ctx: Context, *, options: Options,
-                      ) -> tuple[list[Record], list[tuple[Record, Dropped]]]:
+async def deduplicate(records: Sequence[Record], ctx: Context, *, options: Options) -> Together:
     """Keeps the first of equal instructions, seeds first, whatever order the answers came in.
 
     Texts that cannot be instructions are dropped here too, so that no other one counts as their duplicate.
     """
-    kept: list[Record] = []
-    dropped: list[tuple[Record, Dropped]] = []
+    compared: list[tuple[int, str]] = []  # place and text
+    why: dict[int, Dropped] = {}
     seen: set[str] = set()
-    for record in records:
+    for i, record in enumerate(records):
         if record.extra["origin"] == "augmentation":
             continue  # a call of a later round
         key = " ".join(re.findall(r"\w+", record.prompt.casefold()))
         if record.extra.get("cut"):
-            dropped.append((record, Dropped("cut_by_the_token_limit")))
+            why[i] = Dropped("cut_by_the_token_limit")
         elif record.extra["origin"] == "augmented" and not 8 <= len(record.prompt) <= 400:
-            dropped.append((record, Dropped("too_short_or_too_long", f"{len(record.prompt)} characters")))
+            why[i] = Dropped("too_short_or_too_long", f"{len(record.prompt)} characters")
         elif key in seen:
-            dropped.append((record, Dropped("duplicate_instruction")))
+            why[i] = Dropped("duplicate_instruction")
         else:
             seen.add(key)
-            kept.append(record)
+            compared.append((i, record.prompt))
     if options.near_duplicates < 1:
-        repeats = near_duplicates([r.prompt for r in kept], threshold=options.near_duplicates)
-        dropped += [(r, Dropped("near_duplicate_instruction", kept[i].prompt))
-                     for r, i in zip(kept, repeats, strict=True) if i is not None]
-        kept = [r for r, i in zip(kept, repeats, strict=True) if i is None]
-    still = {r.id for r in kept}
-    return [r for r in records if r.extra["origin"] == "augmentation" or r.id in still], dropped
+        repeats = near_duplicates([text for _, text in compared], threshold=options.near_duplicates)
+        why |= {i: Dropped("near_duplicate_instruction", compared[earlier][1])
+                for (i, _), earlier in zip(compared, repeats, strict=True) if earlier is not None}
+    return (r for i, r in enumerate(records) if i not in why), ((records[i], reason) for i, reason in why.items())
 
 
 class _Checkable(BaseModel):
@@ -275,17 +272,16 @@ async def consistent(record: Record, ctx: Context, *, options: Options) -> Recor
     return record.with_extra(consistency=found)
 
 
-async def compose(records: list[Record], ctx: Context, *, options: Options,
-                  ) -> tuple[list[Record], list[tuple[Record, Dropped]]]:
+async def compose(records: Sequence[Record], ctx: Context, *, options: Options) -> Together:
     """Each instruction with others beside it, drawn by the run's seed: as many as asked for, and as there are."""
-    composed = []
-    for i, record in enumerate(records):
+    def composed(i: int, record: Record) -> Record:
         rng = ctx.rng(record.id, "compose")
         n = min(rng.randint(options.min_constraints, options.max_constraints), len(records))
         others = [records[j if j < i else j + 1] for j in rng.sample(range(len(records) - 1), n - 1)]
         constraints = [c for r in (record, *others) for c in r.constraints]
-        composed.append(record.child(record.prompt, constraints, difficulty=n) if others else record)
-    return composed, []
+        return record.child(record.prompt, constraints, difficulty=n) if others else record
+
+    return starmap(composed, enumerate(records)), ()
 
 
 async def compatible(record: Record, ctx: Context, *, options: Options) -> Record:

@@ -10,7 +10,7 @@ are the only places where records wait for each other.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from if_factory.files import read_rows
 from if_factory.inputs.seeds import builtin
 from if_factory.methods.base import template
 from if_factory.methods.decif.options import NAME, Options
-from if_factory.pipeline.stage import Context, Dropped
+from if_factory.pipeline.stage import Context, Dropped, Together
 from if_factory.records import Extra, Record, content_id
 from if_factory.similarity.dedup import near_duplicates
 
@@ -35,7 +35,7 @@ _WORDS = {"domain": (1, 5), "request": (2, 8), "scenario": (6, 90)}
 _TOKENS = {"domain": 15, "request": 20, "scenario": 100}  # an item has at most, so that long lists are not cut
 
 
-def inputs(path: Path | None, options: Options, limit: int | None) -> list[Record]:
+def inputs(path: Path | None, options: Options, limit: int | None) -> Iterator[Record]:
     """Numbered records, each with a domain, or with the examples to ask for domains with.
 
     ``path`` holds rows ``{"domain": "..."}``; near-duplicates among them count once.
@@ -49,7 +49,7 @@ def inputs(path: Path | None, options: Options, limit: int | None) -> list[Recor
     if wanted > (most := lists * options.requests_per_domain * options.scenarios_per_request):
         raise UserError(f"{wanted} instructions are wanted but {most} scenarios will be asked for",
                         where="options.instructions", fix="raise requests_per_domain or scenarios_per_request")
-    return [_numbered(i, domains, options) for i in range(wanted)]
+    return (_numbered(i, domains, options) for i in range(wanted))
 
 
 def read_domains(path: Path, options: Options) -> list[str]:
@@ -139,32 +139,32 @@ def list_schema(low: int, high: int, letters: int) -> dict[str, Any]:
 # ---------------------------------------------------------------- dealing
 
 
-async def deal(records: list[Record], ctx: Context, *, level: str,
-               options: Options) -> tuple[list[Record], list[tuple[Record, Dropped]]]:
+async def deal(records: Sequence[Record], ctx: Context, *, level: str, options: Options) -> Together:
     """Give every record one item of its list, none of them a near-duplicate of another list's or its own.
 
     A domain or request that repeats an earlier one is taken for that one, or left out; a scenario is given once.
     """
     lists: dict[str, list[str]] = {}
+    keys: list[str] = []
     for record in records:
-        lists.setdefault(_list_of(record, level), record.extra["pool"])
+        keys.append(_list_of(record, level))
+        lists.setdefault(keys[-1], record.extra["pool"])
     distinct = _distinct(lists, level, options)
     turns: Counter[str] = Counter()
-    kept: list[Record] = []
-    dropped: list[tuple[Record, Dropped]] = []
-    for record in records:
-        key = _list_of(record, level)
+    given: list[str | None] = []
+    for key in keys:
         turn, choice = turns[key], distinct[key]
         turns[key] += 1
-        if not choice or (level == "scenario" and turn >= len(choice)):
-            dropped.append((record, Dropped(f"no_distinct_{level}_left")))
-            continue
-        text = choice[turn % len(choice)]
-        found: Extra = {level: text}  # type: ignore[misc]  # a key of Extra whatever the level
-        kept.append(record.model_copy(update={
-            "prompt": text, "seed_prompt": text if level == "domain" else record.seed_prompt,
-        }).with_extra(without=("pool", "examples"), **found))
-    return kept, dropped
+        given.append(choice[turn % len(choice)] if choice and (level != "scenario" or turn < len(choice)) else None)
+    return ((_dealt(records[i], level, text) for i, text in enumerate(given) if text is not None),
+            ((records[i], Dropped(f"no_distinct_{level}_left")) for i, text in enumerate(given) if text is None))
+
+
+def _dealt(record: Record, level: str, text: str) -> Record:
+    found: Extra = {level: text}  # type: ignore[misc]  # a key of Extra whatever the level
+    return record.model_copy(update={
+        "prompt": text, "seed_prompt": text if level == "domain" else record.seed_prompt,
+    }).with_extra(without=("pool", "examples"), **found)
 
 
 def _list_of(record: Record, level: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,22 +14,21 @@ from if_factory.methods.humpback.options import NAME, Options
 from if_factory.records import Candidate, Record, content_id
 
 
-def inputs(path: Path | None, options: Options, limit: int | None) -> list[Record]:
+def inputs(path: Path | None, options: Options, limit: int | None) -> Iterator[Record]:
     """The seed pairs, then the unlabelled texts, cleaned and cut; ``limit`` counts texts.
 
     ``extra["form"]`` is ``seed`` or ``text``. A text's record has it as its only candidate and no prompt yet.
     """
-    records = read_pairs(None if options.pairs == "builtin" else Path(options.pairs))
+    yield from read_pairs(None if options.pairs == "builtin" else Path(options.pairs))
     window = {"min_words": options.min_chars // 6, "max_words": max(1, options.max_chars // 6)}
     found = 0
     for text in read_texts(path, column=options.text_column):
         for piece in segment(clean(text.text)[0], **window):
             if found == limit:
-                return records
+                return
             record = text_record(replace(text, text=piece, prompt=""), NAME)
-            records.append(record.model_copy(update={"id": content_id(piece)}).with_extra(form="text"))
+            yield record.model_copy(update={"id": content_id(piece)}).with_extra(form="text")
             found += 1
-    return records
 
 
 def read_pairs(path: Path | None) -> list[Record]:

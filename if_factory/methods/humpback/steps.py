@@ -14,7 +14,7 @@ from if_factory.judge.judge import judge_score
 from if_factory.methods.base import template
 from if_factory.methods.humpback.inputs import read_pairs
 from if_factory.methods.humpback.options import NAME, Options
-from if_factory.pipeline.stage import Context, Dropped
+from if_factory.pipeline.stage import Context, Dropped, Together
 from if_factory.records import Constraint, Outcome, Record, Verdict
 from if_factory.similarity.dedup import near_duplicates, shingles
 
@@ -117,19 +117,18 @@ def _copies(instruction: frozenset[str], text: str) -> bool:
     return len(pairs) >= 8 and len(pairs & shingles(text)) > 0.8 * len(pairs)
 
 
-async def distinct(records: list[Record], ctx: Context, *, options: Options
-                   ) -> tuple[list[Record], list[tuple[Record, Dropped]]]:
+async def distinct(records: Sequence[Record], ctx: Context, *, options: Options) -> Together:
     """Drops instructions that repeat a seed's or an earlier one's, so that no seed leaks into what is mined."""
-    ordered = sorted(records, key=lambda r: r.extra["form"] != "seed")  # stable: seeds first
-    repeats = near_duplicates([r.prompt for r in ordered], threshold=options.similarity)
-    kept, dropped = [], []
-    for record, earlier in zip(ordered, repeats, strict=True):
-        if earlier is None or record.extra["form"] == "seed":
-            kept.append(record)
-        else:
-            seed = ordered[earlier].extra["form"] == "seed"
-            dropped.append((record, Dropped("repeats_a_seed" if seed else "near_duplicate")))
-    return kept, dropped
+    mined, prompts = [], []
+    for record in records:
+        mined.append(record.extra["form"] != "seed")
+        prompts.append(record.prompt)
+    order = sorted(range(len(prompts)), key=mined.__getitem__)  # stable: seeds first
+    seeds = mined.count(False)
+    repeats = near_duplicates([prompts[i] for i in order], threshold=options.similarity)
+    why = {i: "repeats_a_seed" if earlier < seeds else "near_duplicate"
+           for i, earlier in zip(order, repeats, strict=True) if earlier is not None and mined[i]}
+    return (records[i] for i in order if i not in why), ((records[i], Dropped(reason)) for i, reason in why.items())
 
 
 async def curate(record: Record, ctx: Context, *, options: Options) -> Record:

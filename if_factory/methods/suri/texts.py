@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -13,9 +14,9 @@ from if_factory.pipeline.stage import Context, Dropped
 from if_factory.records import Candidate, Record, content_id
 
 
-def inputs(path: Path | None, options: Options, limit: int | None) -> list[Record]:
+def inputs(path: Path | None, options: Options, limit: int | None) -> Iterator[Record]:
     compose("", Random(0), n=0, include=options.include, exclude=options.exclude)  # unknown names show now
-    return [text_record(t, NAME) for t in read_texts(path, column=options.text_column, limit=limit)]
+    return (text_record(t, NAME) for t in read_texts(path, column=options.text_column, limit=limit))
 
 
 async def cut(record: Record, ctx: Context, *, options: Options) -> list[Record]:
