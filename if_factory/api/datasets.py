@@ -252,8 +252,11 @@ def _named(recipe: Recipe, datasets: Mapping[str, Rows], general: General | None
     for dataset, rows in sorted(datasets.items()):
         name = f"{recipe.name}_{dataset}"
         found.append(_Named(name, dataset, WHOLE, rows, range(len(rows))))
-        found += [_Named(f"{name}_{label}", dataset, label, rows, places)
-                  for label, places in _parts(rows.rates, rows.difficulties, cut)]
+        try:
+            parts = _parts(rows.rates, rows.difficulties, cut)
+        except UserError as e:
+            raise UserError(f"{name}: {e.problem}", where=f"--bins {cut.number}", fix=e.fix) from None
+        found += [_Named(f"{name}_{label}", dataset, label, rows, places) for label, places in parts]
     if general and general.examples:
         rows = Rows(fmt, disk, every_answer=recipe.definition.verifies_history("sft"))
         for example in general.examples:
