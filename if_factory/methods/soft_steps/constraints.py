@@ -76,7 +76,7 @@ _WRITTEN_SCHEMA: dict[str, Any] = {
 _MOST_WORDS = 60
 # What a small model writes about the question in place of a demand on the answer.
 _NO_DEMAND = re.compile(r"^\W*(?:\.\.\.|…|(?:i'm|i am) (?:not sure|sorry|unable)\b|"
-                        r"(?:the|this|my) (?:new |next |only )*(?:requirement|constraint)s? (?:is|are|for|should|would)\b)")
+                        r"(?:the|this|my) (?:new |next |only )*(?:requirement|constraint)s? (?:is|are|for|should)\b)")
 _CONSISTENT = [f"The response is a proposal for one more requirement. {it}" for it in (
     "It can be met in full together with everything that the request already asks for.",
     "It asks for something that the request does not already ask for.",
