@@ -20,22 +20,33 @@ if TYPE_CHECKING:
     from if_factory.pipeline.ledger import Ledger
     from if_factory.records import Record
 
-console = Console()
+# Names, reasons and prompts are shown as they are: `x[/b]` is no markup and `:smile:` no sign.
+console = Console(markup=False, emoji=False)
+_UNFINISHED = Text("not finished", style="yellow")
 _MARK = {"pass": ("✓", "green"), "fail": ("✗", "red"), "no_verdict": ("?", "yellow")}
+
+
+def counted(n: int, what: str) -> str:
+    """``1 row``, ``2 rows``."""
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
 
 def show_plan(planned: Plan, tokens_per_second: float) -> None:
     """Requests and tokens by stage and role, and what they come to."""
-    table = Table("stage", "role", "requests", "prompt tokens", "completion tokens",
-                  title=f"{planned.seeds} seeds", title_justify="left")
+    seeds = counted(planned.seeds, "seed")
+    if not planned.calls:
+        console.print(f"{seeds}: no calls; code does all of it")
+        return
+    table = Table("stage", "role", "requests", "prompt tokens", "completion tokens", title=seeds, title_justify="left")
     for c in planned.calls:
         span = [f"{c.low:,}" if c.low == c.high else f"{c.low:,} - {c.high:,}"]
         for each in (c.prompt_tokens, c.completion_tokens):
             span.append(f"{c.low * each:,}" if c.low == c.high else f"{c.low * each:,} - {c.high * each:,}")
         table.add_row(c.stage, c.role, *span)
     console.print(table)
-    low, high = planned.minutes
-    console.print(f"time   {low:.0f} - {high:.0f} min at {tokens_per_second:g} output tokens/s")
+    low, high = (f"{minutes:.0f}" for minutes in planned.minutes)
+    span_of_time = low if low == high else f"{low} - {high}"
+    console.print(f"time   {span_of_time} min at {tokens_per_second:g} output tokens/s")
     if planned.unbounded:
         console.print(f"bound  none: {', '.join(planned.unbounded)} without max_tokens, so answers may be as long "
                       "as the server allows; the figures take its usual length")
@@ -58,7 +69,8 @@ def show_records(records: Sequence[Record], emission: Emission) -> None:
             for constraint, v in zip(record.constraints, c.verdicts, strict=True):
                 if not v.passed:
                     body.append(f"  {_MARK[v.outcome][0]} {constraint.type}: {v.reason}\n", style="dim")
-        console.print(Panel(body, title=f"{record.id}  difficulty {record.difficulty:g}", title_align="left"))
+        title = Text(f"{record.id}  difficulty {record.difficulty:g}")
+        console.print(Panel(body, title=title, title_align="left"))
     show_emission(emission)
 
 
@@ -78,8 +90,10 @@ def show_run(report: RunReport) -> None:
     if report.complete:
         console.print(f"next: if-factory export {report.folder} --into <LLaMA-Factory>/data", highlight=False)
     elif report.result.stopped_by != "batch":
-        console.print(f"[yellow]stopped by {report.result.stopped_by}[/]: the same command continues it; "
-                      "`export` takes what is finished so far")
+        cure = "raise `budget` in the recipe (max_requests, max_tokens, max_usd), then the same command" \
+            if report.result.stopped_by == "budget" else "the same command"
+        console.print(Text(f"stopped by {report.result.stopped_by}", style="yellow"), f"{cure} continues it; `export` "
+                      "takes what is finished so far", sep=": ")
     if report.sandbox:
         console.print(f"generated code was isolated by {report.sandbox}", highlight=False)
 
@@ -91,8 +105,9 @@ def show_wave(wave: WaveReport) -> None:
                       "it they are asked again", highlight=False)
     if not wave.open_files:
         return
-    console.print(f"[yellow]not finished[/]: wave {wave.number} has {wave.opened:,} new requests in {len(wave.files)} "
-                  f"files; {wave.waiting:,} requests of earlier files have no results yet", highlight=False)
+    console.print(_UNFINISHED, f"wave {wave.number} has {wave.opened:,} new requests in "
+                  f"{counted(len(wave.files), 'file')}; {wave.waiting:,} requests of earlier files have no results yet",
+                  sep=": ", highlight=False)
     table = Table("file", "requests", "MB", "state", "model", title=f"batch files in {wave.folder}",
                   title_justify="left")
     for file in wave.open_files:
@@ -127,11 +142,12 @@ def show_batch(report: BatchReport) -> None:
     if shown:
         console.print(table)
     if done := len(report.files) - len(shown):
-        console.print(f"{done} files are done", highlight=False)
+        console.print(f"done: {counted(done, 'file')}", highlight=False)
     for kind, n in report.counts.items():
         console.print(f"{n:,} {MEANINGS[kind]}", highlight=False)
     if report.open_files:
-        console.print(f"[yellow]not finished[/]: {len(report.open_files)} files have no results yet", highlight=False)
+        console.print(_UNFINISHED, f"no results yet for {counted(len(report.open_files), 'file')}", sep=": ",
+                      highlight=False)
     else:
         console.print("next: run again with --batch, for the next wave or the end", highlight=False)
 
@@ -182,9 +198,9 @@ def show_export(report: ExportReport) -> None:
     console.print(table)
     show_emission(report.emission)
     if report.general:
-        console.print(report.general.note(), highlight=False, markup=False)
+        console.print(report.general.note(), highlight=False)
     if report.card:
-        console.print(f"dataset card: {report.card}", highlight=False, markup=False)
+        console.print(f"dataset card: {report.card}", highlight=False)
     merged = report.merged
     kinds = {"added": merged.added, "replaced": merged.replaced, "unchanged": merged.unchanged}
     changes = "; ".join(f"{what} {', '.join(names)}" for what, names in kinds.items() if names)
@@ -199,7 +215,7 @@ def show_rl(report: RlReport) -> None:
         console.print("left out: " + ", ".join(f"{why} {n}" for why, n in sorted(report.refused.items())))
     if report.reward is not None:
         console.print(f"{report.reward}: the reward function", highlight=False)
-    console.print(f"for the trainer: {report.use}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"for the trainer: {report.use}", highlight=False, soft_wrap=True)
     sizes = ", ".join(f"{name} {n}" for name, n in report.datasets.items())
     console.print(f"{report.merged.path}: {sizes}", highlight=False)
 
@@ -214,14 +230,15 @@ def rows_read(rows: int) -> None:
 
 def show_check(reports: Sequence[CheckReport], limit: int | None) -> None:
     for report in reports:
-        style = "green" if report.ok else "red"
-        console.print(f"[bold]{report.name}[/]  {report.rows} rows, [{style}]{report.accepted} accepted[/]")
+        head = Text.assemble((report.name, "bold"), f"  {counted(report.rows, 'row')}, ",
+                             (f"{report.accepted} accepted", "green" if report.ok else "red"))
+        console.print(head, soft_wrap=True)
         if report.note:
-            console.print(f"  {report.note}", highlight=False, markup=False)
+            console.print(f"  {report.note}", highlight=False)
         for line in report.cut_lines:
-            console.print(f"  {line}", highlight=False, markup=False)
+            console.print(f"  {line}", highlight=False)
         for problem in report.problems[:limit]:
-            console.print(f"  {problem}", highlight=False, markup=False)
+            console.print(f"  {problem}", highlight=False)
         if limit is not None and len(report.problems) > limit:
             console.print(f"  ... and {len(report.problems) - limit} more (--all-problems)")
 

@@ -1,0 +1,39 @@
+"""What users and models wrote is shown as it is, and sentences fit their numbers."""
+
+from __future__ import annotations
+
+import pytest
+
+from if_factory.api import Plan
+from if_factory.chat.budget import Usage
+from if_factory.cli import show
+from if_factory.exporting.acceptance import CheckReport
+from if_factory.methods.base import Emission
+from if_factory.pipeline.ledger import Ledger
+from if_factory.pipeline.progress import Progress
+from if_factory.records import Record
+
+
+@pytest.mark.parametrize("name", ["x[/b]", "name[train]", "end:smile:"])
+def test_no_text_of_a_user_is_markup_or_an_emoji(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    show.show_check([CheckReport(name, "sft", 1, 1, [])], 10)
+    show.show_records([Record.from_seed(name, method=name).with_extra(x=name)], Emission())
+    emission = Emission()
+    emission.refused["sft"][name] += 1
+    show.show_emission(emission)
+    ledger = Ledger(["respond"])
+    ledger.rows[-1].dropped[name] += 1
+    show.show_ledger(ledger)
+    progress = Progress()
+    progress.ledger, progress.models, progress.total, progress.usage = ledger, {}, 1, Usage()
+    progress.console.width = 200
+    progress.console.print(progress.table())
+    out, err = capsys.readouterr()
+    assert out.count(name) == 4
+    assert name in err
+
+
+def test_a_plan_says_it_when_there_are_no_calls_and_one_figure_where_both_are_equal(
+        capsys: pytest.CaptureFixture[str]) -> None:
+    show.show_plan(Plan(1, [], (0, 0), (0, 0), 0), 95)
+    assert capsys.readouterr().out == "1 seed: no calls; code does all of it\n"
