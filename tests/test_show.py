@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from if_factory.api import Plan
+from if_factory.api import ExportReport, Plan
 from if_factory.chat.budget import Usage
 from if_factory.cli import show
 from if_factory.exporting.acceptance import CheckReport
+from if_factory.exporting.dataset_info import MergeReport
+from if_factory.exporting.manifest import Manifest
 from if_factory.methods.base import Emission
 from if_factory.pipeline.ledger import Ledger
 from if_factory.pipeline.progress import Progress
@@ -37,3 +41,16 @@ def test_a_plan_says_it_when_there_are_no_calls_and_one_figure_where_both_are_eq
         capsys: pytest.CaptureFixture[str]) -> None:
     show.show_plan(Plan(1, [], (0, 0), (0, 0), 0), 95)
     assert capsys.readouterr().out == "1 seed: no calls; code does all of it\n"
+
+
+def test_an_export_of_nothing_says_why_and_a_part_of_a_run_that_it_is_one(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger = Ledger(["respond"])
+    ledger.rows[-1].dropped["too_long"], ledger.rows[-1].unfinished = 3, 1
+    report = ExportReport([], Emission(), MergeReport(tmp_path / "dataset_info.json"), Manifest("x", 2, False, []))
+    show.show_export(report, ledger)
+    show.show_unfinished(ledger)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "nothing to export: no rows; dropped in the run: too_long 3" in said
+    assert "dataset_info.json" not in said
+    assert "not finished: the run was stopped; 1 record of it" in said

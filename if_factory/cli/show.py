@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -190,8 +191,24 @@ def show_usefulness(emission: Emission) -> None:
             console.print(Text(f"  {reason}: ", style="yellow").append(f"{asked[:100]} -> {said[:160]}", style="dim"))
 
 
-def show_export(report: ExportReport) -> None:
-    """Rows written and accepted by dataset, what was refused, and what became of dataset_info.json."""
+def show_unfinished(ledger: Ledger) -> None:
+    """What a stopped run leaves out of an export."""
+    if unfinished := sum(row.unfinished for row in ledger.rows):
+        console.print(_UNFINISHED, f"the run was stopped; {counted(unfinished, 'record')} of it had not reached the "
+                      "end and cannot be exported yet; `if-factory run` continues it", sep=": ", soft_wrap=True)
+
+
+def show_export(report: ExportReport, ledger: Ledger) -> None:
+    """Rows written and accepted by dataset, what was refused, and what became of dataset_info.json.
+
+    ``ledger``, the run's, says why there may be nothing.
+    """
+    if not report.datasets:
+        dropped = sum((row.dropped for row in ledger.rows), Counter[str]())
+        why = ", ".join(f"{reason} {n}" for reason, n in sorted(dropped.items())) or "none"
+        show_emission(report.emission)
+        console.print(f"nothing to export: no rows; dropped in the run: {why}")
+        return
     table = Table("dataset", "rows written", "rows accepted", "file")
     for w in report.datasets:
         table.add_row(w.name, str(w.written), str(w.accepted), w.path.name)
@@ -254,9 +271,10 @@ def show_contamination(dataset: str, found: Contamination, *, cosine: float, ngr
     console.print(table)
 
 
-def show_calibration(found: Calibration) -> None:
-    """One line per kind of judgement, and further shares below."""
-    table = Table("kind", "labels", "decided", "accuracy", "95 % interval", "kappa", "unread")
+def show_calibration(found: Calibration, judge: str) -> None:
+    """One line per kind of judgement, and further shares below; ``judge`` says who was measured."""
+    table = Table("kind", "labels", "decided", "accuracy", "95 % interval", "kappa", "unread", title=f"judge: {judge}",
+                  title_justify="left")
     for kind, f in found.figures.items():
         table.add_row(kind, str(f.n), str(f.decided), "-" if f.accuracy is None else f"{f.accuracy:.3f}",
                       f"{f.low:.3f} - {f.high:.3f}", "-" if f.kappa is None else f"{f.kappa:.3f}",
