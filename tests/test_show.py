@@ -12,7 +12,7 @@ from if_factory.cli import show
 from if_factory.exporting.acceptance import CheckReport
 from if_factory.exporting.dataset_info import MergeReport
 from if_factory.exporting.manifest import Manifest
-from if_factory.methods.base import Emission
+from if_factory.methods.base import Emission, PlannedCalls
 from if_factory.pipeline.ledger import Ledger
 from if_factory.pipeline.progress import Progress
 from if_factory.records import Record
@@ -37,7 +37,7 @@ def test_no_text_of_a_user_is_markup_or_an_emoji(name: str, capsys: pytest.Captu
     assert name in err
 
 
-def test_a_plan_says_it_when_there_are_no_calls_and_one_figure_where_both_are_equal(
+def test_a_plan_says_it_when_there_are_no_calls(
         capsys: pytest.CaptureFixture[str]) -> None:
     show.show_plan(Plan(1, [], (0, 0), (0, 0), 0), 95)
     assert capsys.readouterr().out == "1 seed: no calls; code does all of it\n"
@@ -54,3 +54,11 @@ def test_an_export_of_nothing_says_why_and_a_part_of_a_run_that_it_is_one(
     assert "nothing to export: no rows; dropped in the run: too_long 3" in said
     assert "dataset_info.json" not in said
     assert "not finished: the run was stopped; 1 record of it" in said
+
+
+def test_a_plan_shows_one_figure_where_both_ends_are_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    calls = [PlannedCalls("respond", "student", 1200, 1200, 2, 3), PlannedCalls("correct", "teacher", 0, 5, 1, 1)]
+    show.show_plan(Plan(2, calls, (40.8, 41.2), (0, 0.5), 0), 95)
+    said = capsys.readouterr().out
+    for part in ("2 seeds", "time   41 min", " 1,200 ", " 2,400 ", " 0 - 5 ", "0.00 - 0.50 USD"):
+        assert part in said

@@ -61,7 +61,8 @@ def _require_endpoint(recipe: Recipe, key: str, endpoint: str) -> None:
     except ValueError:
         kinds = "`embedded`, `embedded:/path/to.gguf` or `vllm:MODEL`"
         raise UserError(f"'{endpoint}' is not a URL, nor {kinds}", where=recipe.place(key),
-                        fix=suggest(kind, ("embedded", "vllm")) or f"write {_as_url(endpoint)}") from None
+                        fix=suggest(kind, ("embedded", "vllm")) or
+                        f"write {_as_url(endpoint)}, in the recipe or on the command line") from None
 
 
 def _as_url(endpoint: str) -> str:
@@ -96,7 +97,9 @@ def _require_types(recipe: Recipe) -> None:
     """The names under ``include`` and ``exclude``; composing nothing looks them up."""
     options = recipe.method_options()
     for key in ("include", "exclude"):
+        named: list[str] = getattr(options, key, [])
         try:
-            compose("", Random(0), n=0, **{key: getattr(options, key, [])})
+            compose("", Random(0), n=0, include=named if key == "include" else (),
+                    exclude=named if key == "exclude" else ())
         except UserError as e:
             raise UserError(e.problem, where=recipe.place(f"options.{key}"), fix=e.fix) from None

@@ -32,6 +32,12 @@ def counted(n: int, what: str) -> str:
     return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
 
+def _span(low: float, high: float, form: str = ",") -> str:
+    """``3 - 5``, or one figure where both are shown alike."""
+    ends = f"{low:{form}}", f"{high:{form}}"
+    return ends[0] if ends[0] == ends[1] else " - ".join(ends)
+
+
 def show_plan(planned: Plan, tokens_per_second: float) -> None:
     """Requests and tokens by stage and role, and what they come to."""
     seeds = counted(planned.seeds, "seed")
@@ -40,21 +46,17 @@ def show_plan(planned: Plan, tokens_per_second: float) -> None:
         return
     table = Table("stage", "role", "requests", "prompt tokens", "completion tokens", title=seeds, title_justify="left")
     for c in planned.calls:
-        span = [f"{c.low:,}" if c.low == c.high else f"{c.low:,} - {c.high:,}"]
-        for each in (c.prompt_tokens, c.completion_tokens):
-            span.append(f"{c.low * each:,}" if c.low == c.high else f"{c.low * each:,} - {c.high * each:,}")
-        table.add_row(c.stage, c.role, *span)
+        table.add_row(c.stage, c.role, *(_span(c.low * each, c.high * each)
+                                         for each in (1, c.prompt_tokens, c.completion_tokens)))
     console.print(table)
-    low, high = (f"{minutes:.0f}" for minutes in planned.minutes)
-    span_of_time = low if low == high else f"{low} - {high}"
-    console.print(f"time   {span_of_time} min at {tokens_per_second:g} output tokens/s")
+    console.print(f"time   {_span(*planned.minutes, '.0f')} min at {tokens_per_second:g} output tokens/s")
     if planned.unbounded:
         console.print(f"bound  none: {', '.join(planned.unbounded)} without max_tokens, so answers may be as long "
                       "as the server allows; the figures take its usual length")
     else:
         console.print(f"bound  {planned.most_tokens:,} completion tokens, every answer at its max_tokens")
     console.print("price  unknown (a model has no `price`)" if planned.usd is None
-                  else f"price  {planned.usd[0]:.2f} - {planned.usd[1]:.2f} USD")
+                  else f"price  {_span(*planned.usd, '.2f')} USD")
 
 
 def show_records(records: Sequence[Record], emission: Emission) -> None:
