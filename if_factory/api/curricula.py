@@ -152,6 +152,8 @@ def preset_keys(recipe: Recipe, stages: Sequence[str], settings: Mapping[str, ob
     preset, own = recipe.training(), recipe.definition.training
     written = write_keys(preset, stages, settings)
     training = {name: {**own.get(name, {}), **written.values.get(name, {})} for name in {*own, *written.values}}
+    if recipe.constraints.plugins:  # or no answer to their constraints has a verdict
+        training["grpo"] = {"grpo_plugins": [str(recipe.path(p).absolute()) for p in recipe.constraints.plugins]}
     names = " + ".join(recipe.presets)
     notes = [f"Preset {names}: a value with a comment is its authors'; the others are ours.",
              *(f"Not stated by them: {each}." for each in preset.not_stated)]

@@ -16,7 +16,15 @@ from if_factory.files import write_atomic, write_jsonl
 from if_factory.pipeline.rundir import RunDir
 from if_factory.rewards.checks import How
 from if_factory.rewards.difficulty import read_rates
-from if_factory.rewards.formats import ENTRY_COLUMNS, FORMATS, TRAINERS, RlFormat, llamafactory_rows, rows_of
+from if_factory.rewards.formats import (
+    ENTRY_COLUMNS,
+    FORMATS,
+    TRAINERS,
+    RlFormat,
+    llamafactory_rows,
+    reward_file,
+    rows_of,
+)
 from if_factory.rewards.prompts import PromptExample, learnable, prompts_of
 from if_factory.training.measured import By
 
@@ -89,7 +97,7 @@ def export_rl(run_folder: AnyPath, into: AnyPath, *, trainer: RlFormat = "trl", 
     reward = data.with_name(f"{recipe.name}_reward_{suffix}.py") if TRAINERS[trainer].reward else None
     write_jsonl(data, rows)
     if reward is not None:
-        write_atomic(reward, TRAINERS[trainer].reward)
+        write_atomic(reward, reward_file(trainer, [recipe.path(p) for p in recipe.constraints.plugins]))
     entries, sizes = {}, {}
     whole = [e for e in examples if _pairs(e)]
     parts = parts_of(whole, cut, lambda e: getattr(e, "pass_rate", None)) if whole else []
