@@ -26,6 +26,7 @@ import yaml
 from if_factory.errors import UserError
 from if_factory.exporting.dataset_info import FILE_NAME, read_entries
 from if_factory.files import dump_json, read_text, write_atomic
+from if_factory.training.few_steps import rates_of_zero
 from if_factory.training.keys import key_notes, refuse_keys
 from if_factory.training.weights import fault_of, weight_files, weights
 
@@ -190,6 +191,7 @@ def _run_stage(path: Path, config: dict[str, Any], root: Path, command: list[str
     say(f"{path.name}: {'going on from ' + resumes.name if resumes else 'training'} -> {config['output_dir']}")
     _call(command, path, root, out / "train.log", {**torchrun(config), **(env or {})}, say)
     result = _result(path, out, skipped=False)
+    _learnt_at_a_rate(result, config)
     _trained_something(result, _json(out / "train_results.json"), resumed=resumes is not None,
                        stage=str(config.get("stage", "sft")))
     if why := fault_of(out, _start(config, root)):
@@ -301,6 +303,17 @@ def _error_line(lines: list[str]) -> str:
     said = [line for line in lines if line.strip()]
     errors = [line for line in said if line.partition(":")[0].endswith(("Error", "Exception", "Interrupt"))]
     return (errors or said or ["it printed nothing"])[-1].strip()
+
+
+def _learnt_at_a_rate(result: StageResult, config: Mapping[str, Any]) -> None:
+    """A warm-up begins with a learning rate of 0, and may be all there is where rows are few."""
+    if rates_of_zero(_json(result.output_dir / "trainer_state.json").get("log_history", [])):
+        batch = (int(config.get("per_device_train_batch_size") or 8)
+                 * int(config.get("gradient_accumulation_steps") or 1))
+        number = f"{result.steps} step{'s'[:result.steps != 1]}"
+        raise UserError(f"{number}, all at a learning rate of 0: too few rows for a batch of {batch}",
+                        where=str(result.path), fix="set warmup_ratio: 0.0 in it; smaller "
+                        "gradient_accumulation_steps or more num_train_epochs give more steps")
 
 
 def _trained_something(result: StageResult, metrics: dict[str, Any], *, resumed: bool, stage: str) -> None:

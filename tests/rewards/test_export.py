@@ -110,7 +110,8 @@ def test_a_reward_file_names_the_plugins_of_the_run(trainer: Any, tmp_path: Path
     name = f"shout_{trainer}".replace("-", "_")  # a registry has an id once
     plugin = tmp_path / f"{name}'s.py"
     plugin.write_text(PLUGIN % name)
-    run = write_run(tmp_path / "run", [record("Cheer the crew.", Constraint(type=f"plugin:{name}", text="Shout"))], [plugin])
+    shout = Constraint(type=f"plugin:{name}", text="Shout")
+    run = write_run(tmp_path / "run", [record("Cheer the crew.", shout)], [plugin])
     report = export_rl(run, tmp_path / "out", trainer=trainer)
     assert report.reward is not None
     calls = [n for n in ast.walk(ast.parse(report.reward.read_text())) if isinstance(n, ast.Call)]
@@ -120,7 +121,8 @@ def test_a_reward_file_names_the_plugins_of_the_run(trainer: Any, tmp_path: Path
         code = (f"import json, runpy; reward = runpy.run_path({str(report.reward)!r})['reward']; "
                 f"print(reward([{row['prompt']!r}] * 2, ['Well rowed, all of you!', 'Well rowed, all of you.'], "
                 f"ground_truth=[{row['ground_truth']!r}] * 2))")
-        done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True,
+                              text=True)
         assert done.stdout.strip() == "[1.0, 0.0]", done.stderr
 
 

@@ -132,6 +132,16 @@ def test_saved_weights_are_looked_at(script: str, words: str, bench: Bench) -> N
     assert not any(r.skipped for r in bench.run(paths=bench.paths[:1])), "such a stage is not taken as finished"
 
 
+def test_too_few_rows_for_a_step_with_a_learning_rate_are_called_that(bench: Bench) -> None:
+    for _ in range(2):  # the second time its checkpoint is finished, and it is no less true
+        with pytest.raises(UserError, match="4 steps, all at a learning rate of 0: too few rows for a batch of 8") as e:
+            bench.run("cold", bench.paths[:1])
+        assert "warmup_ratio: 0.0" in e.value.fix
+    bench.paths[0].write_text(bench.paths[0].read_text().replace("warmup_ratio: 0.1", "warmup_ratio: 0.0"))
+    assert [r.steps for r in bench.run(paths=bench.paths[:1])] == [4]
+    assert "fresh" in bench.said
+
+
 def test_keys_that_always_raise_stop_the_runner_before_it_trains(bench: Bench) -> None:
     bench.paths[1].write_text(bench.paths[1].read_text() + "mix_strategy: interleave_once\n")
     with pytest.raises(UserError, match="interleave_once"):
