@@ -42,6 +42,7 @@ from if_factory.training.few_steps import without_warmup
 __all__ = ["CurriculumOptions", "StagePlan", "bin_names", "cut_bins", "export_config", "plan_stages", "read_bins",
            "split_bins", "stage_config", "write_curriculum", "write_export", "write_stage"]
 LN2_NOTE = "ln 2 = 0.693"
+_EMBEDDED = "models/SmolLM2-135M-Instruct"  # on no hub by this name: `if-factory model` makes it
 Kind = TrainingStage | Literal["grpo"]  # what a YAML calls a stage; GRPO's rows are prompts, not examples
 _COMPARED: tuple[Kind, ...] = ("dpo", "kto")  # stages whose loss needs a reference model
 # Suri's i-orpo/orpo.yaml: lambda (LLaMA-Factory's pref_beta), LoRA, no warm-up, sequences of up to 15,024 tokens.
@@ -353,6 +354,7 @@ def _header(path: Path, plan: StagePlan, number: int, of: int, zero: Zero | None
     torchrun = "FORCE_TORCHRUN=1 " if zero else ""
     lines = [f"Stage {number} of {of}: {title} on the '{plan.bin}' {rows}{apart}.", "",
              f"  {torchrun}llamafactory-cli train {path.as_posix()}", "",
+             *([f"The model, once: if-factory model --to {_EMBEDDED}", ""] if plan.model == _EMBEDDED else []),
              *([f"DeepSpeed {zero} (pip install deepspeed), on all GPUs of this machine. On N machines, on each:",
                 "  FORCE_TORCHRUN=1 NNODES=N NODE_RANK=0.. MASTER_ADDR=... MASTER_PORT=29500 "
                 f"llamafactory-cli train {path.as_posix()}", ""] if zero else []),

@@ -220,6 +220,16 @@ def test_header_has_the_command_the_reference_and_what_to_serve(tmp_path: Path) 
     assert "QLoRA" in header
 
 
+def test_the_header_says_how_to_make_the_embedded_model(tmp_path: Path) -> None:
+    said = "# The model, once: if-factory model --to models/SmolLM2-135M-Instruct\n"
+    paths = written(tmp_path, model="models/SmolLM2-135M-Instruct")[0]
+    shipped = sorted((Path(__file__).parents[2] / "yaml").glob("*/*.yaml"))
+    assert len(shipped) > 15
+    for path in (*paths, *shipped):
+        assert (said in path.read_text()) == ("_export" not in path.name), path
+    assert not any("if-factory model" in path.read_text() for path in written(tmp_path, model="m")[0])
+
+
 def test_replay_joins_one_sft_stage_the_last_before_preferences(tmp_path: Path) -> None:
     _, configs = written(tmp_path, replay=("general",))
     assert [c["dataset"] for c in configs[:-1]] == ["d_sft_easy", "d_sft_hard,general", "d_dpo_easy", "d_dpo_hard"]
