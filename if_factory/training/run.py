@@ -259,16 +259,26 @@ def set_torn_aside(out: Path, say: Callable[[str], object]) -> None:
         say(f"{checkpoint} was not written to its end when a run was killed: moved to {aside.name}")
 
 
+def checkpoints(out: Path) -> list[Path]:
+    """The checkpoints of an output folder, the last of which LLaMA-Factory goes on from."""
+    return sorted((p for p in out.glob("checkpoint-*") if p.name[11:].isdigit()), key=lambda p: int(p.name[11:]))
+
+
+def steps_done(folder: Path) -> int:
+    """The optimizer steps behind a checkpoint or the end of a training."""
+    return int(_json(folder / "trainer_state.json").get("global_step", 0))
+
+
 def _prepare(out: Path, ours: bool, say: Callable[[str], None]) -> Path | None:
     """Make ``out`` fit to start in and return the checkpoint LLaMA-Factory will resume, if any."""
     if not out.exists():
         return None
     for checkpoint in _torn(out):
         shutil.rmtree(checkpoint)
-    checkpoints = sorted(out.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]))
-    if ours and checkpoints:
-        return checkpoints[-1]
-    if checkpoints or weights(out):
+    found = checkpoints(out)
+    if ours and found:
+        return found[-1]
+    if found or weights(out):
         n = 1
         while (aside := out.with_name(f"{out.name}.old-{n}")).exists():
             n += 1

@@ -163,6 +163,22 @@ def test_one_yaml_with_deepspeed_is_started_by_torchrun_as_a_folder_of_them_is(
     assert Path("env").read_text() == "1"
 
 
+def test_one_yaml_that_is_finished_says_that_nothing_was_trained(
+        bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "COMMAND", TRAINER)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr("if_factory.api.training.preflight", lambda *args, **how: [])
+    monkeypatch.chdir(bench.root)
+    said: list[str] = []
+    train(bench.paths[0], say=said.append)
+    assert said == []
+    train(bench.paths[0], ["overwrite_output_dir=true"], say=said.append)
+    assert said == []
+    train(bench.paths[0], say=said.append)
+    assert said == [f"{bench.paths[0]}: 0 steps trained, for saves/c_1_sft_easy/checkpoint-4 had all of them: delete "
+                    "saves/c_1_sft_easy to train it anew"]
+
+
 def test_failure_quotes_the_error_and_names_the_log(bench: Bench) -> None:
     with pytest.raises(UserError, match=r"ValueError: Some keys are not used.*\n.*train\.log"):
         bench.run("fail")
