@@ -106,7 +106,8 @@ def curriculum(run_folder: AnyPath, *, model: str, dataset_dir: AnyPath, out: An
     options = CurriculumOptions(
         model=model, template=template, name=recipe.name, bins=number, stages=wanted, beside=beside,
         replay=manifest.replay(), output_root=saves, dataset_dir=str(dataset_dir), seed=recipe.seed, cpu=not has_gpu(),
-        disable_shuffling=keep_order, deepspeed=deepspeed, **preset_keys(recipe, wanted, settings or {}))
+        disable_shuffling=keep_order, deepspeed=deepspeed,
+        rows={d.name: d.rows for d in manifest.datasets}, **preset_keys(recipe, wanted, settings or {}))
     encoder = encoder_for(model, {"template": template, "mask_history": True})
     reports = [count_cuts(dataset_dir, [name], kind, encoder, Settings())
                for at, first in datasets.items() if (kind := kind_of(at[0])) != "grpo"
@@ -152,10 +153,13 @@ def preset_keys(recipe: Recipe, stages: Sequence[str], settings: Mapping[str, ob
     preset, own = recipe.training(), recipe.definition.training
     written = write_keys(preset, stages, settings)
     training = {name: {**own.get(name, {}), **written.values.get(name, {})} for name in {*own, *written.values}}
+    if recipe.constraints.plugins:  # or no answer to their constraints has a verdict
+        training["grpo"] = {"grpo_plugins": [str(recipe.path(p).absolute()) for p in recipe.constraints.plugins]}
     names = " + ".join(recipe.presets)
     notes = [f"Preset {names}: a value with a comment is its authors'; the others are ours.",
              *(f"Not stated by them: {each}." for each in preset.not_stated)]
     return {"stage_overrides": stage_overrides(settings, stages, training), "comments": written.comments,
+            "settings": tuple(settings),
             "notes": tuple(notes) if preset.keys or preset.not_stated else ()}
 
 

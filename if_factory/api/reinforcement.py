@@ -16,7 +16,15 @@ from if_factory.files import write_atomic, write_jsonl
 from if_factory.pipeline.rundir import RunDir
 from if_factory.rewards.checks import How
 from if_factory.rewards.difficulty import read_rates
-from if_factory.rewards.formats import ENTRY_COLUMNS, FORMATS, TRAINERS, RlFormat, llamafactory_rows, rows_of
+from if_factory.rewards.formats import (
+    ENTRY_COLUMNS,
+    FORMATS,
+    TRAINERS,
+    RlFormat,
+    llamafactory_rows,
+    reward_file,
+    rows_of,
+)
 from if_factory.rewards.prompts import PromptExample, learnable, prompts_of
 from if_factory.training.measured import By
 
@@ -94,7 +102,7 @@ def export_rl(run_folder: AnyPath, into: AnyPath, *, trainer: RlFormat = "trl", 
     require_mergeable(into / FILE_NAME, entries, force=force)
     write_jsonl(data, rows)
     if reward is not None:
-        write_atomic(reward, TRAINERS[trainer].reward)
+        write_atomic(reward, reward_file(trainer, [recipe.path(p) for p in recipe.constraints.plugins]))
     sizes = {name: write_jsonl(into / files / f"{name}.jsonl", llamafactory_rows(part)) for name, part in named.items()}
     merged = merge_entries(into / FILE_NAME, entries, force=force)
     return RlReport(data, len(rows), reward, TRAINERS[trainer].use.format(data=data, reward=reward), sizes,

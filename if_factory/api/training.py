@@ -16,10 +16,12 @@ from if_factory.training.doctor import Finding, check_environment
 from if_factory.training.preflight import preflight
 from if_factory.training.run import (
     StageResult,
+    checkpoints,
     read_config,
     run_curriculum,
     set_torn_aside,
     stages_in,
+    steps_done,
     torchrun,
 )
 
@@ -46,9 +48,14 @@ def train(path: AnyPath, overrides: Sequence[str] = (), *,
     if path.is_file():
         config = _with_overrides(path, overrides)
         preflight({str(path): config}, allow_cut=allow_cut, say=say)
-        if isinstance(config.get("output_dir"), str):
-            set_torn_aside(Path(str(config["output_dir"])), say)
+        out = Path(str(config.get("output_dir") or ""))
+        if out != Path():
+            set_torn_aside(out, say)
+        begun = [] if out == Path() or config.get("overwrite_output_dir") else checkpoints(out)[-1:]
         launcher.train_file(path, overrides, torchrun(config))
+        for last in begun:
+            if steps_done(out) <= steps_done(last):
+                say(f"{path}: 0 steps trained, for {last} had all of them: delete {out} to train it anew")
         return []
     if overrides:
         raise UserError("keys are overridden for one YAML only, not for a folder", where=" ".join(overrides),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from if_factory.constraints.base import get, is_known
@@ -26,7 +27,8 @@ class TrainerFormat:
 
     Attributes:
         row: an example and its number to a row; a string says why this trainer cannot have it.
-        reward: the text of the reward file; empty where the trainer brings its own verifier.
+        reward: the text of the reward file (``reward_file`` fills it in); empty where the trainer brings its own
+            verifier.
         use: the trainer's options that name the two files; ``{data}`` and ``{reward}`` are their paths.
     """
 
@@ -50,6 +52,17 @@ def rows_of(fmt: RlFormat, examples: Sequence[PromptExample], source: str) -> tu
         else:
             rows.append(row)
     return rows, refused
+
+
+def reward_file(fmt: RlFormat, plugins: Sequence[Path]) -> str:
+    """The text of a trainer's reward file; empty where the trainer brings its own verifier.
+
+    Args:
+        plugins: the run's files of constraint types. Their paths are written absolute: trainers start the file, or a
+            copy of it, from other folders, and a type that is not registered there has no verdict.
+    """
+    listed = f",\n    plugins={[str(p.absolute()) for p in plugins]!r}" if plugins else ""
+    return TRAINERS[fmt].reward.format(plugins=listed)
 
 
 def llamafactory_rows(examples: Sequence[PromptExample]) -> list[dict[str, Any]]:
@@ -108,30 +121,30 @@ _HEAD = '"""Verified rewards by if_factory; reward_of has more options (docs/rew
 TRAINERS: dict[RlFormat, TrainerFormat] = {
     "trl": TrainerFormat(_trl, _HEAD + """from if_factory.rewards import reward_of
 
-reward = reward_of(how="fraction", undecided="group_mean")
+reward = reward_of(how="fraction", undecided="group_mean"{plugins})
 """, "GRPOTrainer(reward_funcs=reward, train_dataset=load_dataset('json', data_files='{data}', split='train'), ...), "
      "with `reward` of {reward}"),
     "verl": TrainerFormat(_verl, _HEAD + """from if_factory.rewards.trainers import verl
 
-compute_score = verl(how="fraction")
+compute_score = verl(how="fraction"{plugins})
 """, "data.train_files={data} reward.custom_reward_function.path={reward} "
      "reward.custom_reward_function.name=compute_score"),
     "easyr1": TrainerFormat(_easyr1, _HEAD + """from if_factory.rewards.trainers import easyr1
 
 REWARD_NAME = "if_factory"
 REWARD_TYPE = "batch"
-compute_score = easyr1(how="fraction")
+compute_score = easyr1(how="fraction"{plugins})
 """, "data.train_files={data} data.prompt_key=prompt data.answer_key=ground_truth "
      "worker.reward.reward_function={reward}:compute_score"),
     "ms-swift": TrainerFormat(_swift, _HEAD + """from swift.rewards import ORM, orms
 
 from if_factory.rewards.trainers import ms_swift
 
-orms["if_factory"] = ms_swift(ORM, how="fraction")
+orms["if_factory"] = ms_swift(ORM, how="fraction"{plugins})
 """, "--dataset {data} --external_plugins {reward} --reward_funcs if_factory"),
     "openrlhf": TrainerFormat(_openrlhf, _HEAD + """from if_factory.rewards.trainers import openrlhf
 
-reward_func = openrlhf(how="fraction")
+reward_func = openrlhf(how="fraction"{plugins})
 """, "--data.prompt_dataset {data} --data.input_key input --data.label_key label --data.apply_chat_template "
      "--reward.remote_url {reward}"),
     "open-instruct": TrainerFormat(_open_instruct, "", "--dataset_mixer_list {data} 1.0 (open-instruct's own verifier "

@@ -37,10 +37,12 @@ from if_factory.exporting.templates import template_problem
 from if_factory.files import dump_json, write_atomic
 from if_factory.training.bins import bin_names, cut_bins, read_bins, split_bins
 from if_factory.training.deepspeed import Zero, ds_config, ds_name
+from if_factory.training.few_steps import without_warmup
 
 __all__ = ["CurriculumOptions", "StagePlan", "bin_names", "cut_bins", "export_config", "plan_stages", "read_bins",
            "split_bins", "stage_config", "write_curriculum", "write_export", "write_stage"]
 LN2_NOTE = "ln 2 = 0.693"
+_EMBEDDED = "models/SmolLM2-135M-Instruct"  # on no hub by this name: `if-factory model` makes it
 Kind = TrainingStage | Literal["grpo"]  # what a YAML calls a stage; GRPO's rows are prompts, not examples
 _COMPARED: tuple[Kind, ...] = ("dpo", "kto")  # stages whose loss needs a reference model
 # Suri's i-orpo/orpo.yaml: lambda (LLaMA-Factory's pref_beta), LoRA, no warm-up, sequences of up to 15,024 tokens.
@@ -66,6 +68,8 @@ class CurriculumOptions:
     ``max_steps`` overrides ``epochs``. ``disable_shuffling`` keeps the file's order inside a stage.
     ``finetuning_type`` may be overridden for one stage too: SFT on all weights, then DPO with an adapter.
     ``deepspeed`` writes DeepSpeed's configuration beside the YAMLs; such a stage is started with torchrun.
+    ``rows`` are those of each dataset, as far as they are known; a stage of few steps has no warm-up, unless
+    ``settings``, the names that the user set (``sft.warmup_ratio``), have one.
     ``comments`` says, by stage or kind and key, where a value comes from; ``notes`` are lines of every header.
     """
 
@@ -102,6 +106,8 @@ class CurriculumOptions:
     deepspeed: Zero | None = None
     comments: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    rows: Mapping[str, int] = field(default_factory=dict)
+    settings: tuple[str, ...] = ()
 
     def comments_for(self, kind: str, stage: str) -> dict[str, str]:
         """The comments on one stage's keys."""
@@ -110,6 +116,10 @@ class CurriculumOptions:
     def keys_for(self, kind: str, stage: str) -> dict[str, Any]:
         """The overrides of one stage."""
         return dict(self.stage_overrides.get(kind, {})) | dict(self.stage_overrides.get(stage, {}))
+
+    def sets(self, key: str, kind: str, stage: str) -> bool:
+        """Whether the user set this key for the stage."""
+        return not {key, f"{kind}.{key}", f"{stage}.{key}"}.isdisjoint(self.settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,8 +319,13 @@ def write_stage(options: CurriculumOptions, plan: StagePlan, folder: Path, numbe
                         "was trained with; see LLaMA-Factory's README, 'Supported Models'")
     path = folder / f"{plan.name}.yaml"
     config = stage_config(options, plan, deepspeed_folder=folder.as_posix())
+    comments = options.comments_for(plan.kind, plan.stage)
+    if plan.kind != "grpo" and all(name in options.rows for name in plan.datasets) and not any(
+            options.sets(key, plan.kind, plan.stage) for key in ("warmup_ratio", "warmup_steps")):
+        config, why = without_warmup(config, sum(options.rows[name] for name in plan.datasets))
+        comments |= {"warmup_ratio": why} if why else {}
     header = _header(path, plan, number, of, options.deepspeed, options.notes)
-    write_atomic(path, header + _yaml(config, options.comments_for(plan.kind, plan.stage)))
+    write_atomic(path, header + _yaml(config, comments))
     return path
 
 
@@ -339,6 +354,7 @@ def _header(path: Path, plan: StagePlan, number: int, of: int, zero: Zero | None
     torchrun = "FORCE_TORCHRUN=1 " if zero else ""
     lines = [f"Stage {number} of {of}: {title} on the '{plan.bin}' {rows}{apart}.", "",
              f"  {torchrun}llamafactory-cli train {path.as_posix()}", "",
+             *([f"The model, once: if-factory model --to {_EMBEDDED}", ""] if plan.model == _EMBEDDED else []),
              *([f"DeepSpeed {zero} (pip install deepspeed), on all GPUs of this machine. On N machines, on each:",
                 "  FORCE_TORCHRUN=1 NNODES=N NODE_RANK=0.. MASTER_ADDR=... MASTER_PORT=29500 "
                 f"llamafactory-cli train {path.as_posix()}", ""] if zero else []),

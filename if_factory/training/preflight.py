@@ -11,6 +11,7 @@ from if_factory.exporting.acceptance import LoaderOptions, check_dataset, local_
 from if_factory.exporting.rules import TrainingStage
 from if_factory.training.cutoff import CutReport, Encoder, Settings, count_cuts
 from if_factory.training.keys import key_notes, refuse_keys
+from if_factory.training.mistakes import refuse_mistakes
 
 _STAGES: dict[str, TrainingStage] = {"sft": "sft", "dpo": "dpo", "kto": "kto", "iorpo": "iorpo", "rm": "dpo"}
 
@@ -29,13 +30,14 @@ def preflight(configs: Mapping[str, Mapping[str, Any]], *, root: Path | None = N
         One report per stage whose tokens could be counted.
 
     Raises:
-        UserError: a key with which LLaMA-Factory always raises, a dataset that it refuses, or rows that would be
-            cut.
+        UserError: a mistake that needs no data to be seen (``mistakes.py``), a key with which LLaMA-Factory always
+            raises, a dataset that it refuses, or rows that would be cut.
     """
     root = root or Path()
     reports: list[CutReport] = []
     encoders: dict[str, Encoder | None] = {}
     base = ""
+    refuse_mistakes(configs, root)
     for name, config in configs.items():
         refuse_keys(config, name)
         for note in key_notes(config):

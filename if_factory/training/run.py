@@ -26,6 +26,7 @@ import yaml
 from if_factory.errors import UserError
 from if_factory.exporting.dataset_info import FILE_NAME, read_entries
 from if_factory.files import dump_json, read_text, write_atomic
+from if_factory.training.few_steps import rates_of_zero
 from if_factory.training.keys import key_notes, refuse_keys
 from if_factory.training.weights import fault_of, weight_files, weights
 
@@ -190,6 +191,7 @@ def _run_stage(path: Path, config: dict[str, Any], root: Path, command: list[str
     say(f"{path.name}: {'going on from ' + resumes.name if resumes else 'training'} -> {config['output_dir']}")
     _call(command, path, root, out / "train.log", {**torchrun(config), **(env or {})}, say)
     result = _result(path, out, skipped=False)
+    _learnt_at_a_rate(result, config)
     _trained_something(result, _json(out / "train_results.json"), resumed=resumes is not None,
                        stage=str(config.get("stage", "sft")))
     if why := fault_of(out, _start(config, root)):
@@ -257,16 +259,26 @@ def set_torn_aside(out: Path, say: Callable[[str], object]) -> None:
         say(f"{checkpoint} was not written to its end when a run was killed: moved to {aside.name}")
 
 
+def checkpoints(out: Path) -> list[Path]:
+    """The checkpoints of an output folder, the last of which LLaMA-Factory goes on from."""
+    return sorted((p for p in out.glob("checkpoint-*") if p.name[11:].isdigit()), key=lambda p: int(p.name[11:]))
+
+
+def steps_done(folder: Path) -> int:
+    """The optimizer steps behind a checkpoint or the end of a training."""
+    return int(_json(folder / "trainer_state.json").get("global_step", 0))
+
+
 def _prepare(out: Path, ours: bool, say: Callable[[str], None]) -> Path | None:
     """Make ``out`` fit to start in and return the checkpoint LLaMA-Factory will resume, if any."""
     if not out.exists():
         return None
     for checkpoint in _torn(out):
         shutil.rmtree(checkpoint)
-    checkpoints = sorted(out.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]))
-    if ours and checkpoints:
-        return checkpoints[-1]
-    if checkpoints or weights(out):
+    found = checkpoints(out)
+    if ours and found:
+        return found[-1]
+    if found or weights(out):
         n = 1
         while (aside := out.with_name(f"{out.name}.old-{n}")).exists():
             n += 1
@@ -301,6 +313,17 @@ def _error_line(lines: list[str]) -> str:
     said = [line for line in lines if line.strip()]
     errors = [line for line in said if line.partition(":")[0].endswith(("Error", "Exception", "Interrupt"))]
     return (errors or said or ["it printed nothing"])[-1].strip()
+
+
+def _learnt_at_a_rate(result: StageResult, config: Mapping[str, Any]) -> None:
+    """A warm-up begins with a learning rate of 0, and may be all there is where rows are few."""
+    if rates_of_zero(_json(result.output_dir / "trainer_state.json").get("log_history", [])):
+        batch = (int(config.get("per_device_train_batch_size") or 8)
+                 * int(config.get("gradient_accumulation_steps") or 1))
+        number = f"{result.steps} step{'s'[:result.steps != 1]}"
+        raise UserError(f"{number}, all at a learning rate of 0: too few rows for a batch of {batch}",
+                        where=str(result.path), fix="set warmup_ratio: 0.0 in it; smaller "
+                        "gradient_accumulation_steps or more num_train_epochs give more steps")
 
 
 def _trained_something(result: StageResult, metrics: dict[str, Any], *, resumed: bool, stage: str) -> None:

@@ -39,6 +39,16 @@ def test_easy_prompts_then_hard_ones_each_going_on_from_the_adapter_before(tmp_p
     assert made.merge is not None
 
 
+def test_the_plugins_of_the_run_are_those_of_the_stage(tmp_path: Path) -> None:
+    plugin = tmp_path / "types.py"
+    plugin.write_text("")
+    run = write_run(tmp_path / "run", some_records(), [plugin])
+    export_rl(run, tmp_path / "data")
+    made = curriculum(run, model="some/model", dataset_dir=tmp_path / "data", out=tmp_path / "yaml", stages=["grpo"],
+                      bins=1)
+    assert split(keys(made.stages[0]))[1].plugins == [str(plugin)]
+
+
 def test_after_sft_the_same_adapter_goes_on(tmp_path: Path) -> None:
     options = CurriculumOptions(model="m", template=None, bins=1, stages=("sft", "grpo"))
     first, second = plan_stages(options, {("sft", "all"): "a_sft", ("grpo", "all"): "a_rl"})

@@ -54,7 +54,8 @@ async def test_what_is_exported_passes_an_independent_audit_and_llama_factorys_r
             checkable = [c for c in map(Constraint.model_validate, note["constraints"]) if c.kind == "code"]
             assert all(v.passed for side in sides for v in verify(row[side], checkable))
             assert name == "sft" or note["violated_positions"]
-    call("curriculum", tmp_path / "run", "--model", "m", "--dataset-dir", data, "-o", tmp_path / "yaml")
+    call("curriculum", tmp_path / "run", "--model", "m", "--dataset-dir", data, "-o", tmp_path / "yaml",
+         "--set", "max_steps=20")  # a stage of fewer than ten has no warm-up
     assert "warmup_ratio: 0.03\n" in (tmp_path / "yaml" / "decif_1_sft_easy.yaml").read_text()
 
 

@@ -30,8 +30,9 @@ def record(prompt: str, *constraints: Constraint, answers: Sequence[str] = (), s
     return made.with_candidates(*(Candidate(text=a, source="vanilla", model="student") for a in answers))
 
 
-def write_run(folder: Path, records: Sequence[Record]) -> Path:
-    recipe = parse({"name": "demo", "method": "complex_to_simple", "models": {"student": {"endpoint": "http://localhost:1/v1"}}})
+def write_run(folder: Path, records: Sequence[Record], plugins: Sequence[Path] = ()) -> Path:
+    recipe = parse({"name": "demo", "method": "complex_to_simple", "models": {"student": {"endpoint": "http://localhost:1/v1"}},
+                    "constraints": {"plugins": list(map(str, plugins))}})
     with RunDir(folder) as run:
         run.claim(recipe.resolved())
         run.write(RunResult(records, [], Ledger([]), True), Usage())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from if_factory.api import export_rl
 from if_factory.cli import main
 from if_factory.errors import UserError
 from if_factory.exporting.acceptance import check_dataset
+from if_factory.records import Constraint
 from if_factory.rewards import read_truth
 from if_factory.rewards.formats import FORMATS
 from tests.exporting.reference import need_llamafactory
@@ -84,6 +86,44 @@ def test_equal_runs_give_equal_bytes(trainer: Any, run: Path, tmp_path: Path) ->
     assert len(names) >= 4
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+PLUGIN = """from if_factory.constraints.base import ConstraintType, register
+from if_factory.constraints.demands import Demands
+
+@register
+class Shout(ConstraintType):
+    type = "plugin:%s"
+    descriptions = ("End with an exclamation mark",)
+    def check(self, response, kwargs):
+        return response.endswith("!")
+    def sample(self, rng, seed_prompt):
+        return {}
+    def demands(self, kwargs):
+        return Demands()
+"""
+
+
+@pytest.mark.parametrize("trainer", [f for f in FORMATS if f != "open-instruct"])
+def test_a_reward_file_names_the_plugins_of_the_run(trainer: Any, tmp_path: Path) -> None:
+    """In a process of its own, where nothing else has registered the type, as the trainer starts it."""
+    name = f"shout_{trainer}".replace("-", "_")  # a registry has an id once
+    plugin = tmp_path / f"{name}'s.py"
+    plugin.write_text(PLUGIN % name)
+    shout = Constraint(type=f"plugin:{name}", text="Shout")
+    run = write_run(tmp_path / "run", [record("Cheer the crew.", shout)], [plugin])
+    report = export_rl(run, tmp_path / "out", trainer=trainer)
+    assert report.reward is not None
+    calls = [n for n in ast.walk(ast.parse(report.reward.read_text())) if isinstance(n, ast.Call)]
+    assert [ast.literal_eval(k.value) for c in calls for k in c.keywords if k.arg == "plugins"] == [[str(plugin)]]
+    if trainer == "trl":
+        (row,) = rows(report.data)
+        code = (f"import json, runpy; reward = runpy.run_path({str(report.reward)!r})['reward']; "
+                f"print(reward([{row['prompt']!r}] * 2, ['Well rowed, all of you!', 'Well rowed, all of you.'], "
+                f"ground_truth=[{row['ground_truth']!r}] * 2))")
+        done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True,
+                              text=True)
+        assert done.stdout.strip() == "[1.0, 0.0]", done.stderr
 
 
 # ---------------------------------------------------------------- LLaMA-Factory

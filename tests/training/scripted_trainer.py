@@ -2,7 +2,8 @@
 
 $SCRIPT: ok | zero (exit 0, nothing trained, as when a finished run is resumed) | nan | fail | killed (after a
 checkpoint) | gradient (a gradient norm that is not a number, hidden in a loss of 0) | broken (the weights are not
-numbers) | idle (the weights are those of the start). Every call is noted in calls.txt.
+numbers) | idle (the weights are those of the start) | cold (idle, at a learning rate of 0). Every call is noted
+in calls.txt.
 """
 
 import hashlib
@@ -29,15 +30,17 @@ if script == "fail":
     sys.exit(1)
 steps = 0 if script == "zero" else 4
 losses = [] if steps == 0 else [float("nan")] * 4 if script == "nan" else [2.0, 1.5, 1.2, 1.0]
+rate = 0.0 if script == "cold" else 1e-4
 norm = float("nan") if script == "gradient" else 1.0
 state = {"global_step": steps,
-         "log_history": [{"step": i + 1, "loss": x, "grad_norm": norm} for i, x in enumerate(losses)]}
+         "log_history": [{"step": i + 1, "loss": x, "grad_norm": norm, "learning_rate": rate}
+                         for i, x in enumerate(losses)]}
 (out / "checkpoint-4").mkdir(parents=True, exist_ok=True)
 (out / "checkpoint-4" / "trainer_state.json").write_text(json.dumps(state))
 if script == "killed":
     os.kill(os.getpid(), 9)
 digest = hashlib.sha1(Path(sys.argv[2]).read_bytes()).digest()
-seed = 0 if script == "idle" else int.from_bytes(digest[:3], "big") + 1
+seed = 0 if script in ("idle", "cold") else int.from_bytes(digest[:3], "big") + 1
 values = [float("nan") if script == "broken" else float(seed)] * 4
 header = json.dumps({"lora_B": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}).encode()
 whole = config.get("finetuning_type") != "lora"

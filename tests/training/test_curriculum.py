@@ -25,6 +25,7 @@ from if_factory.training.curriculum import (
     split_bins,
     write_curriculum,
 )
+from if_factory.training.few_steps import without_warmup
 from if_factory.training.keys import key_notes
 from if_factory.training.run import adapters_by_stage, adapters_of
 
@@ -218,6 +219,26 @@ def test_header_has_the_command_the_reference_and_what_to_serve(tmp_path: Path) 
     serve = "saves/c_2_sft_hard,saves/c_3_dpo_easy,saves/c_4_dpo_hard"
     assert f"# Serve after this stage: adapter_name_or_path: {serve} " in header
     assert "QLoRA" in header
+
+
+def test_the_header_says_how_to_make_the_embedded_model(tmp_path: Path) -> None:
+    said = "# The model, once: if-factory model --to models/SmolLM2-135M-Instruct\n"
+    paths = written(tmp_path, model="models/SmolLM2-135M-Instruct")[0]
+    shipped = sorted((Path(__file__).parents[2] / "yaml").glob("*/*.yaml"))
+    assert len(shipped) > 15
+    for path in (*paths, *shipped):
+        assert (said in path.read_text()) == ("_export" not in path.name), path
+    assert not any("if-factory model" in path.read_text() for path in written(tmp_path, model="m")[0])
+
+
+def test_no_shipped_stage_spends_its_only_steps_on_a_warm_up() -> None:
+    root = Path(__file__).parents[2]
+    info = json.loads((root / "dataset_info.json").read_text())
+    for path in sorted((root / "yaml").glob("*/*.yaml")):
+        config = yaml.safe_load(path.read_text())
+        names = str(config.get("dataset") or "").split(",") if "output_dir" in config else []
+        rows = sum(len((root / info[name]["file_name"]).read_text().splitlines()) for name in names)
+        assert not names or without_warmup(config, rows) == (config, ""), path
 
 
 def test_replay_joins_one_sft_stage_the_last_before_preferences(tmp_path: Path) -> None:

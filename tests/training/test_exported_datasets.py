@@ -127,6 +127,20 @@ def test_a_broken_record_is_named_with_the_remedy(tmp_path: Path, text: str, pro
     assert "export" in caught.value.fix
 
 
+def test_a_stage_of_few_steps_has_no_warm_up_unless_the_user_sets_one(made, tmp_path: Path) -> None:
+    """Six rows and a batch of 8 are one step; the first step of a warm-up has a learning rate of 0."""
+    folder = made("demo")
+    how = {"model": "m", "dataset_dir": tmp_path / "data", "out": tmp_path / "yaml", "stages": ["sft"], "bins": 1}
+    (path,) = curriculum(folder, **how).stages
+    assert "warmup_ratio: 0.0  # ours: 1 step in all, and a warm-up's first has a learn" in path.read_text()
+    for settings, kept in (({"num_train_epochs": 10}, 0.1), ({"num_train_epochs": 9}, 0.0),
+                           ({"max_steps": 10}, 0.1), ({"sft.warmup_ratio": 0.2}, 0.2)):
+        (path,) = curriculum(folder, settings=settings, **how).stages
+        assert yaml.safe_load(path.read_text())["warmup_ratio"] == kept, settings
+    (path,) = curriculum(folder, settings={"warmup_steps": 2}, **how).stages
+    assert yaml.safe_load(path.read_text())["warmup_steps"] == 2
+
+
 # ---------------------------------------------------------------- a folder that holds something already
 
 

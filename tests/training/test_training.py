@@ -132,6 +132,16 @@ def test_saved_weights_are_looked_at(script: str, words: str, bench: Bench) -> N
     assert not any(r.skipped for r in bench.run(paths=bench.paths[:1])), "such a stage is not taken as finished"
 
 
+def test_too_few_rows_for_a_step_with_a_learning_rate_are_called_that(bench: Bench) -> None:
+    for _ in range(2):  # the second time its checkpoint is finished, and it is no less true
+        with pytest.raises(UserError, match="4 steps, all at a learning rate of 0: too few rows for a batch of 8") as e:
+            bench.run("cold", bench.paths[:1])
+        assert "warmup_ratio: 0.0" in e.value.fix
+    bench.paths[0].write_text(bench.paths[0].read_text().replace("warmup_ratio: 0.1", "warmup_ratio: 0.0"))
+    assert [r.steps for r in bench.run(paths=bench.paths[:1])] == [4]
+    assert "fresh" in bench.said
+
+
 def test_keys_that_always_raise_stop_the_runner_before_it_trains(bench: Bench) -> None:
     bench.paths[1].write_text(bench.paths[1].read_text() + "mix_strategy: interleave_once\n")
     with pytest.raises(UserError, match="interleave_once"):
@@ -151,6 +161,22 @@ def test_one_yaml_with_deepspeed_is_started_by_torchrun_as_a_folder_of_them_is(
     assert Path("env").read_text() == ""
     train(bench.paths[0], ["deepspeed=ds_z2_config.json"])
     assert Path("env").read_text() == "1"
+
+
+def test_one_yaml_that_is_finished_says_that_nothing_was_trained(
+        bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "COMMAND", TRAINER)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr("if_factory.api.training.preflight", lambda *args, **how: [])
+    monkeypatch.chdir(bench.root)
+    said: list[str] = []
+    train(bench.paths[0], say=said.append)
+    assert said == []
+    train(bench.paths[0], ["overwrite_output_dir=true"], say=said.append)
+    assert said == []
+    train(bench.paths[0], say=said.append)
+    assert said == [f"{bench.paths[0]}: 0 steps trained, for saves/c_1_sft_easy/checkpoint-4 had all of them: delete "
+                    "saves/c_1_sft_easy to train it anew"]
 
 
 def test_failure_quotes_the_error_and_names_the_log(bench: Bench) -> None:
