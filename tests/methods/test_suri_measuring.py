@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from random import Random
 
@@ -49,6 +50,14 @@ def test_what_all_or_none_or_one_of_them_ask_for_can_be_written(text: str, seed:
 
 def test_a_page_of_prose_has_about_ten_of_them():
     assert min(len(draw_corruptible(t, Random(i), 10)) for i, t in enumerate(TEXTS)) >= 9
+
+
+def test_one_numbered_line_is_no_list_of_items_and_one_line_is_no_lines():
+    text = "1. Boil the water and add the salt, and let the pasta cook for a while in the open pot on the stove."
+    for state in range(60):
+        for pair in draw_corruptible(text, Random(state), 3, include=["list:numbered_items", "length:exact_lines"]):
+            assert pair.constraint.type != "list:numbered_items"
+            assert not re.search("exactly 1 (lines|non-blank lines)", f"{pair.constraint.text} {pair.corrupted.text}")
 
 
 def test_same_text_and_seed_are_the_same_constraints():

@@ -245,10 +245,10 @@ class CountingComposition(Public):
     difficulty_hint = 5
     allows = AVOIDING
     descriptions = (
-        "Write 3 paragraphs, delimited by the Markdown divider * * *, with exactly {n_sent} sentences each, with "
+        "Write 3 paragraphs, delimited by the Markdown divider * * *, with exactly {sentences} each, with "
         "exactly {n_words} words in each sentence",
-        "Give three paragraphs divided by * * *, each of {n_sent} sentences, each sentence of {n_words} words",
-        "Divide the response by * * * into 3 paragraphs of {n_sent} sentences that have {n_words} words each",
+        "Give three paragraphs divided by * * *, each of {sentences}, each sentence of {n_words} words",
+        "Divide the response by * * * into 3 paragraphs of {sentences} each, with {n_words} words in each sentence",
     )
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
@@ -273,6 +273,9 @@ class CountingComposition(Public):
         n = 3 * int(kwargs["n_sent"])
         return Demands(exclusive=frozenset({"separator"}), counts={
             "sentences": Range(n, n), "words": Range(n * int(kwargs["n_words"]), n * int(kwargs["n_words"]))})
+
+    def words(self, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {**kwargs, "sentences": relations.count_of(kwargs["n_sent"], "sentence")}
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
         return f"is not 3 paragraphs of {kwargs['n_sent']} sentences of {kwargs['n_words']} words"
