@@ -266,6 +266,11 @@ def _last_words(text: str, n: int) -> str:
     return found[1] if found else ""
 
 
+def _capitals(text: str) -> int:
+    """Words in capitals as a reader sees them: ``I`` and ``A``, which the checker counts too, are just words."""
+    return sum(len(re.findall(r"[^\W\d_]", word)) > 1 for word in measure.capital_words(text))
+
+
 def _paragraph_word(text: str, rng: Random) -> tuple[Kwargs, Kwargs] | None:
     parts = measure.paragraphs(text)
     if not 2 <= len(parts) <= 12:
@@ -313,7 +318,6 @@ _FITS: dict[str, Fit] = {
     "detectable_format:number_bullet_lists": _exactly(lambda t: len(measure.bullets(t, "*-")), "num_bullets"),
     "list:numbered_items": _exactly(lambda t: len(measure.numbered_items(t)), "num_items", least=2),
     "digits:exact_numbers": _exactly(lambda t: len(re.findall(r"\d+", t)), "count", 12),
-    "change_case:capital_word_frequency": _counted(lambda t: len(measure.capital_words(t)), "capital_relation",
-                                                   "capital_frequency"),
+    "change_case:capital_word_frequency": _counted(_capitals, "capital_relation", "capital_frequency"),
     "language:response_language": _language,
 }
