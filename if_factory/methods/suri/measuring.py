@@ -213,6 +213,11 @@ def _forbidden(text: str, rng: Random) -> tuple[Kwargs, Kwargs] | None:
     return {"forbidden_words": right}, {"forbidden_words": wrong}
 
 
+def _excluded(text: str, rng: Random) -> tuple[Kwargs, Kwargs] | None:
+    own, absent = _vocabulary(text)
+    return ({"keyword": rng.choice(absent)}, {"keyword": rng.choice(own)}) if own and absent else None
+
+
 def _repeated_word(text: str, rng: Random) -> tuple[str, int] | None:
     own = content_words(text)
     counts = {w: measure.count_phrase(text, w) for w in rng.sample(own, min(40, len(own)))}
@@ -304,6 +309,7 @@ _FITS: dict[str, Fit] = {
     "length_constraints:nth_paragraph_first_word": _paragraph_word,
     "keywords:existence": _keywords,
     "keywords:forbidden_words": _forbidden,
+    "keywords:exclude_word_harder": _excluded,
     "keywords:frequency": _frequency,
     "keywords:letter_frequency": _letters,
     "word:exact_count": _word_count,

@@ -13,7 +13,7 @@ from if_factory.constraints import relations
 from if_factory.constraints import text as measure
 from if_factory.constraints.base import register
 from if_factory.constraints.demands import Demands, Range
-from if_factory.constraints.text.vocabulary import draw_keyword, draw_keywords
+from if_factory.constraints.text.vocabulary import draw_forbidden, draw_keyword, draw_keywords
 from if_factory.constraints.types.ifeval.keywords import LetterFrequency
 from if_factory.constraints.types.ifevalg.splitting import divided
 from if_factory.constraints.types.public import AVOIDING, PLAIN, Public, no_marks, treebank_words
@@ -116,7 +116,8 @@ class ExcludeWord(Public):
         return f" {kwargs['keyword']} " not in response
 
     def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
-        return {"keyword": draw_keyword(rng, seed_prompt)}
+        word = draw_forbidden(rng, seed_prompt)
+        return {"keyword": word} if word else None
 
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
         return Demands(forbidden=(kwargs["keyword"],))
