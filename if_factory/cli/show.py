@@ -223,7 +223,10 @@ def show_export(report: ExportReport, ledger: Ledger) -> None:
     merged = report.merged
     kinds = {"added": merged.added, "replaced": merged.replaced, "unchanged": merged.unchanged}
     changes = "; ".join(f"{what} {', '.join(names)}" for what, names in kinds.items() if names)
-    console.print(f"{merged.path}: {changes}", highlight=False)
+    console.print(f"entries in {merged.path}: {changes or 'none'}", highlight=False)
+    if report.left_over:
+        console.print(f"left from an earlier export of this name, and still registered: {', '.join(report.left_over)}",
+                      highlight=False)
 
 
 def show_rl(report: RlReport) -> None:
