@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -22,6 +23,13 @@ class UserError(Exception):
         self.fix = fix
         text = f"{where}: {problem}" if where else problem
         super().__init__(f"{text}\n  what to do: {fix}" if fix else text)
+
+
+def no_such_file(path: Path) -> UserError:
+    """A missing file that a command names; a whole path is relative to nothing."""
+    return UserError("no such file", where=str(path),
+                     fix="check the path" if path.is_absolute() else
+                     "check the path; it is relative to where you run the command")
 
 
 def suggest(name: str, known: Iterable[str], *, most: int = 1) -> str:

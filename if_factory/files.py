@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from if_factory import parquet
-from if_factory.errors import UserError
+from if_factory.errors import UserError, no_such_file
 
 _NOT_TEXT = "looks like UTF-16 or a binary file, not UTF-8"
 _NUL_FIX = "the file may have been cut short by a crash; restore it or delete this line"
@@ -54,8 +54,7 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise UserError("no such file", where=str(path), fix="check the path; it is relative to where you "
-                        "run the command") from None
+        raise no_such_file(path) from None
     except IsADirectoryError:
         raise UserError("this is a folder", where=str(path), fix="name a file in it") from None
     except OSError as e:
@@ -117,6 +116,8 @@ def read_rows(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
         yield from parquet.read_parquet(path)
         return
     if suffix not in (".json", ".jsonl"):
+        if path.is_dir():
+            raise UserError("this is a folder", where=str(path), fix="name a file in it")
         raise UserError(f"cannot read a '{suffix}' file" if suffix else "the file name has no ending",
                         where=str(path), fix="use .jsonl (one object per line), .json (a list of objects) or .parquet")
     if suffix == ".jsonl":
@@ -134,9 +135,11 @@ def row_of_line(path: Path, n: int, line: str) -> dict[str, Any]:
     try:
         row = strict_json(line)
     except ValueError as e:
+        # its "line 1" is this line, which the place names
+        said = f"{e.msg}: column {e.colno}" if isinstance(e, json.JSONDecodeError) else str(e)
         fix = "one JSON object per line; a list, or an object over several lines, belongs in a .json file" \
             if n == 1 else "fix or delete this line; every line is one JSON object"
-        raise UserError(f"not valid JSON: {e}", where=f"{path}:{n}", fix=fix) from None
+        raise UserError(f"not valid JSON: {said}", where=f"{path}:{n}", fix=fix) from None
     if not isinstance(row, dict):
         raise UserError(f"expected an object, found {_kind(row)}", where=f"{path}:{n}",
                         fix="a list of rows belongs in a .json file" if isinstance(row, list)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from if_factory.errors import UserError
+from if_factory.errors import UserError, no_such_file
 
 ENDING = ".parquet"
 _TOGETHER = 1000  # rows in memory while a file is read
@@ -65,9 +65,10 @@ def count_parquet(path: Path) -> int:
 def opened(path: Path) -> Any:
     """A ``pyarrow.parquet.ParquetFile``. Raises ``UserError`` as ``read_parquet``."""
     pq = library(str(path))
+    if path.is_dir():
+        raise UserError("this is a folder", where=str(path), fix="name a file in it")
     if not path.is_file():
-        raise UserError("this is a folder" if path.is_dir() else "no such file", where=str(path),
-                        fix="check the path; it is relative to where you run the command")
+        raise no_such_file(path)
     try:
         return pq.ParquetFile(path)
     except (OSError, ValueError) as e:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
@@ -16,7 +16,13 @@ from if_factory.methods.training import PresetTraining, combine
 from if_factory.specs import BudgetSpec, ConstraintSpec, ModelSpec, ReplaySpec, SandboxSpec, Strict
 from if_factory.usefulness.settings import UsefulnessSpec
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 M = TypeVar("M", bound=BaseModel)
+_NAME, _SHARD = r"^[A-Za-z0-9_.-]*$", r"^[1-9][0-9]*/[1-9][0-9]*$"
+_PATTERNS = {_NAME: "letters of the alphabet without accents, digits, `_`, `.` and `-`, nothing else",
+             _SHARD: "I/N, such as 1/4, the first of four"}
 _RENAMED = {"code": "released"}  # presets by their old name
 
 
@@ -27,14 +33,14 @@ class Recipe(Strict):
     preset: str | list[str] = Field(
         "default", description="default, paper, released...: starting values for `options` and for the training; of "
         "a list ([paper, self_alignment]) later ones win")
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]*$")] = Field(
+    name: Annotated[str, Field(pattern=_NAME)] = Field(
         "", description="prefix of the datasets in dataset_info.json; default the method's name")
     seed: int = Field(0, description="same seed, recipe and model answers: byte-identical files")
     seeds: str = Field("builtin", description="`builtin` (`builtin:de` for German; also es, fr, ja, zh), or a "
                        ".jsonl/.json file whose rows have a `prompt`, or ShareGPT's `conversations`")
     categories: list[str] = Field([], description="only seeds with one of these in their `category`; [] takes all")
     limit: Annotated[int, Field(ge=1)] | None = Field(None, description="only the first so many seeds")
-    shard: Annotated[str, Field(pattern=r"^[1-9][0-9]*/[1-9][0-9]*$")] | None = Field(
+    shard: Annotated[str, Field(pattern=_SHARD)] | None = Field(
         None, description="I/N: only every N-th seed from the I-th on; `if-factory merge` joins the N runs")
     models: dict[str, ModelSpec] = Field(default_factory=dict, description="role -> how to reach the model")
     budget: BudgetSpec = Field(default_factory=BudgetSpec)
@@ -45,6 +51,7 @@ class Recipe(Strict):
     usefulness: UsefulnessSpec = Field(default_factory=UsefulnessSpec)
 
     _folder: Path = Path()
+    _where: str = ""  # the file, for messages
 
     @field_validator("models", mode="before")
     @classmethod
@@ -83,9 +90,10 @@ class Recipe(Strict):
         given, known = self._current_presets(), self.definition.presets
         for name in given:
             if name not in known:
-                raise UserError(f"unknown preset '{name}'", where="preset", fix=f"one of: {', '.join(known)}")
+                raise UserError(f"unknown preset '{name}'", where=self.place("preset"),
+                                fix=f"one of: {', '.join(known)}")
         if not given or len(set(given)) < len(given):
-            raise UserError("no preset is named, or one of them twice", where="preset",
+            raise UserError("no preset is named, or one of them twice", where=self.place("preset"),
                             fix="name each once; later ones win")
         return tuple(given)
 
@@ -102,7 +110,8 @@ class Recipe(Strict):
         for name in self.presets:
             given |= method.presets[name]
         stacked = f" (presets {' + '.join(self.presets)})" if len(self.presets) > 1 else ""
-        return _validated(method.options, {**given, **self._absolute(self.options)}, f"options{stacked}")
+        return _validated(method.options, {**given, **self._absolute(self.options)},
+                          self.place(f"options{stacked}"))
 
     def preset_conflicts(self) -> list[str]:
         """Where two presets set an option differently, and which holds: one sentence each."""
@@ -152,6 +161,10 @@ class Recipe(Strict):
         folder = self.path(given)
         return str(folder) if given not in ("auto", "off") and folder.is_dir() else given
 
+    def place(self, key: str) -> str:
+        """``key`` with the file that it is in, as an error's ``where``."""
+        return f"{self._where}: {key}" if self._where else key
+
     def path(self, given: str) -> Path:
         if given.startswith("hub:"):  # a dataset's name, not a place on this machine
             return Path(given)
@@ -192,7 +205,13 @@ def load(path: Path, endpoints: Mapping[str, str] | None = None, given: Mapping[
         models[role] = {**(spec if isinstance(spec, dict) else {}), "endpoint": url}
     if isinstance(data, dict):
         data.update(given or {})
-    recipe = parse(data, where=str(path))
+    try:
+        recipe = parse(data, where=str(path))
+    except UserError as e:
+        for key in given or ():  # not in the file
+            if e.where == f"{path}: {key}":
+                raise UserError(e.problem, where=key, fix=e.fix) from None
+        raise
     recipe._folder = path.resolve().parent
     return recipe
 
@@ -203,6 +222,7 @@ def parse(data: Any, where: str = "recipe") -> Recipe:
         raise UserError("expected a mapping of recipe keys", where=where,
                         fix="start from `if-factory init complex_to_simple > recipe.yaml`")
     recipe = _validated(Recipe, data, where)
+    recipe._where = where
     given = [recipe.preset] if isinstance(recipe.preset, str) else recipe.preset
     for old, new in zip(given, recipe._current_presets(), strict=True):
         if old != new:
@@ -236,7 +256,16 @@ def _validated(model: type[M], data: Mapping[str, Any], where: str) -> M:
             raise UserError(f"unknown key '{keys[-1]}'", where=place,
                             fix=suggest(keys[-1], known) or f"known keys: {', '.join(known)}") from None
         given = "" if isinstance(first["input"], dict) else f" (found {first['input']!r})"
-        raise UserError(f"{first['msg']}{given}", where=place) from None
+        raise UserError(_in_words(first) + given, where=place,
+                        fix=f"write a list: [{first['input']}]" if first["type"] == "list_type"
+                        else "correct the value; `if-factory init METHOD` shows every key with its default") from None
+
+
+def _in_words(error: ErrorDetails) -> str:
+    """What was expected, without the words of the library that looked."""
+    if error["type"] == "string_pattern_mismatch":
+        return f"expected {_PATTERNS.get(error['ctx']['pattern'], error['ctx']['pattern'])}"
+    return error["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
 
 
 def _fields_at(model: type[BaseModel], keys: list[str]) -> Iterator[str]:

@@ -24,6 +24,7 @@ GOOD = '{"prompt": "Why is the sky blue?"}\n'
 # (what the user did, file name, bytes, row named in the message or None, words of the problem, words of the fix)
 BROKEN_FILES: list[tuple[str, str, bytes, int | None, str, str]] = [
     ("cut_line", "s.jsonl", (GOOD * 2 + '{"prompt": "W').encode(), 3, "not valid JSON", "fix or delete"),
+    ("column_of_a_line", "s.jsonl", (GOOD + '{"prompt" 1}').encode(), 2, "delimiter: column 11", "fix or delete"),
     ("single_quotes", "s.jsonl", (GOOD + "{'prompt': 'x'}\n").encode(), 2, "not valid JSON", "fix or delete"),
     ("trailing_comma", "s.jsonl", (GOOD + '{"prompt": "x",}\n').encode(), 2, "not valid JSON", "fix or delete"),
     ("two_objects_on_a_line", "s.jsonl", (GOOD + GOOD.strip() * 2).encode(), 2, "Extra data", "one JSON object"),
@@ -76,6 +77,15 @@ def test_a_broken_file_is_named_with_its_row_and_the_remedy_and_left_alone(
     assert caught.value.fix is not None
     assert fix in caught.value.fix
     assert path.read_bytes() == data
+
+
+def test_a_folder_is_called_one_and_a_whole_path_is_relative_to_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="this is a folder"):
+        list(read_rows(tmp_path))
+    for name in ("x.jsonl", "x.parquet"):
+        with pytest.raises(UserError) as caught:
+            list(read_rows(tmp_path / name))
+        assert caught.value.fix == "check the path"
 
 
 def test_rows_before_a_broken_one_are_still_yielded(tmp_path: Path) -> None:

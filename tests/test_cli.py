@@ -118,7 +118,10 @@ def test_a_budget_stops_cleanly_and_the_same_command_finishes(recipe, tmp_path):
     recipe.write_text(yaml.safe_dump({**data, "budget": {"max_requests": 37}}))
     said = cli("run", recipe, "-o", tmp_path / "run", status=3)
     assert "stopped by budget" in said
+    assert "raise `budget` in the recipe" in said
     assert "requests 37 asked" in said
+    exported = cli("export", tmp_path / "run", "--into", tmp_path / "part")
+    assert re.search(r"not finished: .*\d records of it had not reached the end", exported)
     recipe.write_text(yaml.safe_dump(data))
     cli("run", recipe, "-o", tmp_path / "run")
     assert files_of(tmp_path / "run") == files_of(whole)
@@ -137,7 +140,7 @@ def test_init_writes_a_recipe_that_plan_accepts(tmp_path):
     (["plan"], {"options": {"include": ["keywrds"]}}, "did you mean 'keywords'?"),
     (["run"], {"models": {"student": {"endpoint": "http://127.0.0.1:9/v1", "model": "m"}}}, "127.0.0.1:9"),
     (["run"], {"models": {"student": {"endpoint": "localhost:8000"}}}, "not a URL"),
-    (["run"], {"models": {"student": {"endpoint": "embedded:none.gguf"}}}, "embedded"),
+    (["run"], {"models": {"student": {"endpoint": "embedded:none.gguf"}}}, "none.gguf: no such file"),
     (["run"], {"replay": {"fil": "x"}}, "did you mean 'file'?"),
     (["run"], {"constraints": {"plugins": ["no.py"]}}, "no.py"),
 ])

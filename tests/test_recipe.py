@@ -48,13 +48,23 @@ def test_a_mistake_names_its_place_and_its_mend(data, where, fix):
     ([], "expected a mapping"),
     ({**OK, "seed": "many"}, "valid integer"),
     ({**OK, "limit": 0}, "greater than or equal to 1"),
-    ({**OK, "name": "a b,c"}, "pattern"),
-    ({**OK, "options": {"min_constraints": 5, "max_constraints": 2}}, "min_constraints is larger"),
+    ({**OK, "name": "a b,c"}, r"^r.yaml: name: expected letters .* \(found 'a b,c'\)\n  what to do"),
+    ({**OK, "shard": "0/4"}, "^r.yaml: shard: expected I/N, such as 1/4"),
+    ({**OK, "options": {"include": "keywords"}},
+     r"^r.yaml: options: include: expected a valid list .*\n  what to do: write a list: \[keywords\]"),
+    ({**OK, "options": {"min_constraints": 5, "max_constraints": 2}},
+     r"^r.yaml: options: min_constraints is larger than max_constraints\n  what to do"),
     ({**OK, "options": {"student_samples": 0}}, "nobody would answer"),
 ])
 def test_a_value_out_of_range_is_refused(data, said):
     with pytest.raises(UserError, match=said):
-        parse(data)
+        parse(data, "r.yaml")
+
+
+def test_a_value_of_the_command_line_is_not_said_to_be_in_the_file(tmp_path):
+    (tmp_path / "r.yaml").write_text("models: {student: {}}\n")
+    with pytest.raises(UserError, match=r"^shard: expected I/N"):
+        load(tmp_path / "r.yaml", given={"shard": "x"})
 
 
 def test_broken_yaml_names_the_line(tmp_path):

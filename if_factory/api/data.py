@@ -17,13 +17,13 @@ from if_factory.api.common import (
     gate_of,
     iter_seeds,
     judges_usefulness,
-    load_plugins,
     prepare,
     seeds_of,
     stages_of,
     wait,
 )
 from if_factory.api.models import open_models, price_of
+from if_factory.api.ready import require_ready
 from if_factory.chat.budget import Budget, Usage, cut_notes
 from if_factory.chat.log import ResponseLog
 from if_factory.constraints.generated import forget_time_outs, isolation_used
@@ -117,7 +117,7 @@ def plan(recipe: Recipe | AnyPath, tokens_per_second: float = TOKENS_PER_SECOND)
         UserError: the recipe, its seeds or a plugin is wrong.
     """
     recipe = as_recipe(recipe)
-    load_plugins(recipe)
+    require_ready(recipe)
     seeds = seeds_of(recipe)
     calls = list(recipe.definition.plan(seeds, recipe.method_options(), set(recipe.models)))
     if judges_usefulness(recipe):
@@ -157,6 +157,7 @@ def preview(recipe: Recipe | AnyPath, out: AnyPath, *, rows: int = 3) -> Preview
         UserError: as ``run``.
     """
     recipe = as_recipe(recipe)
+    require_ready(recipe)
     with RunDir(out) as folder:
         result, _ = wait(run_recipe(recipe, folder.log, limit=rows))
     return Preview(result.records, emit(recipe, result.records))
@@ -186,6 +187,7 @@ def run(recipe: Recipe | AnyPath, out: AnyPath, *, observer: Observer | None = N
     if batch is not None and engine == "ray":
         raise UserError("a run by batch files asks no model, so there is nothing to spread over workers",
                         where="engine", fix="leave out `engine` or `batch`")
+    require_ready(recipe)
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(RunDir(out))
         folder.claim(recipe.resolved())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,10 +15,27 @@ from if_factory.api.engines import Engine, workers_of
 from if_factory.errors import UserError
 from if_factory.exporting.acceptance import CheckReport, check_dataset, local_names
 from if_factory.exporting.card import write_card
-from if_factory.exporting.dataset_info import FILE_NAME, MergeReport, merge_entries, stage_of
-from if_factory.exporting.formats import Format, Written, write_dataset, write_rows
-from if_factory.exporting.manifest import REPLAY, WHOLE, ExportedDataset, Manifest, write_manifest
+from if_factory.exporting.dataset_info import (
+    FILE_NAME,
+    MergeReport,
+    dataset_entry,
+    merge_entries,
+    read_entries,
+    require_mergeable,
+    stage_of,
+)
+from if_factory.exporting.formats import Format, Written, data_path, provenance_path, write_rows
+from if_factory.exporting.manifest import (
+    REPLAY,
+    WHOLE,
+    ExportedDataset,
+    Manifest,
+    left_over,
+    read_manifest,
+    write_manifest,
+)
 from if_factory.exporting.rows import UNREGISTERED, Rows
+from if_factory.exporting.rules import TrainingStage
 from if_factory.inputs.general import General, read_general
 from if_factory.inputs.selection import require_languages
 from if_factory.methods.base import Emission
@@ -47,6 +64,8 @@ class ExportReport:
         manifest: what was exported, as ``curriculum`` will read it.
         general: the rows mixed in against forgetting, where the recipe asks for some.
         card: the dataset card, where parquet files were written.
+        left_over: datasets that an earlier export under the recipe's name wrote and this one did not; they stay
+            registered.
     """
 
     datasets: list[Written] = field(repr=False)
@@ -55,6 +74,7 @@ class ExportReport:
     manifest: Manifest = field(repr=False)
     general: General | None = field(default=None, repr=False)
     card: Path | None = None
+    left_over: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +124,7 @@ def export(run_folder: AnyPath, into: AnyPath, *, format: Format = "alpaca", bin
     """Write the verified datasets of a run and merge them into dataset_info.json; every row is checked again.
 
     A stopped run is exported as far as it came. Beside dataset_info.json, ``.if_factory/<recipe's name>.json``
-    records what was written.
+    records what was written. Nothing is written before it is clear that all of it can be.
 
     Args:
         run_folder: the folder of a run.
@@ -115,7 +135,7 @@ def export(run_folder: AnyPath, into: AnyPath, *, format: Format = "alpaca", bin
         bins: also write each kind as datasets from easy to hard: a number of bins of about equal size, or bins by
             difficulty (``"1-3,4-5"``); default as the method says, else 2.
         files: a folder inside ``into`` for the data files; default beside dataset_info.json.
-        force: replace entries of the same name in dataset_info.json.
+        force: replace entries of the same name in dataset_info.json, and files that are not an export's.
         difficulty: what bins go by: ``count`` (the method's own difficulty), ``pass_rate`` as measured by
             ``difficulty``, or ``both``; default by pass rate where it was measured, else by count. Rows of prompts
             that the model always or never solves, or that were not measured, are datasets of their own, in no bin.
@@ -126,9 +146,11 @@ def export(run_folder: AnyPath, into: AnyPath, *, format: Format = "alpaca", bin
 
     Raises:
         UserError: there is no run, more bins than rows, LLaMA-Factory would refuse a dataset, or an entry of the
-            same name and other content is there.
+            same name and other content is there, or a file of that name which is not an export's.
     """
     recipe, into = recipe_of_run(run_folder), Path(into)
+    if not (into / files).resolve().is_relative_to(into.resolve()):
+        raise UserError(f"'{files}' is not inside the data folder", where="--files", fix=f"name a folder in {into}")
     rates = read_rates(Path(run_folder))
     cut = bins_of(recipe, bins, difficulty_of(run_folder, rates, difficulty), keep)
     rows: dict[str, Rows] = {}
@@ -150,13 +172,24 @@ def export(run_folder: AnyPath, into: AnyPath, *, format: Format = "alpaca", bin
         emission = emit_lines(recipe, RunDir(run_folder).iter_lines(), read, workers, take=take)
     written, exported, registered = [], [], format not in UNREGISTERED
     general = replay_rows(recipe, _own_sft(recipe, emission))
-    for dataset, label, each in _write_all(recipe, rows, general, into / files, format, cut, parquet):
-        file = (Path(files) / each.path.name).as_posix()
-        written.append(each)
-        kind = "sft" if dataset == REPLAY else stage_of(dataset)
-        exported.append(ExportedDataset(each.name, dataset, kind, label, file, each.written, format))
+    datasets = _named(recipe, rows, general, format, cut, disk)
+    paths = [data_path(each.name, into / files, as_parquet=parquet) for each in datasets]
+    files_of = [(Path(files) / path.name).as_posix() for path in paths]
+    if format == "alpaca" or format == "sharegpt":  # spelled out for mypy: the entry takes two formats
+        require_mergeable(into / FILE_NAME, {
+            each.name: dataset_entry(file, format, each.kind) for each, file in zip(datasets, files_of, strict=True)
+        }, force=force)
+    try:
+        before = read_manifest(into, recipe.name)
+    except UserError:  # a broken record is written anew
+        before = None
+    _refuse_foreign(paths, {d.file for d in before.datasets} if before else set(), into, force=force)
+    for each, file in zip(datasets, files_of, strict=True):
+        made = write_rows(each.name, each.rows, each.places, into / files, as_parquet=parquet)
+        written.append(made)
+        exported.append(ExportedDataset(each.name, each.dataset, each.kind, each.label, file, made.written, format))
         if registered:
-            each.entry["file_name"] = file
+            made.entry["file_name"] = file
     if format == "v1" and not written:
         raise UserError("the run has no SFT dataset, and LLaMA-Factory's version 1 trains nothing else",
                         where=str(run_folder), fix="use --format alpaca or sharegpt, without USE_V1")
@@ -167,8 +200,9 @@ def export(run_folder: AnyPath, into: AnyPath, *, format: Format = "alpaca", bin
         return ExportReport(written, emission, MergeReport(into / FILE_NAME), _manifest(recipe, cut), general, card)
     merged = merge_entries(into / FILE_NAME, {w.name: w.entry for w in written}, force=force)
     manifest = _manifest(recipe, cut, exported)
+    left = left_over(before, manifest, read_entries(into / FILE_NAME))
     write_manifest(into, manifest)
-    return ExportReport(written, emission, merged, manifest, general, card)
+    return ExportReport(written, emission, merged, manifest, general, card, tuple(left))
 
 
 def _manifest(recipe: Recipe, cut: Bins, exported: Sequence[ExportedDataset] = ()) -> Manifest:
@@ -196,17 +230,48 @@ def _own_sft(recipe: Recipe, emission: Emission) -> int:
                if stage_of(dataset) == "sft" and dataset not in recipe.definition.separate)
 
 
-def _write_all(recipe: Recipe, datasets: Mapping[str, Rows], general: General | None, into: Path, fmt: Format,
-               cut: Bins, parquet: bool) -> Iterator[tuple[str, str, Written]]:
-    """(emitted dataset, bin label, what was written), in order."""
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """A dataset that is to be written: its name, whose it is, and which rows it has."""
+
+    name: str
+    dataset: str
+    label: str
+    rows: Rows
+    places: Sequence[int]
+
+    @property
+    def kind(self) -> TrainingStage:
+        return "sft" if self.dataset == REPLAY else stage_of(self.dataset)
+
+
+def _named(recipe: Recipe, datasets: Mapping[str, Rows], general: General | None, fmt: Format, cut: Bins,
+           disk: Path | None) -> list[_Named]:
+    """All datasets of an export, in order: each kind whole, then by bins, and the general rows last."""
+    found = []
     for dataset, rows in sorted(datasets.items()):
         name = f"{recipe.name}_{dataset}"
-        yield dataset, WHOLE, write_rows(name, rows, range(len(rows)), into, as_parquet=parquet)
-        for label, places in _parts(rows.rates, rows.difficulties, cut):
-            yield dataset, label, write_rows(f"{name}_{label}", rows, places, into, as_parquet=parquet)
+        found.append(_Named(name, dataset, WHOLE, rows, range(len(rows))))
+        try:
+            parts = _parts(rows.rates, rows.difficulties, cut)
+        except UserError as e:
+            raise UserError(f"{name}: {e.problem}", where=f"--bins {cut.number}", fix=e.fix) from None
+        found += [_Named(f"{name}_{label}", dataset, label, rows, places) for label, places in parts]
     if general and general.examples:
-        yield REPLAY, WHOLE, write_dataset(f"{recipe.name}_{REPLAY}", general.examples, into, fmt, as_parquet=parquet,
-                                           every_answer=recipe.definition.verifies_history("sft"))
+        rows = Rows(fmt, disk, every_answer=recipe.definition.verifies_history("sft"))
+        for example in general.examples:
+            rows.append(example)
+        found.append(_Named(f"{recipe.name}_{REPLAY}", REPLAY, WHOLE, rows, range(len(rows))))
+    return found
+
+
+def _refuse_foreign(paths: Sequence[Path], ours: Collection[str], into: Path, *, force: bool) -> None:
+    """A data file of an export is in its record, or has its provenance beside it; any other is the user's own."""
+    for path in paths:
+        if not force and path.exists() and not provenance_path(path).exists() and \
+                path.relative_to(into).as_posix() not in ours:
+            raise UserError("a file of this name is there, and no export wrote it", where=str(path),
+                            fix="give the recipe another `name`, or replace the file with --force (`force=True`)")
 
 
 def parts_of(examples: Sequence[E], cut: Bins, rate_of: RateOf) -> list[tuple[str, list[E]]]:

@@ -16,6 +16,7 @@ from if_factory.api.evaluation import run as run_evaluation
 from if_factory.api.evaluation import suite_like
 from if_factory.api.models import judge_at
 from if_factory.chat.log import ResponseLog
+from if_factory.constraints.base import load_plugin
 from if_factory.constraints.verify import Mode
 from if_factory.errors import UserError
 from if_factory.evaluation import repetition as counting
@@ -80,7 +81,7 @@ def evaluate(model: str, out: AnyPath, *, adapters: Sequence[AnyPath] = (), curr
              types: Sequence[str] = (), low: int | None = None, high: int | None = None,
              like: AnyPath | None = None, system: str = "", max_tokens: int = 512, batch: int = 16,
              judge: str | None = None, judge_model: str | None = None, api_key_env: str = "OPENAI_API_KEY",
-             read: int = 60) -> Results:
+             read: int = 60, plugins: Sequence[AnyPath] = ()) -> Results:
     """Answers that satisfy their constraints and attempt their request, before and after, on the same prompts.
 
     Progress is on standard error and in ``evaluation.log``. Killed, the same call continues; with one more adapter
@@ -100,12 +101,15 @@ def evaluate(model: str, out: AnyPath, *, adapters: Sequence[AnyPath] = (), curr
             rules and relevance.
         judge_model, api_key_env: its name there (default its first) and the variable with its key.
         read: answers of each model in blind.jsonl, for a person to mark; 0 writes none.
+        plugins: files of your own constraint types.
 
     Raises:
-        UserError: an adapter or the suite is missing or wrong, or transformers is not installed.
+        UserError: an adapter, the suite or a plugin is missing or wrong, or transformers is not installed.
     """
     from if_factory.chat.transformers_local import TransformersBackend
 
+    for plugin in plugins:
+        load_plugin(Path(plugin))
     out = Path(out)
     items, trained = suite_like(suite, prompts, types=types, low=low, high=high,
                                 run_folder=Path(like) if like else None)
@@ -250,7 +254,8 @@ def repetition(generations: Sequence[AnyPath], *, column: str | None = None, tok
 
 def audit(dataset: AnyPath, *, constraints: AnyPath | None = None, mode: Mode = "strict",
           ifeval_compat: bool = False, useful: bool = False, relevance: str = "auto", engine: Engine = "local",
-          ray_address: str | None = None, ray_workers: int | None = None) -> AuditReport:
+          ray_address: str | None = None, ray_workers: int | None = None,
+          plugins: Sequence[AnyPath] = ()) -> AuditReport:
     """Re-check any dataset's answers against its own constraints.
 
     Args:
@@ -261,10 +266,13 @@ def audit(dataset: AnyPath, *, constraints: AnyPath | None = None, mode: Mode = 
         useful: also say how many answers attempt their request, by rules and, as ``relevance`` says (``auto``,
             ``off`` or a model), by relevance.
         engine, ray_address, ray_workers: as ``run`` has them; blocks of rows are spread.
+        plugins: files of your own constraint types.
 
     Raises:
-        UserError: the file cannot be read, or no row has constraints; or Ray cannot be reached.
+        UserError: the file or a plugin cannot be read, or no row has constraints; or Ray cannot be reached.
     """
+    for plugin in plugins:
+        load_plugin(Path(plugin))
     with workers_of(engine, ray_address, ray_workers) as workers:
         return audit_file(Path(dataset), constraints=constraints, mode=mode, ifeval_compat=ifeval_compat,
                           useful=UsefulnessSpec(relevance=relevance) if useful else None, workers=workers)

@@ -11,7 +11,7 @@ from typing import Any
 from if_factory.api.common import AnyPath, prepare, recipe_of_run
 from if_factory.api.datasets import bins_of, difficulty_of, parts_of
 from if_factory.errors import UserError, suggest
-from if_factory.exporting.dataset_info import FILE_NAME, TRUTH_KEY, MergeReport, merge_entries
+from if_factory.exporting.dataset_info import FILE_NAME, TRUTH_KEY, MergeReport, merge_entries, require_mergeable
 from if_factory.files import write_atomic, write_jsonl
 from if_factory.pipeline.rundir import RunDir
 from if_factory.rewards.checks import How
@@ -95,16 +95,15 @@ def export_rl(run_folder: AnyPath, into: AnyPath, *, trainer: RlFormat = "trl", 
     stem, suffix = f"{recipe.name}_rl", trainer.replace("-", "_")
     data = into / files / f"{stem}_{suffix}.jsonl"
     reward = data.with_name(f"{recipe.name}_reward_{suffix}.py") if TRAINERS[trainer].reward else None
+    whole = [e for e in examples if _pairs(e)]
+    parts = parts_of(whole, cut, lambda e: getattr(e, "pass_rate", None)) if whole else []
+    named = dict([*([(stem, whole)] if whole else []), *((f"{stem}_{label}", part) for label, part in parts)])
+    entries = {name: _entry((Path(files) / f"{name}.jsonl").as_posix()) for name in named}
+    require_mergeable(into / FILE_NAME, entries, force=force)
     write_jsonl(data, rows)
     if reward is not None:
         write_atomic(reward, reward_file(trainer, [recipe.path(p) for p in recipe.constraints.plugins]))
-    entries, sizes = {}, {}
-    whole = [e for e in examples if _pairs(e)]
-    parts = parts_of(whole, cut, lambda e: getattr(e, "pass_rate", None)) if whole else []
-    for name, part in [*([(stem, whole)] if whole else []), *((f"{stem}_{label}", part) for label, part in parts)]:
-        path = into / files / f"{name}.jsonl"
-        sizes[name] = write_jsonl(path, llamafactory_rows(part))
-        entries[name] = _entry((Path(files) / path.name).as_posix())
+    sizes = {name: write_jsonl(into / files / f"{name}.jsonl", llamafactory_rows(part)) for name, part in named.items()}
     merged = merge_entries(into / FILE_NAME, entries, force=force)
     return RlReport(data, len(rows), reward, TRAINERS[trainer].use.format(data=data, reward=reward), sizes,
                     sum(e.pass_rate is not None for e in examples), +refused, merged)

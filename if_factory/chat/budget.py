@@ -174,7 +174,7 @@ def cut_notes(usage: Usage, limits: Mapping[str, int | None]) -> list[str]:
         limit = limits.get(role)
         by = "the server's own limit" if limit is None else f"max_tokens {limit}"
         cure = "raise the context length of the server" if limit is None else \
-            f"set models.{role}.max_tokens to {2 * limit}, or to null for the server's own limit"
+            f"set models.{role}.max_tokens to {2 * limit} or more"
         if t.cut_in_thinking:
             by += f", {t.cut_in_thinking} of them before the reasoning ended"
             cure += f", or switch reasoning off with models.{role}.extra_body"

@@ -84,7 +84,7 @@ class EmbeddedServer:
         _refuse_if_not_gguf(self.model)
         if self.threads is None:
             self.threads, cores, busy = free_threads()
-            _logger.warning("the embedded server takes %d of %d CPU cores (%.1f busy with other work); `threads` "
+            _logger.warning("CPU cores: the embedded server takes %d of %d (%.1f busy with other work); `threads` "
                             "sets another number", self.threads, cores, busy)
         self._launch()
         return self

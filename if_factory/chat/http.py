@@ -67,7 +67,7 @@ class OpenAIBackend:
         try:
             self._address = read_address(base_url)
         except ValueError:
-            raise UserError(f"'{base_url}' is not a URL", where="base_url",
+            raise UserError(f"'{base_url}' is not a URL", where="endpoint",
                             fix="write it with its scheme, e.g. http://localhost:8000/v1") from None
         self.base_url = self._address.origin + self._address.path  # for people: no query, no password
         self._target = self._address.target("/chat/completions")

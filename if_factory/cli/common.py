@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -37,6 +38,12 @@ def engine_options(what: str) -> Callable[[Any], Any]:
         return f
 
     return add
+
+
+def plugin_option(f: Any) -> Any:
+    """``--plugin``, any number of times, as ``plugins``."""
+    return click.option("--plugin", "plugins", multiple=True, help="A file of your own constraint types.",
+                        type=click.Path(path_type=Path, exists=True, dir_okay=False))(f)
 
 
 def pairs(given: Sequence[str], option: str, form: str) -> dict[str, str]:

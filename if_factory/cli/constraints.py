@@ -9,15 +9,15 @@ import click
 @click.argument("family", required=False)
 def constraints(family: str | None) -> None:
     """List the constraint types (of one FAMILY) with a sample description each."""
-    from rich.console import Console
     from rich.table import Table
 
     from if_factory import api
+    from if_factory.cli.show import console
 
     table = Table("type", "difficulty", "for example")
     for each in api.constraint_types(family):
         table.add_row(each.type, str(each.difficulty), each.example)
-    Console().print(table)
+    console.print(table)
 
 
 COMMANDS = (constraints,)

@@ -148,7 +148,8 @@ def export(run_folder: Path, into: Path, fmt: Any, bins: str | None, files: str,
            engine: Any, ray_address: str | None, ray_workers: int | None) -> None:
     """Write the verified datasets and merge them into dataset_info.json; every row is checked again."""
     from if_factory import api
-    from if_factory.cli.show import show_export, show_rl
+    from if_factory.cli.show import show_export, show_rl, show_unfinished
+    from if_factory.pipeline.rundir import RunDir
 
     if licence and not parquet:
         raise click.UsageError("--license goes with --parquet")
@@ -159,12 +160,16 @@ def export(run_folder: Path, into: Path, fmt: Any, bins: str | None, files: str,
     if rl:
         show_rl(api.export_rl(run_folder, into, trainer=rl, bins=bins, files=files, force=force,
                               pass_rate=_between(pass_rate), difficulty=difficulty, keep=keep))
+        show_unfinished(RunDir(run_folder).ledger())
         return
     if pass_rate:
         raise click.UsageError("--pass-rate goes with --rl")
-    show_export(api.export(run_folder, into, format=fmt, bins=bins, files=files, force=force,
-                           difficulty=difficulty, keep=keep, parquet=parquet, license=licence, engine=engine,
-                           ray_address=ray_address, ray_workers=ray_workers))
+    report = api.export(run_folder, into, format=fmt, bins=bins, files=files, force=force, difficulty=difficulty,
+                        keep=keep, parquet=parquet, license=licence, engine=engine, ray_address=ray_address,
+                        ray_workers=ray_workers)
+    ledger = RunDir(run_folder).ledger()
+    show_export(report, ledger)
+    show_unfinished(ledger)
 
 
 def _between(given: str | None) -> tuple[float, float] | None:

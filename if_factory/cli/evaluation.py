@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from if_factory.cli.common import engine_options
+from if_factory.cli.common import engine_options, plugin_option
 
 FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 
@@ -41,11 +41,12 @@ FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 @click.option("--score-blind", type=click.Path(path_type=Path, exists=True, dir_okay=False),
               help="Only compare the marks in this blind.jsonl with what was decided.")
 @click.option("-o", "--out", type=click.Path(path_type=Path, file_okay=False))
+@plugin_option
 def evaluate(model_path: str | None, adapters: tuple[Path, ...], curriculum: Path | None, each_stage: bool,
              suite: str, prompts: int | None, types: str | None, low: int | None, high: int | None,
              like: Path | None, system: str, max_tokens: int, batch: int, judge: str | None,
              judge_model: str | None, api_key_env: str, read: int,
-             score_blind: Path | None, out: Path | None) -> None:
+             score_blind: Path | None, out: Path | None, plugins: tuple[Path, ...]) -> None:
     """Answers that satisfy their constraints and attempt their request, before and after training, on the same
     held-out prompts, with 95 % confidence intervals."""
     if score_blind:
@@ -67,7 +68,7 @@ def evaluate(model_path: str | None, adapters: tuple[Path, ...], curriculum: Pat
         model_path, out, adapters=adapters, curriculum=curriculum, each_stage=each_stage, suite=suite,
         prompts=prompts, types=types.split(",") if types else (), low=low, high=high, like=like, system=system,
         max_tokens=max_tokens, batch=batch, judge=judge, judge_model=judge_model, api_key_env=api_key_env,
-        read=read)
+        read=read, plugins=plugins)
     click.echo(markdown(results))
     click.echo(f"written: {out}/results.md, results.json, responses.jsonl, evaluation.log"
                + (", blind.jsonl" if read else ""))
@@ -204,6 +205,7 @@ def scaling(points: Path, base: Any, label: str, out: Path) -> None:
 @click.option("--examples", type=click.IntRange(0), default=5, show_default=True, help="Failures to show.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.option("--fail-under", type=click.FloatRange(0, 1), help="Exit with 1 if a smaller share of rows holds.")
+@plugin_option
 @engine_options("blocks of rows")
 def audit(dataset: Path, constraints: Path | None, loose: bool, ifeval_compat: bool, useful: bool, relevance: str,
           examples: int, as_json: bool, fail_under: float | None, **where: Any) -> None:

@@ -54,7 +54,8 @@ def calibrate(labelled: Path, url: str, name: str | None, api_key_env: str, conc
     found = api.calibrate(labelled, out, judge=url, model=name, api_key_env=api_key_env, concurrency=concurrency,
                           low=low, high=high, samples=samples, tries=tries, prompts=prompts,
                           prompt_variant=prompt_variant)
-    show_calibration(found)
+    embedded = "the embedded model (SmolLM2-135M-Instruct); --judge measures another"
+    show_calibration(found, embedded if url == "embedded" else f"{name} at {url}" if name else url)
     click.echo(f"written: {out}/calibration.json, judged.jsonl")
     if fail_under is not None and any((f.accuracy or 0) < fail_under for f in found.figures.values()):
         raise SystemExit(1)

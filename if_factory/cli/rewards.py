@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from if_factory.cli.common import plugin_option
+
 
 @click.command("serve-rewards")
 @click.option("--data", required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -22,8 +24,7 @@ import click
               "marks of common templates.")
 @click.option("--undecided", type=float, metavar="NUMBER", help="The reward where no verdict can be had; default: the "
               "request is refused.")
-@click.option("--plugin", "plugins", multiple=True, type=click.Path(path_type=Path, exists=True, dir_okay=False),
-              help="A file of your own constraint types.")
+@plugin_option
 def serve_rewards(data: Path, **given: Any) -> None:
     """Answer LLaMA-Factory, slime and OpenRLHF with verified rewards over HTTP, until Ctrl-C.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,29 +21,42 @@ if TYPE_CHECKING:
     from if_factory.pipeline.ledger import Ledger
     from if_factory.records import Record
 
-console = Console()
+# Names, reasons and prompts are shown as they are: `x[/b]` is no markup and `:smile:` no sign.
+console = Console(markup=False, emoji=False)
+_UNFINISHED = Text("not finished", style="yellow")
 _MARK = {"pass": ("✓", "green"), "fail": ("✗", "red"), "no_verdict": ("?", "yellow")}
+
+
+def counted(n: int, what: str) -> str:
+    """``1 row``, ``2 rows``."""
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
+
+
+def _span(low: float, high: float, form: str = ",") -> str:
+    """``3 - 5``, or one figure where both are shown alike."""
+    ends = f"{low:{form}}", f"{high:{form}}"
+    return ends[0] if ends[0] == ends[1] else " - ".join(ends)
 
 
 def show_plan(planned: Plan, tokens_per_second: float) -> None:
     """Requests and tokens by stage and role, and what they come to."""
-    table = Table("stage", "role", "requests", "prompt tokens", "completion tokens",
-                  title=f"{planned.seeds} seeds", title_justify="left")
+    seeds = counted(planned.seeds, "seed")
+    if not planned.calls:
+        console.print(f"{seeds}: no calls; code does all of it")
+        return
+    table = Table("stage", "role", "requests", "prompt tokens", "completion tokens", title=seeds, title_justify="left")
     for c in planned.calls:
-        span = [f"{c.low:,}" if c.low == c.high else f"{c.low:,} - {c.high:,}"]
-        for each in (c.prompt_tokens, c.completion_tokens):
-            span.append(f"{c.low * each:,}" if c.low == c.high else f"{c.low * each:,} - {c.high * each:,}")
-        table.add_row(c.stage, c.role, *span)
+        table.add_row(c.stage, c.role, *(_span(c.low * each, c.high * each)
+                                         for each in (1, c.prompt_tokens, c.completion_tokens)))
     console.print(table)
-    low, high = planned.minutes
-    console.print(f"time   {low:.0f} - {high:.0f} min at {tokens_per_second:g} output tokens/s")
+    console.print(f"time   {_span(*planned.minutes, '.0f')} min at {tokens_per_second:g} output tokens/s")
     if planned.unbounded:
         console.print(f"bound  none: {', '.join(planned.unbounded)} without max_tokens, so answers may be as long "
                       "as the server allows; the figures take its usual length")
     else:
         console.print(f"bound  {planned.most_tokens:,} completion tokens, every answer at its max_tokens")
     console.print("price  unknown (a model has no `price`)" if planned.usd is None
-                  else f"price  {planned.usd[0]:.2f} - {planned.usd[1]:.2f} USD")
+                  else f"price  {_span(*planned.usd, '.2f')} USD")
 
 
 def show_records(records: Sequence[Record], emission: Emission) -> None:
@@ -58,7 +72,8 @@ def show_records(records: Sequence[Record], emission: Emission) -> None:
             for constraint, v in zip(record.constraints, c.verdicts, strict=True):
                 if not v.passed:
                     body.append(f"  {_MARK[v.outcome][0]} {constraint.type}: {v.reason}\n", style="dim")
-        console.print(Panel(body, title=f"{record.id}  difficulty {record.difficulty:g}", title_align="left"))
+        title = Text(f"{record.id}  difficulty {record.difficulty:g}")
+        console.print(Panel(body, title=title, title_align="left"))
     show_emission(emission)
 
 
@@ -78,8 +93,10 @@ def show_run(report: RunReport) -> None:
     if report.complete:
         console.print(f"next: if-factory export {report.folder} --into <LLaMA-Factory>/data", highlight=False)
     elif report.result.stopped_by != "batch":
-        console.print(f"[yellow]stopped by {report.result.stopped_by}[/]: the same command continues it; "
-                      "`export` takes what is finished so far")
+        cure = "raise `budget` in the recipe (max_requests, max_tokens, max_usd), then the same command" \
+            if report.result.stopped_by == "budget" else "the same command"
+        console.print(Text(f"stopped by {report.result.stopped_by}", style="yellow"), f"{cure} continues it; `export` "
+                      "takes what is finished so far", sep=": ")
     if report.sandbox:
         console.print(f"generated code was isolated by {report.sandbox}", highlight=False)
 
@@ -91,8 +108,9 @@ def show_wave(wave: WaveReport) -> None:
                       "it they are asked again", highlight=False)
     if not wave.open_files:
         return
-    console.print(f"[yellow]not finished[/]: wave {wave.number} has {wave.opened:,} new requests in {len(wave.files)} "
-                  f"files; {wave.waiting:,} requests of earlier files have no results yet", highlight=False)
+    console.print(_UNFINISHED, f"wave {wave.number} has {wave.opened:,} new requests in "
+                  f"{counted(len(wave.files), 'file')}; {wave.waiting:,} requests of earlier files have no results yet",
+                  sep=": ", highlight=False)
     table = Table("file", "requests", "MB", "state", "model", title=f"batch files in {wave.folder}",
                   title_justify="left")
     for file in wave.open_files:
@@ -127,11 +145,12 @@ def show_batch(report: BatchReport) -> None:
     if shown:
         console.print(table)
     if done := len(report.files) - len(shown):
-        console.print(f"{done} files are done", highlight=False)
+        console.print(f"done: {counted(done, 'file')}", highlight=False)
     for kind, n in report.counts.items():
         console.print(f"{n:,} {MEANINGS[kind]}", highlight=False)
     if report.open_files:
-        console.print(f"[yellow]not finished[/]: {len(report.open_files)} files have no results yet", highlight=False)
+        console.print(_UNFINISHED, f"no results yet for {counted(len(report.open_files), 'file')}", sep=": ",
+                      highlight=False)
     else:
         console.print("next: run again with --batch, for the next wave or the end", highlight=False)
 
@@ -174,17 +193,33 @@ def show_usefulness(emission: Emission) -> None:
             console.print(Text(f"  {reason}: ", style="yellow").append(f"{asked[:100]} -> {said[:160]}", style="dim"))
 
 
-def show_export(report: ExportReport) -> None:
-    """Rows written and accepted by dataset, what was refused, and what became of dataset_info.json."""
+def show_unfinished(ledger: Ledger) -> None:
+    """What a stopped run leaves out of an export."""
+    if unfinished := sum(row.unfinished for row in ledger.rows):
+        console.print(_UNFINISHED, f"the run was stopped; {counted(unfinished, 'record')} of it had not reached the "
+                      "end and cannot be exported yet; `if-factory run` continues it", sep=": ", soft_wrap=True)
+
+
+def show_export(report: ExportReport, ledger: Ledger) -> None:
+    """Rows written and accepted by dataset, what was refused, and what became of dataset_info.json.
+
+    ``ledger``, the run's, says why there may be nothing.
+    """
+    if not report.datasets:
+        dropped = sum((row.dropped for row in ledger.rows), Counter[str]())
+        why = ", ".join(f"{reason} {n}" for reason, n in sorted(dropped.items())) or "none"
+        show_emission(report.emission)
+        console.print(f"nothing to export: no rows; dropped in the run: {why}")
+        return
     table = Table("dataset", "rows written", "rows accepted", "file")
     for w in report.datasets:
         table.add_row(w.name, str(w.written), str(w.accepted), w.path.name)
     console.print(table)
     show_emission(report.emission)
     if report.general:
-        console.print(report.general.note(), highlight=False, markup=False)
+        console.print(report.general.note(), highlight=False)
     if report.card:
-        console.print(f"dataset card: {report.card}", highlight=False, markup=False)
+        console.print(f"dataset card: {report.card}", highlight=False)
     merged = report.merged
     kinds = {"added": merged.added, "replaced": merged.replaced, "unchanged": merged.unchanged}
     changes = "; ".join(f"{what} {', '.join(names)}" for what, names in kinds.items() if names)
@@ -199,7 +234,7 @@ def show_rl(report: RlReport) -> None:
         console.print("left out: " + ", ".join(f"{why} {n}" for why, n in sorted(report.refused.items())))
     if report.reward is not None:
         console.print(f"{report.reward}: the reward function", highlight=False)
-    console.print(f"for the trainer: {report.use}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"for the trainer: {report.use}", highlight=False, soft_wrap=True)
     sizes = ", ".join(f"{name} {n}" for name, n in report.datasets.items())
     console.print(f"{report.merged.path}: {sizes}", highlight=False)
 
@@ -214,14 +249,15 @@ def rows_read(rows: int) -> None:
 
 def show_check(reports: Sequence[CheckReport], limit: int | None) -> None:
     for report in reports:
-        style = "green" if report.ok else "red"
-        console.print(f"[bold]{report.name}[/]  {report.rows} rows, [{style}]{report.accepted} accepted[/]")
+        head = Text.assemble((report.name, "bold"), f"  {counted(report.rows, 'row')}, ",
+                             (f"{report.accepted} accepted", "green" if report.ok else "red"))
+        console.print(head, soft_wrap=True)
         if report.note:
-            console.print(f"  {report.note}", highlight=False, markup=False)
+            console.print(f"  {report.note}", highlight=False)
         for line in report.cut_lines:
-            console.print(f"  {line}", highlight=False, markup=False)
+            console.print(f"  {line}", highlight=False)
         for problem in report.problems[:limit]:
-            console.print(f"  {problem}", highlight=False, markup=False)
+            console.print(f"  {problem}", highlight=False)
         if limit is not None and len(report.problems) > limit:
             console.print(f"  ... and {len(report.problems) - limit} more (--all-problems)")
 
@@ -237,9 +273,10 @@ def show_contamination(dataset: str, found: Contamination, *, cosine: float, ngr
     console.print(table)
 
 
-def show_calibration(found: Calibration) -> None:
-    """One line per kind of judgement, and further shares below."""
-    table = Table("kind", "labels", "decided", "accuracy", "95 % interval", "kappa", "unread")
+def show_calibration(found: Calibration, judge: str) -> None:
+    """One line per kind of judgement, and further shares below; ``judge`` says who was measured."""
+    table = Table("kind", "labels", "decided", "accuracy", "95 % interval", "kappa", "unread", title=f"judge: {judge}",
+                  title_justify="left")
     for kind, f in found.figures.items():
         table.add_row(kind, str(f.n), str(f.decided), "-" if f.accuracy is None else f"{f.accuracy:.3f}",
                       f"{f.low:.3f} - {f.high:.3f}", "-" if f.kappa is None else f"{f.kappa:.3f}",

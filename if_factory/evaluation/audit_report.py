@@ -151,12 +151,12 @@ def to_json(report: AuditReport) -> str:
 def print_report(report: AuditReport, console: Any = None, *, examples: int = 5) -> None:
     """The report as tables. ``console`` is a ``rich.console.Console``; default standard output."""
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
-    console = console or Console()
+    console = console or Console(emoji=False)
     compat = ", IFEval-compatible" if report.ifeval_compat else ""
-    console.print(f"[bold]{escape(report.path)}[/]  {report.rows} rows, {report.mode}{compat}")
+    console.print(Text.assemble((str(report.path), "bold"), f"  {report.rows} rows, {report.mode}{compat}"))
     head = Table(box=None, show_header=False, pad_edge=False)
     head.add_row("answers that pass every constraint", _share(report.good_passing, report.good))
     if report.attempts:
@@ -164,7 +164,7 @@ def print_report(report: AuditReport, console: Any = None, *, examples: int = 5)
         head.add_row(f"answers that attempt their request (by {who})",
                      _share(report.attempts.attempting, report.attempts.answers))
         for reason, k in report.attempts.reasons.most_common():
-            head.add_row(f"  not: {reason}", str(k))
+            head.add_row(Text(f"  not: {reason}"), str(k))
     head.add_row("constraints passed on them", _share(report.constraints_passed, report.constraints))
     if report.bad:
         head.add_row("rejected answers that fail a constraint", _share(report.bad_justified, report.bad))
@@ -177,7 +177,7 @@ def print_report(report: AuditReport, console: Any = None, *, examples: int = 5)
     head.add_row("rows no answer can satisfy", str(len(report.contradictions)))
     head.add_row("rows no sensible answer satisfies", str(len(report.doubtful)))
     for reason, k in sorted(report.skipped.items()):
-        head.add_row(f"rows not checked: {reason}", str(k))
+        head.add_row(Text(f"rows not checked: {reason}"), str(k))
     console.print(head)
 
     table = Table(title="by type, worst first", title_justify="left")
@@ -185,7 +185,7 @@ def print_report(report: AuditReport, console: Any = None, *, examples: int = 5)
     for column in ("n", "passed", "share", "no verdict"):
         table.add_column(column, justify="right")
     for kind, c in sorted(report.by_type.items(), key=lambda kv: (kv[1].passed / kv[1].n, kv[0])):
-        table.add_row(escape(kind), str(c.n), str(c.passed), f"{100 * c.passed / c.n:.1f} %",
+        table.add_row(Text(kind), str(c.n), str(c.passed), f"{100 * c.passed / c.n:.1f} %",
                       str(c.no_verdict or ""))
     if report.by_type:
         console.print(table)
@@ -198,9 +198,9 @@ def print_report(report: AuditReport, console: Any = None, *, examples: int = 5)
             ("contradictions", [f"row {row}: {why}" for row, why in report.contradictions]),
             ("rejected answers that fail nothing", [f"row {row}" for row in report.fails_nothing])):
         if lines:
-            console.print(f"[bold]{title}[/] ({min(examples, len(lines))} of {len(lines)})")
+            console.print(Text.assemble((title, "bold"), f" ({min(examples, len(lines))} of {len(lines)})"))
             for line in lines[:examples]:
-                console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+                console.print(Text(f"  {line}"), highlight=False, soft_wrap=True)
 
 
 def _share(k: int, n: int) -> str:

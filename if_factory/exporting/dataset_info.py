@@ -8,7 +8,7 @@ that a map does not name to null (``data/parser.py``, ``DatasetAttr.join``).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -105,10 +105,7 @@ def merge_entries(path: Path, entries: Mapping[str, dict[str, Any]], *, force: b
         UserError: the file is broken, a name clashes, a name cannot be used in `dataset:`, the folder is
             read-only, or another writer holds the lock for ``timeout`` seconds.
     """
-    for name in entries:
-        if not name.isascii() or "," in name or name != name.strip() or not name:
-            raise UserError(f"'{name}' cannot be a dataset name", where=str(path),
-                            fix="use ASCII letters, digits, '_' and '-'; `dataset:` is split at commas")
+    _require_names(path, entries)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock", timeout=timeout):
@@ -121,9 +118,21 @@ def merge_entries(path: Path, entries: Mapping[str, dict[str, Any]], *, force: b
                         fix="nothing was changed; choose a folder you may write to") from None
 
 
-def _merge(path: Path, entries: Mapping[str, dict[str, Any]], force: bool) -> MergeReport:
-    raw = _read(path)
-    text, old, spans = _parse(path, raw) if raw is not None else ("{}\n", {}, _Spans(1, 1, {}))
+def require_mergeable(path: Path, entries: Mapping[str, dict[str, Any]], *, force: bool = False) -> None:
+    """Raises what ``merge_entries`` would raise of the file and the names: before the data they name is written."""
+    _require_names(path, entries)
+    if (raw := _read(path)) is not None:
+        _sort_out(path, _parse(path, raw)[1], entries, force)
+
+
+def _require_names(path: Path, names: Iterable[str]) -> None:
+    for name in names:
+        if not name.isascii() or "," in name or name != name.strip() or not name:
+            raise UserError(f"'{name}' cannot be a dataset name", where=str(path),
+                            fix="use ASCII letters, digits, '_' and '-'; `dataset:` is split at commas")
+
+
+def _sort_out(path: Path, old: Mapping[str, Any], entries: Mapping[str, dict[str, Any]], force: bool) -> MergeReport:
     report = MergeReport(path)
     for name, entry in entries.items():
         if name not in old:
@@ -134,7 +143,14 @@ def _merge(path: Path, entries: Mapping[str, dict[str, Any]], force: bool) -> Me
             report.replaced.append(name)
         else:
             raise UserError(_clash(name, old[name], entry), where=str(path),
-                            fix="choose another name, or replace the entry with force")
+                            fix="give the recipe another `name`, or replace the entry with --force (`force=True`)")
+    return report
+
+
+def _merge(path: Path, entries: Mapping[str, dict[str, Any]], force: bool) -> MergeReport:
+    raw = _read(path)
+    text, old, spans = _parse(path, raw) if raw is not None else ("{}\n", {}, _Spans(1, 1, {}))
+    report = _sort_out(path, old, entries, force)
     if not report.added and not report.replaced:
         return report
     style = _Style.of(text, spans)

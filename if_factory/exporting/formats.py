@@ -28,7 +28,7 @@ from if_factory.files import atomic_file, write_atomic
 from if_factory.parquet import ENDING, TableWriter
 from if_factory.records import Example, content_id_of_list
 
-__all__ = ["Format", "Written", "order_apart", "provenance_path", "write_dataset", "write_rows"]
+__all__ = ["Format", "Written", "data_path", "order_apart", "provenance_path", "write_dataset", "write_rows"]
 
 
 @dataclass(slots=True)
@@ -46,6 +46,10 @@ class Written:
     @property
     def provenance(self) -> Path:
         return provenance_path(self.path)
+
+
+def data_path(name: str, folder: Path, *, as_parquet: bool = False) -> Path:
+    return folder / (name + (ENDING if as_parquet else ".jsonl"))
 
 
 def provenance_path(data: Path) -> Path:
@@ -78,7 +82,7 @@ def write_rows(name: str, rows: Rows, places: Sequence[int], folder: Path, *, as
         UserError: no examples, LLaMA-Factory would refuse the whole file, or pyarrow is missing; nothing is then
             written.
     """
-    path = folder / (name + (ENDING if as_parquet else ".jsonl"))
+    path = data_path(name, folder, as_parquet=as_parquet)
     if not places:
         raise UserError("there are no examples to write", where=str(path),
                         fix="look at the run's ledger: it says where the records went")

@@ -116,6 +116,12 @@ def read_manifest(folder: Path, recipe: str) -> Manifest | None:
     return manifest
 
 
+def left_over(before: Manifest | None, now: Manifest, entries: Mapping[str, object]) -> list[str]:
+    """The registered datasets of an earlier export under the recipe's name that the one ``now`` did not write anew."""
+    anew = {dataset.name for dataset in now.datasets}
+    return [d.name for d in before.datasets if d.name not in anew and d.name in entries] if before else []
+
+
 def manifest_of_names(recipe: str, emitted: Sequence[str], labels: Sequence[str],
                       entries: Mapping[str, Mapping[str, object]], *, by_difficulty: bool) -> Manifest:
     """The record of a folder that if-factory 0.1 exported into: it wrote none.

@@ -62,6 +62,10 @@ class Labelled:
     scores: list[ScoreRow] = field(default_factory=list)
 
 
+_ROWS = ('a row is {"prompt", "a", "b", "label": "a", "b" or "tie"}, {"prompt", "response", "criteria": [...], '
+         '"labels": [true, ...]} or, for scores, {"prompt", "response", "label": 4}')
+
+
 def read_labelled(path: Path, low: float, high: float) -> Labelled:
     """Labelled rows, of one kind or several in one file; ``prompt`` is in all of them.
 
@@ -77,7 +81,7 @@ def read_labelled(path: Path, low: float, high: float) -> Labelled:
         where = f"{path}:{n}"
         if "a" in row and "b" in row:
             if row.get("label") not in ("a", "b", "tie"):
-                raise UserError("expected \"a\", \"b\" or \"tie\"", where=f"{where}: field 'label'")
+                raise UserError("expected \"a\", \"b\" or \"tie\"", where=f"{where}: field 'label'", fix=_ROWS)
             found.pairs.append(PairRow(n, _text(row, "prompt", where), _text(row, "a", where),
                                        _text(row, "b", where), row["label"]))
             continue
@@ -92,8 +96,7 @@ def read_labelled(path: Path, low: float, high: float) -> Labelled:
                                 fix="give --low and --high if your scale is another one")
             found.scores.append(ScoreRow(n, prompt, response, float(label)))
     if not (found.pairs or found.criteria or found.scores):
-        raise UserError("no labelled rows: the file is empty", where=str(path),
-                        fix="see docs/judge.md for the rows")
+        raise UserError("no labelled rows: the file is empty", where=str(path), fix=_ROWS)
     return found
 
 
@@ -101,7 +104,7 @@ def _text(row: dict[str, Any], name: str, where: str) -> str:
     value = row.get(name)
     if not isinstance(value, str) or not value.strip():
         raise UserError("expected a non-empty string" if name in row else "missing",
-                        where=f"{where}: field '{name}'", fix="see docs/judge.md for the rows")
+                        where=f"{where}: field '{name}'", fix=_ROWS)
     return value
 
 
@@ -109,13 +112,13 @@ def _criteria(row: dict[str, Any], where: str) -> tuple[tuple[str, ...], tuple[b
     criteria = row["criteria"] if "criteria" in row else [row["criterion"]]
     labels = row.get("labels") if "criteria" in row else [row.get("label")]
     if not (isinstance(criteria, list) and criteria and all(isinstance(c, str) and c.strip() for c in criteria)):
-        raise UserError("expected criteria as non-empty strings", where=f"{where}: field 'criteria'")
+        raise UserError("expected criteria as non-empty strings", where=f"{where}: field 'criteria'", fix=_ROWS)
     words = {"yes": True, "no": False, True: True, False: False}
     read = [words[x] for x in labels if isinstance(x, bool | str) and x in words] \
         if isinstance(labels, list) and len(labels) == len(criteria) else []
     if len(read) < len(criteria):
         raise UserError("expected true or false (or yes, no) for every criterion",
-                        where=f"{where}: field '{'labels' if 'criteria' in row else 'label'}'")
+                        where=f"{where}: field '{'labels' if 'criteria' in row else 'label'}'", fix=_ROWS)
     return tuple(criteria), tuple(read)
 
 

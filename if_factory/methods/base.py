@@ -129,6 +129,7 @@ class Method:
         presets: name -> option values that differ from the defaults.
         stages: the steps, in order, for given options.
         emit: files the examples of one record into an ``Emission``.
+        needs: options that do nothing without a role: name -> (role, the value that needs it; ``None`` is any but 0).
         plan: the calls to expect for ``(seed prompts, options, roles present)``.
         difficulty: what "hard" means for this method's rows, for docs and reports.
         inputs: reads the recipe's ``seeds`` where they are not prompts (texts, pairs, instructions):
@@ -150,6 +151,7 @@ class Method:
     emit: Callable[[Record, Any, Emission, int], None]
     plan: Callable[[list[Record], Any, set[str]], list[PlannedCalls]]
     difficulty: str
+    needs: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
     inputs: Callable[[Path | None, Any, int | None], Iterable[Record]] | None = None
     bins: Callable[[Any], Sequence[float] | None] = lambda options: None
     training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

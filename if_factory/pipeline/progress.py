@@ -34,7 +34,7 @@ class Progress:
     """
 
     def __init__(self, file: TextIO | None = None, every: float = 15) -> None:
-        self.console = Console(file=file or sys.stderr)
+        self.console = Console(file=file or sys.stderr, markup=False, emoji=False)
         self.every = every
         self._live: Live | None = None
         self._ticker: threading.Thread | None = None

@@ -38,6 +38,9 @@ def is_labelled_answer(row: Mapping[str, Any]) -> bool:
     return "answers" in row and "response" in row
 
 
+_ROWS = 'a row is {"prompt", "response", "answers": true or false}, and may have "request", "constraints", "split"'
+
+
 def read_answers(path: Path) -> list[LabelledAnswer]:
     """Rows ``{prompt, response, answers: true | false}`` with, if known, ``request``, ``constraints``, ``split``.
 
@@ -48,21 +51,20 @@ def read_answers(path: Path) -> list[LabelledAnswer]:
     """
     found = [_row(row, n, f"{path}:{n}") for n, row in read_rows(path)]
     if not found:
-        raise UserError("no labelled rows: the file is empty", where=str(path), fix="see docs/usefulness.md")
+        raise UserError("no labelled rows: the file is empty", where=str(path), fix=_ROWS)
     return found
 
 
 def _row(row: Mapping[str, Any], n: int, where: str) -> LabelledAnswer:
-    fix = "see docs/usefulness.md for the rows"
     for name in ("prompt", "response"):
         if not isinstance(row.get(name), str) or not (row[name].strip() or name == "response"):
             raise UserError("expected a non-empty string" if name in row else "missing",
-                            where=f"{where}: field '{name}'", fix=fix)
+                            where=f"{where}: field '{name}'", fix=_ROWS)
     if not isinstance(row.get("answers"), bool):
-        raise UserError("expected true or false", where=f"{where}: field 'answers'", fix=fix)
+        raise UserError("expected true or false", where=f"{where}: field 'answers'", fix=_ROWS)
     for name in ("request", "split", "reason", "finish_reason"):
         if not isinstance(row.get(name, ""), str | None):
-            raise UserError("expected a string", where=f"{where}: field '{name}'", fix=fix)
+            raise UserError("expected a string", where=f"{where}: field '{name}'", fix=_ROWS)
     asked = Asked(row["prompt"], _constraints(row, where), request=row.get("request"))
     return LabelledAnswer(n, Item(asked, row["response"], row.get("finish_reason") or "stop"), row["answers"],
                           row.get("reason") or "", row.get("split") or "")

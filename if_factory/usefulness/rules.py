@@ -69,7 +69,7 @@ def why_not(asked: Asked, response: str, *, finish_reason: str = "stop") -> Reas
         return None  # "Reply with the single word OK"
     if not _says(without_required(bare, asked.required, keywords=True)):
         return _empty(asked, bare)
-    if _placeholders(bare) and not asked.allows("placeholder_text"):
+    if (_placeholders(bare) or _only_numbers(asked, bare)) and not asked.allows("placeholder_text"):
         return "placeholder_text"
     if (loops(response) or same_sentence(bare, asked.request)) and not asked.allows("repeats_itself"):
         return "repeats_itself"
@@ -126,6 +126,20 @@ def _placeholders(bare: str) -> bool:
     return found > 0 and ("lorem ipsum" in bare.lower() or len(content(words(left))) <= max(3, found))
 
 
+def _only_numbers(asked: Asked, bare: str) -> bool:
+    """Numbers and nothing else ("1. 2. 3. 4."), where the request asks for words."""
+    return (_NO_WORD.fullmatch(bare) is not None and _WANTS_WORDS.search(asked._head) is not None
+            and _WANTS_NUMBERS.search(asked._head) is None)
+
+
+_NO_WORD = re.compile(r"[\d\s!-/:-@\[-`{-~]*\d[\d\s!-/:-@\[-`{-~]*")
+_WANTS_WORDS = re.compile(
+    r"\b(?:why|explain|describe|write|tell|suggest|recommend|summari[sz]e|compare|difference|story|poem|email|letter|"
+    r"tips|advice|ideas|steps|ways|plan|how (?:do|does|did|can|could|should|would|to|is|are))\b")
+_WANTS_NUMBERS = re.compile(
+    r"\d|\b(?:how (?:many|much|old|long|far|tall|often|big|fast|high)|when|which|what|time|date|year|age|price|costs?|"
+    r"digits?|numbers?|numerals?|count|calculate|compute|add|sum|total|percent\w*|average|equation|math\w*|"
+    r"primes?|sequence|fibonacci|score|rate|rating|code)\b")
 _BLANKS = ("[", "<", "{", "___", "....", "TODO", "TBD", "XXX", "Lorem", "lorem")
 
 

@@ -93,7 +93,7 @@ def test_more_than_two_percent_of_cut_answers_are_said_with_what_to_set() -> Non
             tally.add(Completion("x", "length" if i < cut else "stop"), None)
     assert cut_notes(usage, {"student": 512, "teacher": 512}) == [
         "respond: 3 of 100 answers of the student (3%) were cut by max_tokens 512, and long answers are lost: "
-        "set models.student.max_tokens to 1024, or to null for the server's own limit"
+        "set models.student.max_tokens to 1024 or more"
     ]
     usage.tally("respond", "student").add(Completion("", "cut_in_thinking"), None)
     [note] = cut_notes(usage, {"student": None})[:1]

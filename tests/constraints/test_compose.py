@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from itertools import combinations
@@ -17,6 +18,7 @@ from if_factory.constraints.compose import compose
 from if_factory.constraints.conflicts import conflict
 from if_factory.constraints.held_out import HELD_OUT_TYPES
 from if_factory.constraints.text import contains_phrase
+from if_factory.constraints.text.vocabulary import USUAL_WORDS
 from if_factory.constraints.verify import verify
 from if_factory.errors import UserError
 from if_factory.records import Constraint
@@ -60,6 +62,28 @@ def test_no_type_of_ifeval_is_held_out() -> None:
     """Data made for IFEval may train all its types."""
     assert not [t for t in HELD_OUT_TYPES if type(base.get(t)).__module__.startswith(
         "if_factory.constraints.types.ifeval")]
+
+
+@pytest.mark.parametrize("type_id", ["keywords:forbidden_words", "keywords:exclude_word_harder"])
+def test_no_word_is_forbidden_that_the_request_is_about(type_id: str) -> None:
+    asked = ("How do electric cars differ from gasoline cars?", "Is a tomato a fruit or a vegetable?",
+             "Explain the difference between a solid, a liquid, and a gas.", "What makes a great healthy breakfast?",
+             "Works that are simplest to perform: give examples", "Was ist ein Beispiel f\u00fcr ein gutes Leben?",
+             "\u4ec0\u4e48\u662f\u97f3\u4e50\uff0c\u57ce\u5e02\u548c\u81ea\u7136\uff1f")
+    for prompt in asked:
+        found = set()
+        for state in range(150):
+            drawn = compose(prompt, Random(state), n=1, include=[type_id])
+            assert drawn == compose(prompt, Random(state), n=1, include=[type_id])
+            for c in drawn:
+                found.update(c.kwargs.get("forbidden_words") or [c.kwargs["keyword"]])
+        assert found or not prompt.isascii()
+        forms = {word.lower()[:5] for word in found}
+        assert not [form for form in forms if re.search(rf"\b{form}", prompt.lower()) or form in prompt], prompt
+
+
+def test_a_request_of_all_usual_words_forbids_none() -> None:
+    assert compose(" ".join(USUAL_WORDS), Random(0), n=1, include=["keywords:forbidden_words"]) == []
 
 
 def test_ten_thousand_draws_hold_no_contradiction_of_the_known_kinds() -> None:

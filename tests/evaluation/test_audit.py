@@ -1,5 +1,7 @@
 import io
 import json
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
@@ -229,3 +231,22 @@ def test_a_time_out_decides_nothing_about_rows_of_another_block(tmp_path, monkey
         assert (audit(path).no_verdict, audit(path).good_passing) == (1, 1)
     finally:
         configure(workers=before[0], limits=before[1], allow_weak=before[2])
+
+
+def test_a_plugins_types_are_checked_where_it_is_named(tmp_path):
+    """A process of its own: a type that is registered stays."""
+    (tmp_path / "mine.py").write_text(
+        "from if_factory.constraints.base import ConstraintType, register\n\n\n@register\n"
+        "class NoMoon(ConstraintType):\n    type = 'audit:no_moon'\n    descriptions = ('Do not name the moon',)\n\n"
+        "    def check(self, response, kwargs):\n        return 'moon' not in response\n\n"
+        "    def sample(self, rng, seed_prompt):\n        return {}\n")
+    path = write(tmp_path / "d.jsonl", *({"prompt": "p", "constraints": [{"type": "audit:no_moon"}], "response": text}
+                                         for text in ("A moon.", "A sun.")))
+
+    def said(*more: str) -> str:
+        command = [sys.executable, "-m", "if_factory", "audit", str(path), "--json", *more]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.stdout or done.stderr
+
+    assert "not_checkable" in said()
+    assert json.loads(said("--plugin", str(tmp_path / "mine.py")))["by_type"]["audit:no_moon"]["passed"] == 1

@@ -173,12 +173,21 @@ def served(reply):
         server.server_close()
 
 
+def test_a_row_that_is_none_is_answered_with_the_columns(tmp_path):
+    for row in ({}, {"prompt": "p", "a": "x", "b": "y", "label": "c"},
+                {"prompt": "p", "response": "r", "criteria": []}):
+        with pytest.raises(UserError) as caught:
+            read_labelled(write(tmp_path / "rows.jsonl", [row]), 1, 5)
+        assert '"criteria": [...], "labels": [true, ...]' in str(caught.value.fix)
+
+
 def test_the_command_measures_a_judge_and_writes_what_it_said(tmp_path):
     labelled = write(tmp_path / "labelled.jsonl", [*PAIRS, *CRITERIA, *SCORES])
     with served(good_judge) as url:
         arguments = ["calibrate", str(labelled), "--judge", url, "-o", str(tmp_path / "out")]
         result = CliRunner().invoke(main, [*arguments, "--fail-under", "0.9"], catch_exceptions=False)
         assert result.exit_code == 0, result.output
+        assert f"judge: {url}" in result.output
     found = json.loads((tmp_path / "out" / "calibration.json").read_text())
     assert {kind: f["accuracy"] for kind, f in found.items()} == {"pairs": 1, "criteria": 1, "scores": 1}
     judged = [json.loads(line) for line in (tmp_path / "out" / "judged.jsonl").read_text().splitlines()]

@@ -134,7 +134,9 @@ def test_a_contradicting_soft_constraint_is_replaced_by_one_of_another_aspect():
     (lambda q: "{broken", "soft_constraint_wrong_json"), (lambda q: '{"fits": true}', "soft_constraint_empty"),
     (lambda q: '{"fits": true, "constraint": "..."}', "soft_constraint_empty"),
     (lambda q: "word " * 100, "soft_constraint_too_long"),
-    # seen of a small teacher: the task's own sentence, and one of the instructions it was given
+    # seen of a small teacher: what is no demand, the task's own sentence, and one of the instructions it was given
+    (lambda q: "...I'm not sure about this one either.", "soft_constraint_no_demand"),
+    (lambda q: "The new requirement is to create a document.", "soft_constraint_no_demand"),
     (lambda q: q.partition("<task>\n")[2].partition("\n</task>")[0].upper(), "soft_constraint_echo"),
     (lambda q: "Do not answer the task, do not change it", "soft_constraint_echo"),
     (lambda q: "Make sure that the answer suits this task and makes the answer better", "soft_constraint_echo")])

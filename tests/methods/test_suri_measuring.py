@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from random import Random
 
@@ -48,7 +49,26 @@ def test_what_all_or_none_or_one_of_them_ask_for_can_be_written(text: str, seed:
 
 
 def test_a_page_of_prose_has_about_ten_of_them():
-    assert min(len(draw_corruptible(t, Random(i), 10)) for i, t in enumerate(TEXTS)) >= 9
+    assert min(len(draw_corruptible(t, Random(i), 10)) for i, t in enumerate(TEXTS)) >= 8
+
+
+def test_one_numbered_line_is_no_list_of_items_and_one_line_is_no_lines():
+    text = "1. Boil the water and add the salt, and let the pasta cook for a while in the open pot on the stove."
+    for state in range(60):
+        for pair in draw_corruptible(text, Random(state), 3, include=["list:numbered_items", "length:exact_lines"]):
+            assert pair.constraint.type != "list:numbered_items"
+            assert not re.search("exactly 1 (lines|non-blank lines)", f"{pair.constraint.text} {pair.corrupted.text}")
+
+
+def test_the_words_i_and_a_are_no_words_in_capitals_to_write_of():
+    family, only = "change_case", ["change_case:capital_word_frequency"]
+    diary = "I went out. A dog saw me, and I saw it. I ran. A man laughed, and I did. I am home. A pity. I slept. " * 3
+    assert not any(draw_corruptible(diary, Random(state), 1, include=only) for state in range(60))
+    letter = "I met NASA, ESA, WHO and the FBI in Rome, and I told the EU that I had a plan for the UN. I did."
+    drawn = [d.constraint for state in range(60) for d in draw_corruptible(letter, Random(state), 1, include=[family])]
+    at_least = [c.kwargs["capital_frequency"] for c in drawn if c.kwargs.get("capital_relation") == "at least"]
+    assert at_least
+    assert max(at_least) <= 6
 
 
 def test_same_text_and_seed_are_the_same_constraints():

@@ -139,3 +139,59 @@ def test_a_stage_of_few_steps_has_no_warm_up_unless_the_user_sets_one(made, tmp_
         assert yaml.safe_load(path.read_text())["warmup_ratio"] == kept, settings
     (path,) = curriculum(folder, settings={"warmup_steps": 2}, **how).stages
     assert yaml.safe_load(path.read_text())["warmup_steps"] == 2
+
+
+# ---------------------------------------------------------------- a folder that holds something already
+
+
+def state(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*"))
+            if path.is_file() and path.suffix != ".lock"}
+
+
+@pytest.mark.parametrize(("info", "said"), [
+    ('{"demo_sft": {"file_name": "demo_sft.jsonl"}}', "already there with other content"),
+    ('{"mine": {"file_name": "mine.json"},}', "not valid JSON"), ("[]", "expected an object"),
+    ("{}", "no export wrote it"),
+])
+def test_an_export_that_cannot_be_registered_writes_nothing(made, tmp_path: Path, info: str, said: str) -> None:
+    run_folder = made("demo")
+    data = tmp_path / "mine"
+    data.mkdir()
+    (data / "dataset_info.json").write_text(info)
+    (data / "demo_sft.jsonl").write_text('{"question": "mine"}\n')
+    before = state(data)
+    with pytest.raises(UserError, match=said):
+        export(run_folder, data)
+    assert state(data) == before
+
+
+def test_another_format_over_an_export_is_refused_before_a_file_changes(made, tmp_path: Path) -> None:
+    run_folder = made("demo")
+    before = state(tmp_path / "data")
+    with pytest.raises(UserError, match="already there"):
+        export(run_folder, tmp_path / "data", format="sharegpt")
+    assert state(tmp_path / "data") == before
+    export(run_folder, tmp_path / "data", format="sharegpt", force=True)
+    assert {d.format for d in read_manifest(tmp_path / "data", "demo").datasets} == {"sharegpt"}
+
+
+def test_force_replaces_a_file_of_the_users(made, tmp_path: Path) -> None:
+    run_folder = made("demo")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "demo_sft.jsonl").write_text("mine\n")
+    export(run_folder, tmp_path / "mine", force=True)
+    assert b"mine" not in state(tmp_path / "mine")["demo_sft.jsonl"].splitlines()
+
+
+def test_what_an_earlier_export_left_is_named(made, tmp_path: Path) -> None:
+    run_folder = made("demo", bins=3)
+    report = export(run_folder, tmp_path / "data", bins=2)
+    assert set(report.left_over) == {f"demo_{kind}_{n}" for kind in ("sft", "iorpo", "kto_surrogate")
+                                     for n in (1, 2, 3)}
+    assert not export(run_folder, tmp_path / "data", bins=2).left_over
+
+
+def test_files_are_inside_the_data_folder(made, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not inside the data folder"):
+        export(made("demo"), tmp_path / "data", files="../elsewhere")

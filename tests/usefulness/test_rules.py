@@ -108,6 +108,9 @@ REFUSED = [
     # blanks
     ("placeholder_text", POEM, "[Insert poem here]", ()),
     ("placeholder_text", THUNDER, "...", ()),
+    # numbers, where the request wants words
+    ("placeholder_text", SOAP, "1. 1. 1. 2. 3. 4. 5.", ()),
+    ("placeholder_text", POEM, "4", ()),
     ("placeholder_text", POEM, "Lorem ipsum dolor sit amet, consectetur adipiscing elit.", ()),
     # loops
     ("repeats_itself", THUNDER, "The air is hot and the air is loud. " * 8, ()),
@@ -171,6 +174,8 @@ KEPT = [
     ("Translate into English: 对不起，我不能帮你。", "I'm sorry, I cannot help you.", ()),
     # short answers
     ("What is the capital of France?", "Paris.", ()),
+    ("How many legs does a spider have?", "8", ()),
+    ("Write the first five primes as a list.", "2, 3, 5, 7, 11", ()),
     ("What is the capital of France?", "Paris.", (constraint("keywords:existence", keywords=["Paris"]),)),
     ("What is the capital of France?", "The capital of France is Paris.", ()),
     ("Is water wet?", "Yes.", ()),

@@ -24,7 +24,6 @@ _RELATIONS = ("relation", "let_relation", "capital_relation")
 _NUMBERS = ("num_sentences", "num_words", "frequency", "let_frequency", "capital_frequency", "count", "num_rows")
 # Arguments that are words of the prompt or common ones.
 _WORDS = ("keyword", "word", "first_word")
-_WORD_LISTS = ("keywords", "forbidden_words")
 _ENGLISH = frozenset("""
     the of and to a in is it you that for on are with as this be at have from or what how why when where who which
     write explain describe list give name tell create make translate summarize compare your my i we can do does
@@ -67,8 +66,15 @@ class Language(BaseModel):
         for name in drawn:
             if name in _WORDS:
                 drawn[name] = self._word(rng, seed_prompt)
-            elif name in _WORD_LISTS:
+            elif name == "keywords":
                 drawn[name] = [self._word(rng, seed_prompt)]
+            elif name == "forbidden_words":
+                # None that the prompt asks about; the ends of words, which its forms differ in, do not count.
+                asked = seed_prompt.casefold()
+                left = [w for w in self.common_words if w.casefold()[:max(4, len(w) - 2)] not in asked]
+                if not left:
+                    return None
+                drawn[name] = [rng.choice(left)]
         return drawn
 
     def _word(self, rng: Random, seed_prompt: str) -> str:

@@ -28,6 +28,14 @@ COMMON_WORDS = tuple("""
     support system team time travel value voice water way week work world year
     """.split())  # noqa: SIM905
 
+# Words that answers are full of and that others can stand for: to do without one of them takes a thought.
+USUAL_WORDS = tuple("""
+    also always because best better common crucial different essential example first good great however important
+    instead just like little many need often only overall part people perfect perhaps possible provide really
+    several simple simply small sometimes special specific still such therefore time useful usually various very
+    well while work
+    """.split())  # noqa: SIM905
+
 
 def content_words(prompt: str) -> list[str]:
     """Lower-case English words of 4 to 12 letters that carry meaning, in the order of their first occurrence."""
@@ -50,3 +58,14 @@ def draw_keywords(rng: Random, prompt: str, n: int) -> list[str]:
         if not any(word in other or other in word for other in drawn):
             drawn.append(word)
     return drawn
+
+
+def draw_forbidden(rng: Random, prompt: str) -> str | None:
+    """A usual word of answers that the prompt does not hold in any form; ``None`` if it holds them all.
+
+    A word of the prompt is what it asks about: an answer without "electric" to a question about electric cars is
+    no good one. Forms of a word are known by its first five letters (``different``, ``differences``).
+    """
+    asked = re.findall(r"[a-z]+", prompt.lower())
+    left = [usual for usual in USUAL_WORDS if not any(word.startswith(usual[:5]) for word in asked)]
+    return rng.choice(left) if left else None

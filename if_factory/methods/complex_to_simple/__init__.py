@@ -40,4 +40,5 @@ METHOD = Method(
            "teacher": (False, "a stronger model that corrects; without one the run is best-of-n self-alignment")},
     options=Options, presets=PRESETS, preset_training=TRAINING, stages=stages, emit=emit, plan=plan,
     difficulty="number of constraints on the prompt",
+    needs={"teacher_samples": ("teacher", None), "keywords": ("teacher", "teacher")},
     training={"dpo": {"pref_beta": 0.1, "pref_ftx": 1.0}})

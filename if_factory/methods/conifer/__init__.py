@@ -49,6 +49,7 @@ METHOD = Method(
            "student": (False, "the model you will train; its failing attempts are criticised and rejected")},
     options=Options, presets=PRESETS, preset_training=TRAINING, stages=stages, emit=emit, plan=plan,
     difficulty="level of the version, 1 to 5; of a conversation its highest",
+    needs={"feedback": ("student", "external")},
     # One bin: the conversations climb the levels within themselves, and an ablation that has none must not climb by
     # the order of its rows. One SFT on all forms, as in the paper; rows with another mask_history train apart.
     bins=lambda options: [],

@@ -47,5 +47,5 @@ METHOD = Method(
            "judge": (False, "decides consistency and criteria; default: the teacher"),
            "student": (False, "adds responses of its own, with `student_responses`")},
     options=Options, presets=PRESETS, preset_training=TRAINING, stages=stages, emit=emit, plan=plan, inputs=inputs,
-    difficulty="number of drawn constraints on the prompt",
+    difficulty="number of drawn constraints on the prompt", needs={"student_responses": ("student", None)},
     training={"sft": {"warmup_ratio": 0.03}})

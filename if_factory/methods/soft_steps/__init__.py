@@ -40,6 +40,6 @@ METHOD = Method(
            "judge": (False, "decides soft constraints and compares answers; default: the teacher"),
            "student": (False, "answers in the teacher's place with `answers: student`")},
     options=Options, presets=PRESETS, preset_training=TRAINING, stages=stages, emit=emit, plan=plan,
-    difficulty="k: number of constraints on the prompt",
+    difficulty="k: number of constraints on the prompt", needs={"answers": ("student", "student")},
     bins=lambda options: options.bins,
     training={"dpo": {"pref_beta": 0.1, "pref_ftx": 1.0, "learning_rate": 5e-6}, "sft": {"learning_rate": 1e-4}})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import partial
 from random import Random
@@ -73,6 +74,9 @@ _WRITTEN_SCHEMA: dict[str, Any] = {
     "type": "object", "additionalProperties": False, "required": ["fits", "constraint"],
     "properties": {"fits": {"type": "boolean"}, "constraint": {"type": "string"}}}
 _MOST_WORDS = 60
+# What a small model writes about the question in place of a demand on the answer.
+_NO_DEMAND = re.compile(r"^\W*(?:\.\.\.|…|(?:i'm|i am) (?:not sure|sorry|unable)\b|"
+                        r"(?:the|this|my) (?:new |next |only )*(?:requirement|constraint)s? (?:is|are|for|should)\b)")
 _CONSISTENT = [f"The response is a proposal for one more requirement. {it}" for it in (
     "It can be met in full together with everything that the request already asks for.",
     "It asks for something that the request does not already ask for.",
@@ -108,9 +112,9 @@ def _read_written(text: str, fixed: Sequence[Constraint], asked: str = "", given
                   ) -> str | Failure:
     """The constraint as one line; empty where the teacher says that the aspect does not suit the task.
 
-    Reasons: those of ``parse_json``; ``empty``, ``too_long``, ``repeated``, and ``echo`` for a line that occurs in
-    what was ``asked`` (a sentence of the task demands nothing new) or that repeats its wording, but for what was
-    ``given`` in it.
+    Reasons: those of ``parse_json``; ``empty``, ``no_demand``, ``too_long``, ``repeated``, and ``echo`` for a line that
+    occurs in what was ``asked`` (a sentence of the task demands nothing new) or that repeats its wording, but for what
+    was ``given`` in it.
     """
     found = parse_json(text, _SoftConstraint)
     if isinstance(found, Failure):
@@ -120,6 +124,8 @@ def _read_written(text: str, fixed: Sequence[Constraint], asked: str = "", given
         return ""
     if not any(map(str.isalpha, line)):  # "..." is the prompt's own
         return Failure("empty")
+    if _NO_DEMAND.search(line.lower()):
+        return Failure("no_demand")
     if len(line.split()) > _MOST_WORDS:
         return Failure("too_long")
     if line.lower() in {c.text.lower() for c in fixed}:

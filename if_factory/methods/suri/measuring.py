@@ -148,9 +148,9 @@ def _round(x: float, *, down: bool = False) -> int:
     return int(x // step * step) if down else int(-(-x // step) * step)
 
 
-def _other(count: int, rng: Random) -> int:
+def _other(count: int, rng: Random, least: int = 1) -> int:
     """A different small number."""
-    return rng.choice([n for n in range(max(1, count - 3), count + 4) if n != count])
+    return rng.choice([n for n in range(max(least, count - 3), count + 4) if n != count])
 
 
 def _counted(unit: Callable[[str], int], relation: str, number: str) -> Fit:
@@ -161,10 +161,10 @@ def _counted(unit: Callable[[str], int], relation: str, number: str) -> Fit:
     return fit
 
 
-def _exactly(unit: Callable[[str], int], number: str, most: int = 30) -> Fit:
+def _exactly(unit: Callable[[str], int], number: str, most: int = 30, least: int = 1) -> Fit:
     def fit(text: str, rng: Random) -> tuple[Kwargs, Kwargs] | None:
         count = unit(text)
-        return ({number: count}, {number: _other(count, rng)}) if 1 <= count <= most else None
+        return ({number: count}, {number: _other(count, rng, least)}) if least <= count <= most else None
 
     return fit
 
@@ -211,6 +211,11 @@ def _forbidden(text: str, rng: Random) -> tuple[Kwargs, Kwargs] | None:
     wrong = list(right)
     wrong[rng.randrange(len(wrong))] = rng.choice(own)
     return {"forbidden_words": right}, {"forbidden_words": wrong}
+
+
+def _excluded(text: str, rng: Random) -> tuple[Kwargs, Kwargs] | None:
+    own, absent = _vocabulary(text)
+    return ({"keyword": rng.choice(absent)}, {"keyword": rng.choice(own)}) if own and absent else None
 
 
 def _repeated_word(text: str, rng: Random) -> tuple[str, int] | None:
@@ -266,6 +271,11 @@ def _last_words(text: str, n: int) -> str:
     return found[1] if found else ""
 
 
+def _capitals(text: str) -> int:
+    """Words in capitals as a reader sees them: ``I`` and ``A``, which the checker counts too, are just words."""
+    return sum(len(re.findall(r"[^\W\d_]", word)) > 1 for word in measure.capital_words(text))
+
+
 def _paragraph_word(text: str, rng: Random) -> tuple[Kwargs, Kwargs] | None:
     parts = measure.paragraphs(text)
     if not 2 <= len(parts) <= 12:
@@ -299,6 +309,7 @@ _FITS: dict[str, Fit] = {
     "length_constraints:nth_paragraph_first_word": _paragraph_word,
     "keywords:existence": _keywords,
     "keywords:forbidden_words": _forbidden,
+    "keywords:exclude_word_harder": _excluded,
     "keywords:frequency": _frequency,
     "keywords:letter_frequency": _letters,
     "word:exact_count": _word_count,
@@ -311,9 +322,8 @@ _FITS: dict[str, Fit] = {
     "end:last_word": _edge("word", lambda t, n: (measure.words(t) or [""])[-1]),
     "startend:end_checker": _edge("end_phrase", _last_words),
     "detectable_format:number_bullet_lists": _exactly(lambda t: len(measure.bullets(t, "*-")), "num_bullets"),
-    "list:numbered_items": _exactly(lambda t: len(measure.numbered_items(t)), "num_items"),
+    "list:numbered_items": _exactly(lambda t: len(measure.numbered_items(t)), "num_items", least=2),
     "digits:exact_numbers": _exactly(lambda t: len(re.findall(r"\d+", t)), "count", 12),
-    "change_case:capital_word_frequency": _counted(lambda t: len(measure.capital_words(t)), "capital_relation",
-                                                   "capital_frequency"),
+    "change_case:capital_word_frequency": _counted(_capitals, "capital_relation", "capital_frequency"),
     "language:response_language": _language,
 }

@@ -11,6 +11,7 @@ from typing import Any
 from if_factory.constraints import text as measure
 from if_factory.constraints.base import ConstraintType, register
 from if_factory.constraints.demands import Demands, Range
+from if_factory.constraints.relations import count_of, plural
 
 
 @register
@@ -116,10 +117,10 @@ class LineCharacters(ConstraintType):
 class ExactLines(ConstraintType):
     type = "length:exact_lines"
     descriptions = (
-        "Write exactly {num_lines} lines, not counting blank ones",
-        "Your response must consist of exactly {num_lines} lines; blank lines do not count",
-        "Lay your answer out in exactly {num_lines} non-blank lines",
-        "Use exactly {num_lines} lines of text, blank lines aside",
+        "Write exactly {lines}, not counting blank ones",
+        "Your response must consist of exactly {lines}; blank lines do not count",
+        "Lay your answer out in exactly {num_lines} non-blank {noun}",
+        "Use exactly {lines} of text, blank lines aside",
     )
     difficulty_hint = 3
 
@@ -131,6 +132,9 @@ class ExactLines(ConstraintType):
 
     def demands(self, kwargs: Mapping[str, Any]) -> Demands:
         return Demands(counts={"lines": Range(kwargs["num_lines"], kwargs["num_lines"])})
+
+    def words(self, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {**kwargs, "noun": plural(kwargs["num_lines"], "line"), "lines": count_of(kwargs["num_lines"], "line")}
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
         return f"has {len(measure.lines(response))} non-blank lines instead of {kwargs['num_lines']}"

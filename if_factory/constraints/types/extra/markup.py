@@ -24,7 +24,7 @@ class CodeBlocks(ConstraintType):
     descriptions = (
         "Include exactly {blocks} that {opens} with ```{language}",
         "Your response must contain exactly {blocks} marked as {language}, that is, opened with ```{language}",
-        "Show exactly {blocks}, each opened by ```{language} and closed by ```",
+        "Show exactly {blocks}{each} opened by ```{language} and closed by ```",
         "Use exactly {blocks} whose opening fence is ```{language}",
     )
 
@@ -45,7 +45,7 @@ class CodeBlocks(ConstraintType):
     def words(self, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
         one = kwargs["count"] == 1
         return {**kwargs, "blocks": "1 fenced code block" if one else f"{kwargs['count']} fenced code blocks",
-                "opens": "opens" if one else "open"}
+                "opens": "opens" if one else "open", "each": "" if one else ", each"}
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
         found = _code_blocks(response, kwargs["language"])
@@ -63,10 +63,10 @@ def _code_blocks(text: str, language: str) -> int:
 class Headings(ConstraintType):
     type = "markdown:headings"
     descriptions = (
-        "Use {relation} {headings} of level {level}, each on its own line starting with '{marks} '",
-        "Structure your response with {relation} Markdown {headings} that start with '{marks} '",
-        "Your response must contain {relation} level-{level} Markdown {headings} ('{marks} ' and a text)",
-        "Include {relation} {headings} written as '{marks} ' followed by the heading text",
+        "Use {relation} {count} {headings} of level {level}, {each}on its own line starting with '{marks} '",
+        "Structure your response with {relation} {count} Markdown {headings} that {start} with '{marks} '",
+        "Your response must contain {relation} {count} level-{level} Markdown {headings} ('{marks} ' and a text)",
+        "Include {relation} {count} {headings} written as '{marks} ' followed by the heading text",
     )
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
@@ -81,8 +81,9 @@ class Headings(ConstraintType):
                        counts={"headings": Range.of(kwargs["relation"], kwargs["count"])})
 
     def words(self, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {**kwargs, "marks": "#" * kwargs["level"],
-                "headings": "1 heading" if kwargs["count"] == 1 else f"{kwargs['count']} headings"}
+        one = kwargs["count"] == 1
+        return {**kwargs, "marks": "#" * kwargs["level"], "headings": "heading" if one else "headings",
+                "each": "" if one else "each ", "start": "starts" if one else "start"}
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
         return (f"has {_headings(response, kwargs['level'])} headings of level {kwargs['level']}, "

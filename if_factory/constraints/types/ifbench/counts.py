@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from if_factory.constraints import text as measure
 from if_factory.constraints.base import register
 from if_factory.constraints.demands import Demands, Range
+from if_factory.constraints.relations import count_of
 from if_factory.constraints.text.vocabulary import draw_keywords
 from if_factory.constraints.types.extra.counts import WordRange
 from if_factory.constraints.types.ifevalg.counting import COUNTERS
@@ -167,9 +168,9 @@ class Numbers(Public):
     never_with = frozenset(("list:numbered_items", "detectable_format:multiple_sections", "combination:repeat_prompt"))
     arguments = ("N",)
     descriptions = (
-        "Include exactly {N} numbers in the response",
-        "Your response must contain exactly {N} numbers, written in digits",
-        "Write {N} numbers in digits, no more and no fewer",
+        "Include exactly {numbers} in the response",
+        "Your response must contain exactly {numbers}, written in digits",
+        "Write {numbers} in digits, no more and no fewer",
     )
 
     def _count(self, response: str) -> int:
@@ -187,6 +188,9 @@ class Numbers(Public):
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
         return Demands(counts={"numbers": Range(int(kwargs["N"]))},
                        exclusive=frozenset({"numbers in the response"}))
+
+    def words(self, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {**kwargs, "numbers": count_of(kwargs["N"], "number")}
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
         return f"has {self._count(response)} numbers instead of {kwargs['N']}"

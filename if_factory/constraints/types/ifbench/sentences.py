@@ -11,6 +11,7 @@ from typing import Any
 from if_factory.constraints import text as measure
 from if_factory.constraints.base import register
 from if_factory.constraints.demands import Demands, Range
+from if_factory.constraints.relations import plural
 from if_factory.constraints.text.vocabulary import draw_keyword
 from if_factory.constraints.types.extra.symbols import count_emoji
 from if_factory.constraints.types.public import AVOIDING, PLAIN, PUNCTUATION, Public, no_marks, unmarked
@@ -134,8 +135,8 @@ class WordIncrement(Public):
     arguments = ("small_n",)
     difficulty_hint = 4
     descriptions = (
-        "Each sentence must contain exactly {small_n} more words than the previous one",
-        "Let every sentence be {small_n} words longer than the sentence before it",
+        "Each sentence must contain exactly {small_n} more {words} than the previous one",
+        "Let every sentence be {small_n} {words} longer than the sentence before it",
         "From sentence to sentence the number of words must grow by exactly {small_n}",
     )
 
@@ -153,6 +154,9 @@ class WordIncrement(Public):
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
         int(kwargs["small_n"])
         return Demands()
+
+    def words(self, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {**kwargs, "words": plural(kwargs["small_n"], "word")}
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
         return f"has sentences of {[measure.count_words(s) for s in measure.sentences(response)]} words"

@@ -12,7 +12,7 @@ from if_factory.constraints.base import ConstraintType, register
 from if_factory.constraints.demands import Demands, Range
 from if_factory.constraints.relations import quoted
 from if_factory.constraints.text import contains_phrase, count_pattern, count_phrase, count_words
-from if_factory.constraints.text.vocabulary import draw_keyword
+from if_factory.constraints.text.vocabulary import draw_forbidden, draw_keyword
 
 
 def _phrases(kwargs: Mapping[str, Any], name: str) -> list[str]:
@@ -122,7 +122,8 @@ class ForbiddenWords(ConstraintType):
         return not any(count_pattern(w, response, whole=True) for w in banned)
 
     def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
-        return {"forbidden_words": [draw_keyword(rng, seed_prompt)]}
+        word = draw_forbidden(rng, seed_prompt)
+        return {"forbidden_words": [word]} if word else None
 
     def demands(self, kwargs: Mapping[str, Any]) -> Demands:
         banned = tuple(_phrases(kwargs, "forbidden_words"))

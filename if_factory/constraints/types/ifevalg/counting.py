@@ -13,7 +13,7 @@ from if_factory.constraints import relations
 from if_factory.constraints import text as measure
 from if_factory.constraints.base import register
 from if_factory.constraints.demands import Demands, Range
-from if_factory.constraints.text.vocabulary import draw_keyword, draw_keywords
+from if_factory.constraints.text.vocabulary import draw_forbidden, draw_keyword, draw_keywords
 from if_factory.constraints.types.ifeval.keywords import LetterFrequency
 from if_factory.constraints.types.ifevalg.splitting import divided
 from if_factory.constraints.types.public import AVOIDING, PLAIN, Public, no_marks, treebank_words
@@ -116,7 +116,8 @@ class ExcludeWord(Public):
         return f" {kwargs['keyword']} " not in response
 
     def sample(self, rng: Random, seed_prompt: str) -> dict[str, Any] | None:
-        return {"keyword": draw_keyword(rng, seed_prompt)}
+        word = draw_forbidden(rng, seed_prompt)
+        return {"keyword": word} if word else None
 
     def needs(self, kwargs: Mapping[str, Any]) -> Demands:
         return Demands(forbidden=(kwargs["keyword"],))
@@ -245,10 +246,10 @@ class CountingComposition(Public):
     difficulty_hint = 5
     allows = AVOIDING
     descriptions = (
-        "Write 3 paragraphs, delimited by the Markdown divider * * *, with exactly {n_sent} sentences each, with "
+        "Write 3 paragraphs, delimited by the Markdown divider * * *, with exactly {sentences} each, with "
         "exactly {n_words} words in each sentence",
-        "Give three paragraphs divided by * * *, each of {n_sent} sentences, each sentence of {n_words} words",
-        "Divide the response by * * * into 3 paragraphs of {n_sent} sentences that have {n_words} words each",
+        "Give three paragraphs divided by * * *, each of {sentences}, each sentence of {n_words} words",
+        "Divide the response by * * * into 3 paragraphs of {sentences} each, with {n_words} words in each sentence",
     )
 
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
@@ -273,6 +274,9 @@ class CountingComposition(Public):
         n = 3 * int(kwargs["n_sent"])
         return Demands(exclusive=frozenset({"separator"}), counts={
             "sentences": Range(n, n), "words": Range(n * int(kwargs["n_words"]), n * int(kwargs["n_words"]))})
+
+    def words(self, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {**kwargs, "sentences": relations.count_of(kwargs["n_sent"], "sentence")}
 
     def why(self, response: str, kwargs: Mapping[str, Any]) -> str:
         return f"is not 3 paragraphs of {kwargs['n_sent']} sentences of {kwargs['n_words']} words"
