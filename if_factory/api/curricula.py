@@ -25,6 +25,7 @@ from if_factory.training.curriculum import CurriculumOptions, bin_names, kind_of
 from if_factory.training.cutoff import Settings, count_cuts, encoder_for, fitting_cutoff
 from if_factory.training.deepspeed import Zero
 from if_factory.training.measured import APART, By, names_apart
+from if_factory.training.settings import refuse_settings
 
 _ORDER = ("sft", "iorpo", "dpo")  # kinds a curriculum trains when no stage is named; KTO only when it is
 
@@ -148,8 +149,9 @@ def preset_keys(recipe: Recipe, stages: Sequence[str], settings: Mapping[str, ob
     """The arguments of ``CurriculumOptions`` that follow from the recipe's presets and the user's ``settings``.
 
     Raises:
-        UserError: as ``stage_overrides`` does.
+        UserError: as ``stage_overrides`` does, or a key or value that the installed LLaMA-Factory does not take.
     """
+    refuse_settings(settings)
     preset, own = recipe.training(), recipe.definition.training
     written = write_keys(preset, stages, settings)
     training = {name: {**own.get(name, {}), **written.values.get(name, {})} for name in {*own, *written.values}}

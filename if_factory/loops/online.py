@@ -141,7 +141,7 @@ def run_online(records: Sequence[Record], training: CurriculumOptions, options: 
         plan = _stage(number, training, options, adapters, out)
         written = write_dataset(plan.datasets[0], examples, out / "data", "alpaca")
         merge_entries(out / "data" / FILE_NAME, {written.name: written.entry}, force=True)
-        placed = _placed(training, out)
+        placed = replace(_placed(training, out), rows={written.name: len(examples)})
         stage = write_stage(placed, plan, out / "yaml", number, options.iterations)
         (result,) = run_curriculum([stage], cli=cli, env=env, say=say)
         write_export(placed, plan, out / "yaml")

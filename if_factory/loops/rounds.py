@@ -54,7 +54,8 @@ class Trainer:
         options = CurriculumOptions(
             model=self.model, template=self.template, name=name, bins=1, stages=("sft",), seed=self.seed,
             cpu=self.cpu, output_root=str(self.folder / "saves"), dataset_dir=str(data),
-            stage_overrides={"sft": {**settings, **self.settings, **self.by_rows(len(examples))}})
+            stage_overrides={"sft": {**settings, **self.settings, **self.by_rows(len(examples))}},
+            rows={name: len(examples)}, settings=tuple(self.settings))
         write_curriculum(options, {("sft", "all"): name}, yamls)
         return run_curriculum(stages_in(yamls), cli=self.cli, say=self.say)[-1].output_dir
 

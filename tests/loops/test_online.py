@@ -70,6 +70,7 @@ def test_each_iteration_samples_from_what_the_one_before_made(folder):
     assert [m.model for m in models] == ["base", "base+x_online_1"]
     assert [d.pairs > 0 and d.losses for d in done] == [(2.0, 1.5, 1.2, 1.0)] * 2
     assert all(m.closed for m in models)
+    assert config(folder, 1)["warmup_ratio"] == 0.0, "of a step or two, a warm-up would leave none"
     assert {r.temperature for m in models for r in m.requests} == {0.8}
     first, second = ({r.messages[-1]["content"] for r in m.requests} for m in models)
     assert not first & second  # other prompts, while there are some

@@ -244,9 +244,11 @@ def test_the_command_takes_arms_and_the_steps_of_the_paper(finished: Path) -> No
     config = yaml.safe_load(next((finished / "sizes" / "yaml" / "a5_4").glob("*sft*.yaml")).read_text())
     rows = 32 + 4  # seed pairs and mined ones
     assert (config["max_steps"], config["gradient_accumulation_steps"]) == paper_steps(rows) == (11, 8)
+    assert config["warmup_ratio"] == 0.1
     result = invoke(finished, "2,4", "--arms", "a5", "--paper-steps", "--set", "max_steps=3")
     config = yaml.safe_load(next((finished / "sizes" / "yaml" / "a5_4").glob("*sft*.yaml")).read_text())
     assert (config["max_steps"], config["gradient_accumulation_steps"]) == (3, 8), "what the user sets wins"
+    assert config["warmup_ratio"] == 0.0, "fewer than ten steps have no warm-up"
 
 
 @pytest.mark.parametrize(("sizes", "message"), [("2", "two different sizes"), ("2,x", "numbers with commas"),
