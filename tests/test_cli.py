@@ -181,6 +181,48 @@ def test_a_plugin_that_does_not_load_is_named_with_its_line(recipe, tmp_path):
     assert "broken.py:2: " in cli("plan", recipe, status=2)
 
 
+def test_a_plugin_with_a_misspelt_placeholder_is_named_before_a_run(recipe, tmp_path):
+    (tmp_path / "mine.py").write_text('''
+from if_factory.constraints.base import ConstraintType, register
+
+@register
+class Vowel(ConstraintType):
+    type = "mine:vowel"
+    descriptions = ("Use {letter} at least once", "Write {letter}", "Put in {lettr}")
+    def check(self, response, kwargs):
+        return kwargs["letter"] in response
+    def sample(self, rng, seed_prompt):
+        return {"letter": "a"}
+''')
+    data = yaml.safe_load(recipe.read_text())
+    recipe.write_text(yaml.safe_dump({**data, "constraints": {"plugins": ["mine.py"]}}))
+    for command in (["plan", recipe], ["run", recipe, "-o", tmp_path / "run"]):
+        said = cli(*command, status=2)
+        assert "mine.py: constraint type 'mine:vowel'" in said
+        assert "{lettr}" in said
+
+
+def test_a_plugin_whose_checker_raises_is_said_once_in_a_run(recipe, tmp_path):
+    (tmp_path / "mine.py").write_text('''
+from if_factory.constraints.base import ConstraintType, register
+
+@register
+class Vowel(ConstraintType):
+    type = "mine:vowel"
+    descriptions = ("Use {letter} at least once",) * 3
+    def check(self, response, kwargs):
+        return kwargs["lettr"] in response
+    def sample(self, rng, seed_prompt):
+        return {"letter": "a"}
+''')
+    data = yaml.safe_load(recipe.read_text())
+    recipe.write_text(yaml.safe_dump({**data, "constraints": {"plugins": ["mine.py"]},
+                                      "options": {"include": ["mine"], "max_constraints": 1}}))
+    said = cli("run", recipe, "-o", tmp_path / "run")
+    assert said.count("raised KeyError: 'lettr'; its verdicts are missing") == 1
+    assert "the checker of 'mine:vowel' (" in said
+
+
 def test_help_answers_without_importing_what_only_commands_need():
     heavy = ["pydantic", "aiohttp", "rich", "yaml", "jinja2", "torch", "transformers", "numpy", "scipy"]
     code = f"import sys, if_factory.cli; print([m for m in {heavy} if m in sys.modules])"
