@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from if_factory import recipe as recipes
+from if_factory.constraints.base import all_types
 from tests.support import fake_endpoint
 from tests.support.texts import story
 
@@ -221,6 +222,21 @@ class Vowel(ConstraintType):
     said = cli("run", recipe, "-o", tmp_path / "run")
     assert said.count("raised KeyError: 'lettr'; its verdicts are missing") == 1
     assert "the checker of 'mine:vowel' (" in said
+
+
+@pytest.mark.parametrize("columns", ["40", "80"])
+def test_the_table_of_constraint_types_cuts_no_id_and_fills_its_examples(columns):
+    said = cli("constraints", COLUMNS=columns)
+    ids = [kind.type for kind in all_types() if type(kind).__module__.startswith("if_factory.")]
+    assert not [each for each in ids if f" {each} " not in said]
+    options = cli("constraints", "detectable_format:constrained_response")
+    assert "My answer is yes" in options
+    assert "{" not in cli("constraints", "copy") + cli("constraints", "scope")
+
+
+def test_a_family_that_does_not_exist_is_an_error_with_near_names():
+    assert "did you mean 'keywords'" in cli("constraints", "keyword", status=2)
+    assert "one of: change_case, code," in " ".join(cli("constraints", "nofam", status=2).split())
 
 
 def test_help_answers_without_importing_what_only_commands_need():
