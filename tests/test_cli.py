@@ -231,6 +231,7 @@ def test_the_table_of_constraint_types_cuts_no_id_and_fills_its_examples(columns
     assert not [each for each in ids if f" {each} " not in said]
     options = cli("constraints", "detectable_format:constrained_response")
     assert "My answer is yes" in options
+    assert "[answer]" in cli("constraints", "format:output_template")  # rich reads brackets as marks of its own
     assert "{" not in cli("constraints", "copy") + cli("constraints", "scope")
 
 
