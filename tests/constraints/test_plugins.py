@@ -15,6 +15,7 @@ from if_factory.constraints.base import all_types, load_plugin, try_plugins
 from if_factory.constraints.compose import compose
 from if_factory.constraints.verify import verify
 from if_factory.errors import UserError
+from if_factory.methods.suri.measuring import draw_corruptible
 from if_factory.records import Constraint, Outcome
 
 GOOD = '''from if_factory.constraints.base import ConstraintType, register
@@ -26,7 +27,7 @@ class Tags(ConstraintType):
     def check(self, response, kwargs):
         return response.count("#") == kwargs["count"]
     def sample(self, rng, seed_prompt):
-        return {"count": 2}
+        return {"count": rng.randint(1, 2)}
 '''
 
 
@@ -41,10 +42,10 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize(("old", "new", "said", "line"), [
     ('"Put in {count} tags"', '"Put in {cuont} tags"', "the placeholder {cuont}", ""),
-    ('return {"count": 2}', 'return {"number": 2}', "the placeholder {count}", ""),
+    ('{"count": rng', '{"number": rng', "the placeholder {count}", ""),
     ('"Put in {count} tags"', '"Put in {} tags"', "a description cannot be filled in", ""),
-    ('return {"count": 2}', 'return {"count": int("two")}', "ValueError: invalid literal", ":10"),
-    ('return {"count": 2}', "return {}[seed_prompt]", "KeyError", ":10")])
+    ('rng.randint(1, 2)', 'int("two")', "ValueError: invalid literal", ":10"),
+    ('return {"count": rng.randint(1, 2)}', "return {}[seed_prompt]", "KeyError", ":10")])
 def test_a_type_that_cannot_be_drawn_or_described_is_named_with_its_file(mine: Path, old: str, new: str, said: str,
                                                                          line: str) -> None:
     mine.write_text(GOOD.replace(old, new))
@@ -56,6 +57,13 @@ def test_a_type_that_cannot_be_drawn_or_described_is_named_with_its_file(mine: P
         assert "'mine:tags'" in caught.value.problem
         assert said in caught.value.problem
         assert caught.value.where == f"{mine}{line}"
+
+
+def test_suri_names_such_a_type_too(mine: Path) -> None:
+    mine.write_text(GOOD.replace("Write {count}", "Write {cuont}"))
+    load_plugin(mine)
+    with pytest.raises(UserError, match=r"'mine:tags': a description has the placeholder \{cuont\}"):
+        [draw_corruptible("#", Random(i), 1, include=["mine"]) for i in range(20)]
 
 
 @pytest.mark.parametrize(("old", "new", "line"), [("def check", "def chek", 3), ("def sample(", "def sample(:", 9)])
