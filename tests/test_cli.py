@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from if_factory import recipe as recipes
+from if_factory.constraints.base import all_types
 from tests.support import fake_endpoint
 from tests.support.texts import story
 
@@ -182,6 +183,64 @@ def test_a_plugin_that_does_not_load_is_named_with_its_line(recipe, tmp_path):
     data = yaml.safe_load(recipe.read_text())
     recipe.write_text(yaml.safe_dump({**data, "constraints": {"plugins": ["broken.py"]}}))
     assert "broken.py:2: " in cli("plan", recipe, status=2)
+
+
+def test_a_plugin_with_a_misspelt_placeholder_is_named_before_a_run(recipe, tmp_path):
+    (tmp_path / "mine.py").write_text('''
+from if_factory.constraints.base import ConstraintType, register
+
+@register
+class Vowel(ConstraintType):
+    type = "mine:vowel"
+    descriptions = ("Use {letter} at least once", "Write {letter}", "Put in {lettr}")
+    def check(self, response, kwargs):
+        return kwargs["letter"] in response
+    def sample(self, rng, seed_prompt):
+        return {"letter": "a"}
+''')
+    data = yaml.safe_load(recipe.read_text())
+    recipe.write_text(yaml.safe_dump({**data, "constraints": {"plugins": ["mine.py"]}}))
+    for command in (["plan", recipe], ["run", recipe, "-o", tmp_path / "run"]):
+        said = cli(*command, status=2)
+        assert "mine.py: constraint type 'mine:vowel'" in said
+        assert "{lettr}" in said
+
+
+def test_a_plugin_whose_checker_raises_is_said_once_in_a_run(recipe, tmp_path):
+    (tmp_path / "mine.py").write_text('''
+from if_factory.constraints.base import ConstraintType, register
+
+@register
+class Vowel(ConstraintType):
+    type = "mine:vowel"
+    descriptions = ("Use {letter} at least once",) * 3
+    def check(self, response, kwargs):
+        return kwargs["lettr"] in response
+    def sample(self, rng, seed_prompt):
+        return {"letter": "a"}
+''')
+    data = yaml.safe_load(recipe.read_text())
+    recipe.write_text(yaml.safe_dump({**data, "constraints": {"plugins": ["mine.py"]},
+                                      "options": {"include": ["mine"], "max_constraints": 1}}))
+    said = cli("run", recipe, "-o", tmp_path / "run")
+    assert said.count("raised KeyError: 'lettr'; its verdicts are missing") == 1
+    assert "the checker of 'mine:vowel' (" in said
+
+
+@pytest.mark.parametrize("columns", ["40", "80"])
+def test_the_table_of_constraint_types_cuts_no_id_and_fills_its_examples(columns):
+    said = cli("constraints", COLUMNS=columns)
+    ids = [kind.type for kind in all_types() if type(kind).__module__.startswith("if_factory.")]
+    assert not [each for each in ids if f" {each} " not in said]
+    options = cli("constraints", "detectable_format:constrained_response")
+    assert "My answer is yes" in options
+    assert "[answer]" in cli("constraints", "format:output_template")  # rich reads brackets as marks of its own
+    assert "{" not in cli("constraints", "copy") + cli("constraints", "scope")
+
+
+def test_a_family_that_does_not_exist_is_an_error_with_near_names():
+    assert "did you mean 'keywords'" in cli("constraints", "keyword", status=2)
+    assert "one of: change_case, code," in " ".join(cli("constraints", "nofam", status=2).split())
 
 
 def test_help_answers_without_importing_what_only_commands_need():

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from if_factory.constraints.base import load_plugin
+from if_factory.constraints.base import load_plugin, try_plugins
 from if_factory.constraints.generated import configure
 from if_factory.errors import UserError
 from if_factory.inputs.seeds import builtin, seeds_in
@@ -113,9 +113,11 @@ def prepare(recipe: Recipe) -> None:
 
 
 def load_plugins(recipe: Recipe) -> None:
-    """Register the constraint types of the files under ``constraints.plugins``."""
+    """Register the constraint types of the files under ``constraints.plugins``, and try that they can be drawn."""
     for given in recipe.constraints.plugins:
         load_plugin(recipe.path(given))
+    if recipe.constraints.plugins:
+        try_plugins("Describe how a small bakery prepares its bread and cakes in the morning.")
 
 
 def wait(work: Coroutine[Any, Any, T]) -> T:

@@ -33,6 +33,7 @@ class ConstraintType(ABC):
         composable: whether the composer may draw it; ``only_read`` says why not.
         by_default: whether it is drawn where nothing is named, or a family that it shares with such types.
         benchmark: the public benchmark whose id it is, as ``include`` may name it (``ifbench``).
+        file: the user's own file that it came from.
     """
 
     type: ClassVar[str]
@@ -42,6 +43,7 @@ class ConstraintType(ABC):
     only_read: ClassVar[str] = ""
     by_default: ClassVar[bool] = True
     benchmark: ClassVar[str] = ""
+    file: Path | None = None
 
     @abstractmethod
     def check(self, response: str, kwargs: Mapping[str, Any]) -> bool:
@@ -125,18 +127,63 @@ def load_plugin(path: Path) -> None:
     spec = importlib.util.spec_from_file_location(f"if_factory_plugin_{path.stem}", path)
     if spec is None or spec.loader is None or not path.is_file():
         raise UserError("no such Python file", where=str(path), fix="name a .py file in constraints.plugins")
+    before = dict(_REGISTRY)
     try:
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
     except UserError:
         raise
     except Exception as e:
-        import traceback
-
-        line = traceback.extract_tb(e.__traceback__)[-1]
         raise UserError(f"this file of constraint types does not load: {type(e).__name__}: {e}",
-                        where=f"{line.filename}:{line.lineno}",
+                        where=_place(e, path) or str(path),
                         fix="correct the file; docs/constraints.md shows a type of your own") from e
+    for kind in _REGISTRY.values():
+        if before.get(kind.type) is not kind:
+            kind.file = path
     _plugins[path.absolute()] = None
+
+
+def try_plugins(prompt: str) -> None:
+    """Draw once from each type of the user's own and fill all its descriptions: a mistake shows before a run.
+
+    Raises:
+        UserError: a type cannot be drawn or described.
+    """
+    for kind in all_types():
+        if kind.file and kind.composable:
+            try:
+                kwargs = kind.sample(Random(0), prompt)
+                if kwargs is not None:
+                    kind.demands(kwargs)
+                    words = kind.words(kwargs)
+                    for description in kind.descriptions:
+                        description.format_map(words)
+            except Exception as e:
+                blame_plugin(kind, e)
+                raise
+
+
+def blame_plugin(kind: ConstraintType, error: Exception) -> None:
+    """Raise what went wrong in drawing a type of the user's own as a ``UserError``; other types' errors are bugs."""
+    if kind.file is None or isinstance(error, UserError):
+        return
+    place, said = _place(error, kind.file), f"{type(error).__name__}: {error}"
+    if place is None and isinstance(error, KeyError):
+        problem = f"a description has the placeholder {{{error.args[0]}}}, which `sample` and `words` do not give"
+    else:
+        problem = said if place else f"a description cannot be filled in: {said}"
+    raise UserError(f"constraint type '{kind.type}': {problem}", where=place or str(kind.file),
+                    fix="correct the type; docs/constraints.md shows one") from error
+
+
+def _place(error: Exception, path: Path) -> str | None:
+    """``file:line`` of the last line of the user's file that the error came through."""
+    import traceback
+
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}:{error.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__)
+             if Path(frame.filename).resolve() == path.resolve()]
+    return f"{path}:{lines[-1]}" if lines else None
 
 
 def plugins() -> tuple[Path, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from random import Random
 
-from if_factory.constraints.base import ConstraintType, all_types
+from if_factory.constraints.base import ConstraintType, all_types, blame_plugin
 from if_factory.constraints.conflicts import clash
 from if_factory.constraints.demands import Demands
 from if_factory.constraints.held_out import HELD_OUT_TYPES
@@ -131,8 +131,12 @@ def _pick(kinds: list[ConstraintType], weights: Mapping[str, float], rng: Random
 
 def _draw(kind: ConstraintType, seed_prompt: str, rng: Random,
           language: Language | None) -> tuple[Constraint, Demands] | None:
-    kwargs = language.sample(kind, rng, seed_prompt) if language else kind.sample(rng, seed_prompt)
-    if kwargs is None:
-        return None
-    text = language.describe(kind, kwargs, rng) if language else kind.describe(kwargs, rng)
-    return Constraint(type=kind.type, kwargs=kwargs, text=text), kind.demands(kwargs)
+    try:
+        kwargs = language.sample(kind, rng, seed_prompt) if language else kind.sample(rng, seed_prompt)
+        if kwargs is None:
+            return None
+        text = language.describe(kind, kwargs, rng) if language else kind.describe(kwargs, rng)
+        return Constraint(type=kind.type, kwargs=kwargs, text=text), kind.demands(kwargs)
+    except Exception as e:
+        blame_plugin(kind, e)
+        raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Literal
 
@@ -9,6 +10,7 @@ from if_factory.constraints.base import ConstraintType, get
 from if_factory.verdicts import Constraint, Outcome, Verdict
 
 Mode = Literal["strict", "loose"]
+_warned: set[str] = set()  # types of the user's own whose checker raised: said once
 _PASS, _FAIL = Verdict(Outcome.PASS), Outcome.FAIL
 
 
@@ -45,6 +47,10 @@ def _verdict(response: str, constraint: Constraint, mode: Mode, compat: bool, re
         elif any(check(text, constraint.kwargs) for text in loose_variants(response) if text.strip()):
             return _PASS
     except Exception as e:
+        if kind.file and kind.type not in _warned:
+            _warned.add(kind.type)
+            warnings.warn(f"the checker of '{kind.type}' ({kind.file}) raised {type(e).__name__}: {e}; its verdicts "
+                          "are missing", stacklevel=3)
         return Verdict(outcome=Outcome.NO_VERDICT, reason=f"checker raised {type(e).__name__}: {e}")
     return Verdict(_FAIL, _why(kind, response, constraint, compat) if reasons else "")
 

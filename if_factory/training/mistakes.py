@@ -51,7 +51,7 @@ def _model(config: Mapping[str, Any], name: str, root: Path, made: Collection[st
         raise UserError("is missing; expected a model's hub name or its folder", where=where,
                         fix="write model_name_or_path: with the model to train")
     model = str(model)
-    if model in made or not _is_path(model, config, root) or (root / model).exists():
+    if model in made or not _is_path(model, config) or (root / model).exists():
         return
     if model.startswith("~"):
         fix = f"`~` is not replaced here: write {Path(model).expanduser()}"
@@ -66,7 +66,7 @@ def _model(config: Mapping[str, Any], name: str, root: Path, made: Collection[st
 
 def _adapters(config: Mapping[str, Any], name: str, root: Path, made: Collection[str]) -> None:
     for adapter in filter(None, str(config.get("adapter_name_or_path") or "").split(",")):
-        if adapter in made or not (_is_path(adapter, config, root) or (root / adapter).exists()):
+        if adapter in made or not (_is_path(adapter, config) or (root / adapter).exists()):
             continue
         if not (root / adapter / "adapter_config.json").is_file():
             raise UserError(f"no adapter in {adapter}: expected a folder with adapter_config.json",
@@ -74,11 +74,11 @@ def _adapters(config: Mapping[str, Any], name: str, root: Path, made: Collection
                             fix=f"train {Path(adapter).name} first{_yaml_of(adapter, name)}")
 
 
-def _is_path(given: str, config: Mapping[str, Any], root: Path) -> bool:
+def _is_path(given: str, config: Mapping[str, Any]) -> bool:
     """Whether it can be no hub name, which is ORG/NAME or NAME."""
     parts = Path(given).parts
     return given.startswith((".", "/", "~")) or len(parts) > 2 or _beside(given, config) or (
-        len(parts) == 2 and (parts[0] == "models" or (root / parts[0]).is_dir()))  # no organisation there is `models`
+        len(parts) == 2 and parts[0] == "models")  # no organisation there is `models`
 
 
 def _beside(given: str, config: Mapping[str, Any]) -> bool:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from if_factory.constraints import relations
 from if_factory.constraints import text as measure
-from if_factory.constraints.base import ConstraintType, all_types
+from if_factory.constraints.base import ConstraintType, all_types, blame_plugin
 from if_factory.constraints.compose import offered
 from if_factory.constraints.conflicts import conflict
 from if_factory.constraints.text.vocabulary import COMMON_WORDS, content_words
@@ -59,7 +59,11 @@ def draw_corruptible(text: str, rng: Random, n: int, *, include: Collection[str]
             break
         if any(kind.type in group and {d.constraint.type for d in drawn} & group for group in _ALIKE):
             continue
-        found = _corruptible(kind, text, rng)
+        try:
+            found = _corruptible(kind, text, rng)
+        except Exception as e:
+            blame_plugin(kind, e)
+            raise
         if found and _coherent(found, drawn):
             drawn.append(found)
     return drawn
