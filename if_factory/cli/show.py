@@ -93,10 +93,8 @@ def show_run(report: RunReport) -> None:
     if report.complete:
         console.print(f"next: if-factory export {report.folder} --into <LLaMA-Factory>/data", highlight=False)
     elif report.result.stopped_by != "batch":
-        cure = "raise `budget` in the recipe (max_requests, max_tokens, max_usd), then the same command" \
-            if report.result.stopped_by == "budget" else "the same command"
-        console.print(Text(f"stopped by {report.result.stopped_by}", style="yellow"), f"{cure} continues it; `export` "
-                      "takes what is finished so far", sep=": ")
+        console.print(Text(f"stopped by {report.result.stopped_by}", style="yellow"),
+                      f"{report.result.to_continue}; `export` takes what is finished so far", sep=": ")
     if report.sandbox:
         console.print(f"generated code was isolated by {report.sandbox}", highlight=False)
 
