@@ -90,7 +90,9 @@ def show_run(report: RunReport) -> None:
         console.print("requests per emitted row: " + ", ".join(f"{role} {n:.1f}" for role, n in asked.items()))
     if report.batch:
         show_wave(report.batch)
-    if report.complete:
+    if report.complete and not report.emission.rows.total():
+        console.print("no rows to export: the tables above say why")
+    elif report.complete:
         console.print(f"next: if-factory export {report.folder} --into <LLaMA-Factory>/data", highlight=False)
     elif report.result.stopped_by != "batch":
         console.print(Text(f"stopped by {report.result.stopped_by}", style="yellow"),
