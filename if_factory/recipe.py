@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -265,7 +266,8 @@ def _in_words(error: ErrorDetails) -> str:
     """What was expected, without the words of the library that looked."""
     if error["type"] == "string_pattern_mismatch":
         return f"expected {_PATTERNS.get(error['ctx']['pattern'], error['ctx']['pattern'])}"
-    return error["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    said = error["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    return re.sub("^expected (?=greater|less)", "expected a number ", said)
 
 
 def _fields_at(model: type[BaseModel], keys: list[str]) -> Iterator[str]:

@@ -27,6 +27,8 @@ HERE = "http://127.0.0.1:1/v1"
      "needs a student"),
     ({"models": {"student": "embeded"}}, "models.student.endpoint", "did you mean 'embedded'?"),
     ({"models": {"student": "localhost:8000"}}, "models.student.endpoint", "write http://localhost:8000/v1"),
+    ({"models": {"student": "10.0.0.1/api"}}, "models.student.endpoint", "write http://10.0.0.1/api"),
+    ({"models": {"student": "http:/x"}}, "models.student.endpoint", "write a URL such as http://localhost:8000/v1"),
     ({"models": {"student": "embedded:no.gguf"}}, "models.student.endpoint", "no.gguf: no such file"),
     ({"replay": {"file": "nope.json", "rows": 3}}, "replay.file", "nope.json: no such file"),
     ({"seeds": "nope.jsonl"}, "seeds", "relative to the recipe's folder, "),

@@ -47,7 +47,7 @@ def test_a_mistake_names_its_place_and_its_mend(data, where, fix):
 @pytest.mark.parametrize(("data", "said"), [
     ([], "expected a mapping"),
     ({**OK, "seed": "many"}, "valid integer"),
-    ({**OK, "limit": 0}, "greater than or equal to 1"),
+    ({**OK, "limit": 0}, "expected a number greater than or equal to 1"),
     ({**OK, "name": "a b,c"}, r"^r.yaml: name: expected letters .* \(found 'a b,c'\)\n  what to do"),
     ({**OK, "shard": "0/4"}, "^r.yaml: shard: expected I/N, such as 1/4"),
     ({**OK, "options": {"include": "keywords"}},

@@ -6,6 +6,7 @@ are gone.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from random import Random
 from urllib.parse import urlsplit
@@ -16,6 +17,8 @@ from if_factory.constraints.compose import compose
 from if_factory.errors import UserError, suggest
 from if_factory.methods.base import PATH
 from if_factory.recipe import Recipe
+
+_HOST = re.compile(r"([\w-]+:\d+|localhost|[\w-]+(\.[\w-]+)+(:\d+)?)(/.*)?")
 
 
 def require_ready(recipe: Recipe) -> None:
@@ -67,9 +70,8 @@ def _require_endpoint(recipe: Recipe, key: str, endpoint: str) -> None:
 
 def _as_url(endpoint: str) -> str:
     """``localhost:8000`` as it should have been written; an example where nothing can be made of it."""
-    host = "://" not in endpoint and endpoint.partition("/")[0]
-    if not host or not (":" in host or "." in host or host == "localhost"):
-        return "it with its scheme, such as http://localhost:8000/v1"
+    if not _HOST.fullmatch(endpoint):
+        return "a URL such as http://localhost:8000/v1"
     url = f"http://{endpoint}".rstrip("/")
     return url if urlsplit(url).path else f"{url}/v1"
 

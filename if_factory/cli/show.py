@@ -90,13 +90,13 @@ def show_run(report: RunReport) -> None:
         console.print("requests per emitted row: " + ", ".join(f"{role} {n:.1f}" for role, n in asked.items()))
     if report.batch:
         show_wave(report.batch)
-    if report.complete:
+    if report.complete and not report.emission.rows.total():
+        console.print("no rows to export: the tables above say why")
+    elif report.complete:
         console.print(f"next: if-factory export {report.folder} --into <LLaMA-Factory>/data", highlight=False)
     elif report.result.stopped_by != "batch":
-        cure = "raise `budget` in the recipe (max_requests, max_tokens, max_usd), then the same command" \
-            if report.result.stopped_by == "budget" else "the same command"
-        console.print(Text(f"stopped by {report.result.stopped_by}", style="yellow"), f"{cure} continues it; `export` "
-                      "takes what is finished so far", sep=": ")
+        console.print(Text(f"stopped by {report.result.stopped_by}", style="yellow"),
+                      f"{report.result.to_continue}; `export` takes what is finished so far", sep=": ")
     if report.sandbox:
         console.print(f"generated code was isolated by {report.sandbox}", highlight=False)
 

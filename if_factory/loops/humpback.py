@@ -25,8 +25,9 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from if_factory.api.common import gate_of, load_plugins, seeds_of
+from if_factory.api.common import gate_of, seeds_of
 from if_factory.api.models import open_models
+from if_factory.api.ready import require_ready
 from if_factory.chat.base import RequestFailed
 from if_factory.chat.budget import Budget, Usage
 from if_factory.chat.client import ChatClient
@@ -107,7 +108,7 @@ async def run(recipe: Recipe, trainer: Trainer, *, iterations: int = ROUNDS, lab
     asked = ("backward", *(f"m{t}" for t in range(iterations)))
     if unknown := sorted(set(urls) - set(asked)):
         raise UserError(f"this loop asks no model '{unknown[0]}'", where="--endpoint", fix=f"one of {', '.join(asked)}")
-    load_plugins(recipe)
+    require_ready(recipe)
     options = cast(Options, recipe.method_options())
     gate = gate_of(recipe)
     seeds = seeds_of(recipe)
@@ -232,7 +233,7 @@ def _require_complete(result: RunResult, folder: Path) -> None:
     """A round trains on all of its pairs or not at all: a partial set would be taken for the complete one."""
     if not result.complete:
         raise UserError(f"stopped by {result.stopped_by}", where=str(folder),
-                        fix="run the same command again to continue; answers so far are in the log")
+                        fix=f"{result.to_continue}; answers so far are in the log")
 
 
 def _account(folder: Path, results: Sequence[RunResult]) -> None:

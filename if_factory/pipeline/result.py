@@ -39,6 +39,13 @@ class RunResult:
     complete: bool
     stopped_by: str | None = None
 
+    @property
+    def to_continue(self) -> str:
+        """What continues a stopped run."""
+        if self.stopped_by == "budget":  # which counts what was spent before, so that nothing would be asked
+            return "raise `budget` in the recipe (max_requests, max_usd...), then the same command continues it"
+        return "the same command continues it"
+
 
 class Observer(Protocol):
     """Someone watching, e.g. the progress display. It reads counters at its own pace; no event is sent."""
