@@ -46,3 +46,13 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip("reference data not found: set IF_FACTORY_SHARED to its folder")
     return folder
+
+
+@pytest.fixture
+def own_types(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Constraint types that the test registers in this process are gone after it: others draw from all there are."""
+    from if_factory.constraints import base
+
+    list(base.all_types())
+    for known in ("_REGISTRY", "_plugins"):
+        monkeypatch.setattr(base, known, dict(getattr(base, known)))

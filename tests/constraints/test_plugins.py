@@ -9,9 +9,8 @@ from random import Random
 
 import pytest
 
-from if_factory.constraints import base
 from if_factory.constraints import verify as verifying
-from if_factory.constraints.base import all_types, load_plugin, try_plugins
+from if_factory.constraints.base import load_plugin, try_plugins
 from if_factory.constraints.compose import compose
 from if_factory.constraints.verify import verify
 from if_factory.errors import UserError
@@ -32,10 +31,7 @@ class Tags(ConstraintType):
 
 
 @pytest.fixture
-def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    list(all_types())
-    monkeypatch.setattr(base, "_REGISTRY", dict(base._REGISTRY))
-    monkeypatch.setattr(base, "_plugins", {})
+def mine(own_types, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(verifying, "_warned", set())
     return tmp_path / "mine.py"
 

@@ -204,13 +204,10 @@ class NoMoon(ConstraintType):
 
 
 @pytest.fixture
-def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def rows(own_types, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A dataset of several blocks in the current folder, with constraints of every kind, and dataset_info.json."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "plugin.py").write_text(PLUGIN)
-    list(base.all_types())
-    for known in ("_REGISTRY", "_plugins"):
-        monkeypatch.setattr(base, known, dict(getattr(base, known)))
     base.load_plugin(Path("plugin.py"))
     source = "def evaluate(response):\n    return len(response.split()) % 2 == 0\n"
     kinds = [{"type": "punctuation:no_comma"}, {"type": "words:no_moon"}, {"type": "no:such"},

@@ -39,7 +39,7 @@ def test_easy_prompts_then_hard_ones_each_going_on_from_the_adapter_before(tmp_p
     assert made.merge is not None
 
 
-def test_the_plugins_of_the_run_are_those_of_the_stage(tmp_path: Path) -> None:
+def test_the_plugins_of_the_run_are_those_of_the_stage(own_types, tmp_path: Path) -> None:
     plugin = tmp_path / "types.py"
     plugin.write_text("")
     run = write_run(tmp_path / "run", some_records(), [plugin])

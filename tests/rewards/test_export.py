@@ -105,7 +105,7 @@ class Shout(ConstraintType):
 
 
 @pytest.mark.parametrize("trainer", [f for f in FORMATS if f != "open-instruct"])
-def test_a_reward_file_names_the_plugins_of_the_run(trainer: Any, tmp_path: Path) -> None:
+def test_a_reward_file_names_the_plugins_of_the_run(own_types, trainer: Any, tmp_path: Path) -> None:
     """In a process of its own, where nothing else has registered the type, as the trainer starts it."""
     name = f"shout_{trainer}".replace("-", "_")  # a registry has an id once
     plugin = tmp_path / f"{name}'s.py"

@@ -24,7 +24,6 @@ DATA = {("sft", "all"): "a", ("dpo", "all"): "b"}
      "if-factory model --to models/SmolLM2-135M-Instruct"),
     ({"model_name_or_path": "./m"}, "model_name_or_path", "no folder ./m", "correct the path"),
     ({"model_name_or_path": "/no/such/m"}, "model_name_or_path", "no folder /no/such/m", "correct the path"),
-    ({"model_name_or_path": "here/m"}, "model_name_or_path", "no folder here/m", "correct the path"),
     ({"model_name_or_path": "~/m"}, "model_name_or_path", "no folder ~/m", "`~` is not replaced here: write /"),
     ({"model_name_or_path": "saves/c_0_sft_all"}, "model_name_or_path", "no folder saves/c_0", "that makes it first"),
     ({"model_name_or_path": "m", "adapter_name_or_path": "here,saves/c_0_sft_all"}, "adapter_name_or_path",
