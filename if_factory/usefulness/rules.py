@@ -132,7 +132,7 @@ def _only_numbers(asked: Asked, bare: str) -> bool:
             and _WANTS_NUMBERS.search(asked._head) is None)
 
 
-_NO_WORD = re.compile(r"[\d\s!-/:-@\[-`{-~]*\d[\d\s!-/:-@\[-`{-~]*")
+_NO_WORD = re.compile(r"(?=\D*\d)[\d\s!-/:-@\[-`{-~]*")
 _WANTS_WORDS = re.compile(
     r"\b(?:why|explain|describe|write|tell|suggest|recommend|summari[sz]e|compare|difference|story|poem|email|letter|"
     r"tips|advice|ideas|steps|ways|plan|how (?:do|does|did|can|could|should|would|to|is|are))\b")
