@@ -268,11 +268,15 @@ def emit(recipe: Recipe, records: Iterable[Record], *, keep: bool = True,
     prepare(recipe)
     # Emission is a function of the records in their order, not of the run before it.
     verified = not forget_time_outs() and verified
-    gate, method = gate_of(recipe), recipe.definition
-    options, out, deciders = recipe.method_options(), Emission(keep, take=take), set(gate.deciders)
+    return _emitted(recipe, gate_of(recipe), records, Emission(keep, take=take), again=not verified)
+
+
+def _emitted(recipe: Recipe, gate: Gate, records: Iterable[Record], out: Emission, *, again: bool) -> Emission:
+    """``out`` with the examples of the records; with ``again`` everything is decided anew."""
+    method, options, deciders = recipe.definition, recipe.method_options(), set(gate.deciders)
     for chunk in in_blocks(records, _TOGETHER):
         forget_time_outs()  # nor does a block depend on those before it, which another process may have
-        for record in _checked(gate, chunk, again=not verified):
+        for record in _checked(gate, chunk, again=again):
             deciders.update(c.usefulness.decided_by for c in record.candidates if c.usefulness)
             method.emit(record, options, out, recipe.seed)
     out.decided_by(deciders)
@@ -295,8 +299,10 @@ def emit_lines(recipe: Recipe, lines: Iterable[Line], read: Callable[[Line], Rec
 
 
 def _emitter(recipe: Recipe, read: Callable[[Line], Record], *, keep: bool) -> Callable[[Sequence[Line]], Emission]:
-    """What ``emit_lines`` does with a block."""
-    return lambda lines: emit(recipe, map(read, lines), keep=keep)
+    """What ``emit_lines`` does with a block; plugins and the gate's model are loaded once for all of them."""
+    prepare(recipe)
+    gate = gate_of(recipe)
+    return lambda lines: _emitted(recipe, gate, map(read, lines), Emission(keep), again=True)
 
 
 def _checked(gate: Gate, records: Sequence[Record], *, again: bool) -> Iterable[Record]:
